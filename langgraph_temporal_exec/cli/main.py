@@ -1,0 +1,135 @@
+"""Command line: ``langgraph-temporal worker`` runs a worker as its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfigProfile
+
+from ..errors import TemporalExecError, UsageError
+from ..saver import TemporalSaver
+
+app = typer.Typer(
+    help="Durable LangGraph on Temporal.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+console = Console(stderr=True, highlight=False)
+
+
+@app.callback()
+def main() -> None:
+    """Durable LangGraph on Temporal."""
+
+
+@app.command()
+def worker(
+    graphs: Annotated[
+        list[str],
+        typer.Argument(help="What to serve: package.module:graph, or name=package.module:graph."),
+    ],
+    address: Annotated[
+        str | None, typer.Option(help="Temporal server; default: environment or localhost:7233.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Temporal namespace.")] = None,
+    task_queue: Annotated[str, typer.Option(help="Task queue, as given to TemporalSaver.")] = (
+        "langgraph"
+    ),
+    id_prefix: Annotated[str, typer.Option(help="First part of all workflow ids.")] = "langgraph",
+    heartbeat_timeout: Annotated[
+        float, typer.Option(help="Seconds of silence after which a worker counts as dead.")
+    ] = 10.0,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the Temporal configuration file.")
+    ] = None,
+) -> None:
+    """Serve graphs until SIGINT or SIGTERM.
+
+    TLS, API keys and profiles come from Temporal's own configuration file and environment
+    (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, ...).
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        served = [_load(target) for target in graphs]
+        asyncio.run(
+            _serve(
+                served,
+                connect=_connect_config(profile, address, namespace),
+                options={
+                    "task_queue": task_queue,
+                    "id_prefix": id_prefix,
+                    "heartbeat_timeout": timedelta(seconds=heartbeat_timeout),
+                },
+            )
+        )
+    except TemporalExecError as exc:
+        console.print(f"[red]error:[/red] {exc}")
+        raise typer.Exit(1) from exc
+
+
+def _connect_config(
+    profile: str | None, address: str | None, namespace: str | None
+) -> dict[str, Any]:
+    loaded = ClientConfigProfile.load(profile) if profile else ClientConfigProfile.load()
+    config: dict[str, Any] = dict(loaded.to_client_connect_config())
+    config.setdefault("target_host", "localhost:7233")
+    if address:
+        config["target_host"] = address
+    if namespace:
+        config["namespace"] = namespace
+    return config
+
+
+def _load(target: str) -> Any:
+    """``[name=]module:attribute``; with a name the result is a mapping."""
+    name, _, reference = target.rpartition("=")
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"{target!r} is not of the form package.module:graph.")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        graph: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        raise UsageError(
+            f"{target!r}: no module {exc.name!r}. Run the command where it can be imported."
+        ) from exc
+    for part in attribute.split("."):
+        if not hasattr(graph, part):
+            raise UsageError(f"{target!r}: {module_name} has no {attribute!r}.")
+        graph = getattr(graph, part)
+    return {name: graph} if name else graph
+
+
+async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[str, Any]) -> None:
+    try:
+        client = await Client.connect(**connect)
+    except RuntimeError as exc:
+        raise TemporalExecError(
+            f"Cannot connect to Temporal at {connect['target_host']}: {exc}. For a local server: "
+            "`temporal server start-dev`."
+        ) from exc
+    saver = TemporalSaver(client, **options)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    async with saver.worker(*graphs):
+        console.print(
+            f"serving task queue [bold]{options['task_queue']}[/bold] "
+            f"at {connect['target_host']}; Ctrl-C stops"
+        )
+        await stop.wait()
+        console.print("stopping")
+
+
+if __name__ == "__main__":
+    app()

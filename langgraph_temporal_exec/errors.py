@@ -1,0 +1,99 @@
+"""Errors: every error this package raises, and who can do something about it.
+
+TemporalExecError
+|-- UsageError                    the call is wrong; retrying does not help
+|   |-- MissingThreadIdError      (also a ValueError)
+|   |-- UnserializableError       (also a TypeError)
+|   |-- ValueTooLargeError        (also a ValueError)
+|   `-- DuplicateGraphError       (also a ValueError)
+|-- UnsupportedLangGraphError     the installed LangGraph is outside the tested range
+|-- ServerUnavailableError        no Temporal server answers; retrying later helps
+|-- NoWorkersError                no worker polls the task queue; start one, then retry
+|-- GraphNotFoundError            workers poll, but none serves this graph
+|-- ThreadFullError               the thread reached a limit; start a new thread
+|-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
+|-- WorkerStoppedError            the worker in this process stopped under a run
+|-- RunFailedError                the run ended without a result for infrastructure reasons
+|-- RunCancelledError             somebody cancelled the run
+`-- RemoteError                   a node raised a class this process does not know
+"""
+
+from __future__ import annotations
+
+
+class TemporalExecError(Exception):
+    """Base class of all errors raised by this package."""
+
+
+class UsageError(TemporalExecError):
+    """The call cannot work as written; the message says what to change."""
+
+
+class MissingThreadIdError(UsageError, ValueError):
+    """A durable run was requested without ``configurable.thread_id``."""
+
+
+class UnserializableError(UsageError, TypeError):
+    """A value cannot be written to history. Names what, where and how to fix it."""
+
+
+class ValueTooLargeError(UsageError, ValueError):
+    """A value exceeds what Temporal accepts in one payload."""
+
+
+class DuplicateGraphError(UsageError, ValueError):
+    """Two graphs of one worker share a name."""
+
+
+class UnsupportedLangGraphError(TemporalExecError):
+    """The installed LangGraph does not have the symbols this package hooks into."""
+
+
+class ServerUnavailableError(TemporalExecError):
+    """The Temporal server does not answer."""
+
+
+class NoWorkersError(TemporalExecError):
+    """No worker polls the task queue, so nothing can run or answer."""
+
+
+class GraphNotFoundError(TemporalExecError):
+    """The workers of the task queue do not serve the graph that was called."""
+
+
+class ThreadFullError(TemporalExecError):
+    """The thread's workflow is near a hard server limit and takes no further run."""
+
+
+class AttemptSupersededError(TemporalExecError):
+    """This attempt of a run was replaced by a newer one; nothing it does is recorded."""
+
+
+class WorkerStoppedError(TemporalExecError):
+    """The worker hosted by this process stopped while a run needed it."""
+
+
+class RunFailedError(TemporalExecError):
+    """The run ended without a result although no node failed."""
+
+
+class RunCancelledError(TemporalExecError):
+    """The run was cancelled by somebody else than the caller."""
+
+
+class RemoteError(TemporalExecError):
+    """Stand-in for an exception class this process does not know.
+
+    Args:
+        message: The original message.
+        type_name: Qualified name of the original class, ``module.Class``.
+        remote_traceback: Traceback text from the worker, may be empty.
+    """
+
+    def __init__(self, message: str, *, type_name: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.args[0]}" if self.type_name else str(self.args[0])

@@ -1,0 +1,1 @@
+"""Shared wire: names and messages between callers, workflows and workers."""

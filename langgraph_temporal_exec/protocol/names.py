@@ -1,0 +1,77 @@
+"""Shared wire: every name two processes must agree on, defined once."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import quote
+
+THREAD_WORKFLOW = "LangGraphThread"
+RUN_WORKFLOW = "LangGraphRun"
+MAILBOX_WORKFLOW = "LangGraphMailbox"
+
+# Activity types of tasks are the names of the user's nodes; the prefix keeps a node called
+# "drive" apart from this one.
+DRIVE_ACTIVITY = "langgraph:drive"
+
+ATTACH_UPDATE = "attach"
+STEP_UPDATE = "step"
+APPEND_UPDATE = "append"
+DELETE_UPDATE = "delete"
+
+READ_QUERY = "read"
+RUN_STATUS_QUERY = "status"
+DELIVER_QUERY = "deliver"
+
+TURN_SIGNAL = "turn"
+FENCE_SIGNAL = "fence"
+RUN_CLOSED_SIGNAL = "run_closed"
+DELETE_SIGNAL = "delete_namespace"
+
+# Types of ApplicationError that cross Temporal.
+FENCED = "langgraph.AttemptSuperseded"
+GRAPH_NOT_FOUND = "langgraph.GraphNotFound"
+WORKER_SHUTDOWN = "langgraph.WorkerShutdown"
+RUN_ERROR = "langgraph.RunError"
+THREAD_DELETED = "langgraph.ThreadDeleted"
+THREAD_FULL = "langgraph.ThreadFull"
+
+MAX_ID_PART = 180
+"""Bytes of a thread id kept readable in a workflow id; Temporal allows 1,000 in all."""
+
+
+def _id_part(text: str) -> str:
+    """``text`` as one path segment: escaped, and hashed when too long to stay readable."""
+    escaped = quote(text, safe=":@!$&'()*+,;=-._~ ")
+    if len(escaped) <= MAX_ID_PART:
+        return escaped
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return f"{escaped[: MAX_ID_PART - 33].rstrip('%')}~{digest}"
+
+
+def thread_workflow_id(prefix: str, thread_id: str, checkpoint_ns: str = "") -> str:
+    """Workflow id of a thread (``checkpoint_ns == ""``) or of one nested namespace of it.
+
+    The readable part of a namespace is its node names; the hash, of the full namespace with
+    its task ids, makes the id unique.
+    """
+    root = f"{prefix}/thread/{_id_part(thread_id)}"
+    if not checkpoint_ns:
+        return root
+    label = "|".join(part.split(":")[0] for part in checkpoint_ns.split("|"))
+    digest = hashlib.sha256(checkpoint_ns.encode()).hexdigest()[:16]
+    return f"{root}/{_id_part(label)}:{digest}"
+
+
+def run_workflow_id(prefix: str, run_id: str) -> str:
+    """Workflow id of a run; the run id alone finds it."""
+    return f"{prefix}/run/{run_id}"
+
+
+def mailbox_workflow_id(prefix: str, process_key: str) -> str:
+    """Workflow id of the mailbox a caller's process hosts to receive streams."""
+    return f"{prefix}/mailbox/{process_key}"
+
+
+def pinned_queue(task_queue: str, process_key: str) -> str:
+    """Task queue that only one process polls."""
+    return f"{task_queue}@{process_key}"

@@ -1,0 +1,106 @@
+"""Shared: the call of a run as bytes: what another process needs to execute it.
+
+Written by the caller when the run is admitted, read by whichever worker drives it. Only named
+parts of LangGraph's config travel; functions and live objects do not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ._serde import MAX_OP_BYTES, dump_exact, load_exact
+from .errors import ValueTooLargeError
+
+CALL_OPTIONS = (
+    "context",
+    "stream_mode",
+    "output_keys",
+    "interrupt_before",
+    "interrupt_after",
+    "durability",
+    "subgraphs",
+    "debug",
+    "version",
+)
+"""Keyword arguments of ``astream`` that travel. ``control`` is a live object of the caller and
+``print_mode`` prints where the caller is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a graph, live or rebuilt from its record."""
+
+    input: Any
+    config: RunnableConfig
+    options: dict[str, Any] = field(default_factory=dict)
+    sync: bool = False
+    mailbox: str = ""
+
+
+def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:
+    """The record of a call; ``full`` is its config merged with the graph's.
+
+    Raises:
+        UnserializableError, ValueTooLargeError: Naming the part of the call.
+    """
+    where = f"thread {thread_id!r}"
+    configurable = {
+        k: v for k, v in full["configurable"].items() if not k.startswith("__") and v is not None
+    }
+    configurable.pop("checkpointer", None)
+    parts: dict[str, Any] = {
+        "input": call.input,
+        "configurable": configurable,
+        "metadata": dict(full.get("metadata") or {}),
+        "tags": list(full.get("tags") or ()),
+        "recursion_limit": int(full["recursion_limit"]),
+        "run_name": full.get("run_name"),
+        "run_id": str(full["run_id"]) if full.get("run_id") else None,
+        "options": {k: call.options[k] for k in CALL_OPTIONS if call.options.get(k) is not None},
+        "sync": call.sync,
+        "mailbox": call.mailbox,
+    }
+    encoded: dict[str, Any] = {}
+    for name, value in parts.items():
+        if isinstance(value, Mapping) and not isinstance(call, type) and name != "input":
+            for key, item in value.items():
+                dump_exact(serde, item, what=f"{name}[{key!r}] of the call on {where}")
+        elif name == "input" and isinstance(value, Mapping):
+            for key, item in value.items():
+                dump_exact(serde, item, what=f"input channel {key!r} for {where}")
+        encoded[name] = value
+    data = dump_exact(serde, encoded, what=f"the input for {where}")
+    if len(data) > MAX_OP_BYTES:
+        raise ValueTooLargeError(
+            f"The input for {where} is {len(data):,} bytes serialized; the limit is "
+            f"{MAX_OP_BYTES:,} bytes. Keep large values in files or a store and pass a reference."
+        )
+    return data
+
+
+def decode(serde: SerializerProtocol, data: bytes) -> Call:
+    """The inverse of ``encode``."""
+    parts = load_exact(serde, data)
+    config: RunnableConfig = {
+        "configurable": parts["configurable"],
+        "metadata": parts["metadata"],
+        "tags": parts["tags"],
+        "recursion_limit": parts["recursion_limit"],
+    }
+    if parts["run_name"]:
+        config["run_name"] = parts["run_name"]
+    if parts["run_id"]:
+        config["run_id"] = uuid.UUID(parts["run_id"])
+    return Call(
+        input=parts["input"],
+        config=config,
+        options=parts["options"],
+        sync=parts["sync"],
+        mailbox=parts["mailbox"],
+    )

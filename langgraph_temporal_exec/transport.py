@@ -1,0 +1,262 @@
+"""Shared: every RPC to a workflow, with Temporal's errors turned into ours.
+
+Used by callers (reads, appends, starting runs) and by attempts (attach, step).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from .errors import (
+    AttemptSupersededError,
+    NoWorkersError,
+    ServerUnavailableError,
+    TemporalExecError,
+)
+from .options import Options
+from .protocol import names
+from .protocol.messages import (
+    AppendRequest,
+    AttachReply,
+    AttachRequest,
+    ReadReply,
+    ReadRequest,
+    StepReply,
+    StepRequest,
+    ThreadStart,
+)
+from .protocol.wire import pack, unpack
+
+T = TypeVar("T")
+
+QUERY_TIMEOUT = timedelta(seconds=8)
+"""One try of a Query; a live worker answers in milliseconds."""
+
+_PAST_THE_END = 1 << 62
+"""A cursor after which there is nothing to read: a Query that only asks for a sign of life."""
+
+BUSY_RETRIES = 40
+"""Tries of an Update that the server turned away because 10 were in flight."""
+
+
+class Transport:
+    """RPCs to the workflows of one deployment.
+
+    Args:
+        client: The user's client; its data converter encodes all payloads.
+        options: Names the task queue and the id prefix.
+        roll_events: History length at which thread workflows continue as new by themselves;
+            0 leaves it to the server's suggestion.
+    """
+
+    def __init__(self, client: Client, options: Options, *, roll_events: int = 0) -> None:
+        self.client = client
+        self.options = options
+        self.roll_events = roll_events
+
+    def thread_workflow_id(self, thread_id: str, checkpoint_ns: str = "") -> str:
+        """Workflow id of a thread or of a namespace of it."""
+        return names.thread_workflow_id(self.options.id_prefix, thread_id, checkpoint_ns)
+
+    def run_workflow_id(self, run_id: str) -> str:
+        """Workflow id of a run."""
+        return names.run_workflow_id(self.options.id_prefix, run_id)
+
+    # -- thread workflow ----------------------------------------------------------------------
+
+    async def attach(self, thread_id: str, request: AttachRequest) -> AttachReply:
+        """Update-with-start ``attach``."""
+        data = pack(request)
+
+        async def send() -> bytes:
+            result: bytes = await self.client.execute_update_with_start_workflow(
+                names.ATTACH_UPDATE,
+                data,
+                start_workflow_operation=self._start_thread(thread_id),
+                result_type=bytes,
+            )
+            return result
+
+        return unpack(AttachReply, await self._update(send))
+
+    async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
+        """Update ``step``; waits for a result when the request collects."""
+        data = pack(request)
+        handle = self.client.get_workflow_handle(workflow_id)
+
+        async def send() -> bytes:
+            result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
+            return result
+
+        return unpack(StepReply, await self._update(send))
+
+    async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
+        """Append from outside a run; starts the thread, and opens the namespace, if needed."""
+        root = not checkpoint_ns
+        data = pack(request if root else AppendRequest(open=(checkpoint_ns,)))
+
+        async def send_root() -> None:
+            await self.client.execute_update_with_start_workflow(
+                names.APPEND_UPDATE,
+                data,
+                start_workflow_operation=self._start_thread(thread_id),
+            )
+
+        await self._bounded(thread_id, self._update(send_root))
+        if not root:
+            child = self._handle(thread_id, checkpoint_ns)
+
+            async def send_child() -> None:
+                await child.execute_update(names.APPEND_UPDATE, pack(request))
+
+            await self._bounded(thread_id, self._update(send_child))
+
+    async def delete(self, thread_id: str) -> None:
+        """End the thread's workflows; a thread that does not exist is no error."""
+        handle = self._handle(thread_id)
+
+        async def send() -> None:
+            await handle.execute_update(names.DELETE_UPDATE)
+
+        try:
+            await self._bounded(thread_id, self._update(send))
+        except RPCError as exc:
+            if exc.status is not RPCStatusCode.NOT_FOUND:
+                raise
+        except WorkflowUpdateFailedError as exc:
+            if not _has_type(exc, names.THREAD_DELETED):
+                raise
+
+    async def read(
+        self, thread_id: str, checkpoint_ns: str, request: ReadRequest
+    ) -> ReadReply | None:
+        """One page of a log; ``None`` when there is no such thread or namespace."""
+        handle = self._handle(thread_id, checkpoint_ns)
+
+        async def query() -> bytes:
+            result: bytes = await handle.query(
+                names.READ_QUERY, pack(request), result_type=bytes, rpc_timeout=QUERY_TIMEOUT
+            )
+            return result
+
+        try:
+            reply = unpack(ReadReply, await self.answered(query, what=f"thread {thread_id!r}"))
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        return None if reply.deleted else reply
+
+    def _handle(self, thread_id: str, checkpoint_ns: str = "") -> WorkflowHandle[object, object]:
+        return self.client.get_workflow_handle(self.thread_workflow_id(thread_id, checkpoint_ns))
+
+    def _start_thread(self, thread_id: str) -> WithStartWorkflowOperation[object, object]:
+        return WithStartWorkflowOperation(
+            names.THREAD_WORKFLOW,
+            pack(
+                ThreadStart(
+                    thread_id=thread_id,
+                    id_prefix=self.options.id_prefix,
+                    roll_events=self.roll_events,
+                )
+            ),
+            id=self.thread_workflow_id(thread_id),
+            task_queue=self.options.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            memo={"thread_id": thread_id},
+            static_summary=f"thread {thread_id}"[:200],
+        )
+
+    # -- errors -------------------------------------------------------------------------------
+
+    async def _update(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Send an Update; retries what the server turned away unseen."""
+        for attempt in range(BUSY_RETRIES):
+            try:
+                return await send()
+            except WorkflowUpdateFailedError as exc:
+                if _has_type(exc, names.FENCED):
+                    raise AttemptSupersededError(str(exc.cause)) from exc
+                raise
+            except RPCError as exc:
+                if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:
+                    await asyncio.sleep(min(1.0, 0.02 * 1.5**attempt))
+                    continue
+                raise self.translate(exc) from exc
+        raise AssertionError("unreachable")
+
+    async def answered(self, query: Callable[[], Awaitable[T]], *, what: str) -> T:
+        """Run a Query; a worker that does not answer becomes ``NoWorkersError``."""
+        try:
+            return await query()
+        except WorkflowQueryFailedError as exc:
+            raise TemporalExecError(f"{what} cannot be read: {exc}") from exc
+        except RPCError as exc:
+            if exc.status in (
+                RPCStatusCode.DEADLINE_EXCEEDED,
+                RPCStatusCode.CANCELLED,
+                RPCStatusCode.FAILED_PRECONDITION,
+            ):
+                raise self.no_workers(what) from exc
+            raise self.translate(exc) from exc
+
+    def no_workers(self, what: str) -> NoWorkersError:
+        """The error for a queue that nobody polls, with the remedy."""
+        queue = self.options.task_queue
+        return NoWorkersError(
+            f"No worker answers on task queue {queue!r} (namespace {self.client.namespace!r}), "
+            f"so {what} cannot be reached. Start one: `langgraph-temporal worker "
+            f"your_module:agent --task-queue {queue}`, or host one in this process: "
+            "`async with saver.worker(agent): ...`."
+        )
+
+    def translate(self, exc: RPCError) -> Exception:
+        """A connection failure as ``ServerUnavailableError``; anything else unchanged."""
+        if exc.status is RPCStatusCode.UNAVAILABLE:
+            target = self.client.service_client.config.target_host
+            return ServerUnavailableError(
+                f"The Temporal server at {target} does not answer ({exc.message}). Check the "
+                "address and that it runs (`temporal server start-dev` for a local one); what "
+                "was recorded before is kept."
+            )
+        return exc
+
+    async def _bounded(self, thread_id: str, call: Awaitable[T]) -> T:
+        """Await an Update, but not for ever when no worker is there to accept it."""
+        task = asyncio.ensure_future(call)
+        timeout = self.options.no_worker_timeout.total_seconds()
+        try:
+            while True:
+                done, _ = await asyncio.wait([task], timeout=timeout)
+                if done:
+                    return task.result()
+                # Slow or absent? A Query answers at once when a worker is there.
+                await self.read(thread_id, "", ReadRequest(cursor=_PAST_THE_END))
+        finally:
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(
+                    asyncio.CancelledError, WorkflowUpdateRPCTimeoutOrCancelledError
+                ):
+                    await task
+
+
+def _has_type(exc: WorkflowUpdateFailedError, error_type: str) -> bool:
+    cause = exc.cause
+    return isinstance(cause, ApplicationError) and cause.type == error_type

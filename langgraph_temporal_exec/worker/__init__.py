@@ -1,0 +1,1 @@
+"""Worker side: hosts graphs, drives runs, executes tasks."""

@@ -1,0 +1,222 @@
+"""Worker side: one attempt of a run: attach to the thread, run LangGraph's loop, end the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from .. import _langgraph
+from .._remote_errors import describe
+from .._serde import dump_exact
+from ..errors import RunCancelledError
+from ..protocol.messages import (
+    AttachReply,
+    AttachRequest,
+    AttachStatus,
+    LogPage,
+    Outcome,
+)
+from ..protocol.wire import pack
+from ..record import Call
+from ..replica import Replica
+from ..transport import Transport
+from .ports import Host, SaverPort
+from .retry_input import PlannedInput, plan_input
+from .session import RunIdentity, Session, read_all
+
+END_TIMEOUT_S = 15.0
+"""How long an abandoned stream may take to record that its run was cancelled."""
+
+
+async def attach(
+    host: Host, saver: SaverPort, run: RunIdentity, attempt: int
+) -> Session | AttachReply:
+    """Ask the thread for the run: a session when granted, else the reply that says why not.
+
+    Runs on the worker's loop. An active run whose workflow was terminated by hand is evicted.
+    """
+    transport = host.transport
+    replica = saver.replica(run.thread_id)
+    incarnation, cursor = replica.position("")
+    request = AttachRequest(
+        run_id=run.run_id,
+        attempt=attempt,
+        run_workflow_id=run.run_workflow_id,
+        graph=run.graph,
+        incarnation=incarnation,
+        cursor=cursor,
+    )
+    reply = await transport.attach(run.thread_id, request)
+    if reply.status == AttachStatus.QUEUED and await _is_closed(
+        transport, reply.active_run_workflow_id
+    ):
+        request = AttachRequest(
+            run_id=run.run_id,
+            attempt=attempt,
+            run_workflow_id=run.run_workflow_id,
+            graph=run.graph,
+            incarnation=incarnation,
+            cursor=cursor,
+            evict=reply.active_run,
+        )
+        reply = await transport.attach(run.thread_id, request)
+    if reply.status != AttachStatus.GRANTED:
+        return reply
+    await _absorb(transport, replica, reply.page, reply.namespaces)
+    return Session(
+        run=run,
+        attempt=attempt,
+        grant=reply,
+        transport=transport,
+        thread=host.thread,
+        tasks=host.tasks,
+        queue=host.queue,
+        replica=replica,
+        options=saver.options,
+    )
+
+
+async def _absorb(
+    transport: Transport, replica: Replica, page: LogPage | None, namespaces: tuple[str, ...]
+) -> None:
+    if page is None:
+        return
+    replica.absorb("", page, namespaces)
+    if page.more:
+        await read_all(transport, replica, "")
+
+
+async def _is_closed(transport: Transport, workflow_id: str) -> bool:
+    try:
+        description = await transport.client.get_workflow_handle(workflow_id).describe()
+    except RPCError as exc:
+        if exc.status is RPCStatusCode.NOT_FOUND:
+            return True
+        raise
+    return description.status not in (
+        WorkflowExecutionStatus.RUNNING,
+        WorkflowExecutionStatus.CONTINUED_AS_NEW,
+    )
+
+
+class Attempt:
+    """Runs LangGraph's loop for a granted session and records how it ended.
+
+    Args:
+        session: The granted session.
+        saver: The saver of the graph; the loop gets a copy bound to the session.
+        graph: The graph as the user compiled it.
+        call: The call, live or rebuilt.
+    """
+
+    def __init__(self, session: Session, saver: SaverPort, graph: Any, call: Call) -> None:
+        self.session = session
+        self._serde: SerializerProtocol = saver.serde
+        self._call = call
+        plan = plan_input(call.input, call.config, session.applied)
+        session.keeps_breakpoints = plan.keeps_breakpoints
+        bound = saver.bound(session, drop_resume=plan.drop_resume)
+        self._graph = _langgraph.bind(graph, bound)
+        self._plan: PlannedInput = plan
+        self._tail: dict[str, Any] = {}
+        self.chunks = 0
+        self.outcome = b""
+
+    async def astream(self) -> AsyncIterator[Any]:
+        """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded."""
+        stream = _langgraph.original_astream(
+            self._graph, self._plan.input, self._plan.config, self._call.options
+        )
+        try:
+            async for chunk in stream:
+                self._note(chunk)
+                yield chunk
+            self.session.check()
+        except (asyncio.CancelledError, GeneratorExit):
+            with contextlib.suppress(Exception):
+                await stream.aclose()  # type: ignore[attr-defined]
+            await self._end_cancelled()
+            raise
+        except Exception as exc:
+            await self._end_failed(exc)
+            raise
+        else:
+            await self._end()
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    def stream(self) -> Iterator[Any]:
+        """The same for a sync call, in the calling thread."""
+        thread = self.session.thread
+        stream = _langgraph.original_stream(
+            self._graph, self._plan.input, self._plan.config, self._call.options
+        )
+        try:
+            for chunk in stream:
+                self._note(chunk)
+                yield chunk
+            self.session.check()
+        except GeneratorExit:
+            stream.close()  # type: ignore[attr-defined]
+            thread.submit(self._end_cancelled()).result()
+            raise
+        except Exception as exc:
+            thread.submit(self._end_failed(exc)).result()
+            raise
+        else:
+            thread.submit(self._end()).result()
+
+    def _note(self, chunk: Any) -> None:
+        """Count, and keep the last chunks a plain ``ainvoke`` needs."""
+        self.chunks += 1
+        options = self._call.options
+        mode, subgraphs = options.get("stream_mode"), options.get("subgraphs")
+        if subgraphs or options.get("version") == "v2":
+            return
+        if mode is None or isinstance(mode, str):
+            kind, payload = mode or "values", chunk
+        else:
+            kind, payload = chunk
+        if kind == "values":
+            self._tail["values"] = chunk
+        elif kind == "updates" and isinstance(payload, dict) and _langgraph.INTERRUPT in payload:
+            self._tail["interrupt"] = chunk
+
+    async def _end(self) -> None:
+        status = "interrupted" if _langgraph.interrupted(self.session.loop) else "done"
+        await self._record(Outcome(status=status, attempt=self.session.attempt))
+
+    async def _end_cancelled(self) -> None:
+        if self.session.error is not None:
+            return
+        outcome = Outcome(status="cancelled", attempt=self.session.attempt)
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
+
+    async def _end_failed(self, exc: Exception) -> None:
+        if self.session.error is not None:
+            return
+        if isinstance(exc, RunCancelledError):
+            await self._end_cancelled()
+            return
+        await self._record(
+            Outcome(
+                status="error",
+                attempt=self.session.attempt,
+                error=describe(self._serde, exc),
+            )
+        )
+
+    async def _record(self, outcome: Outcome) -> None:
+        tail = tuple(
+            dump_exact(self._serde, chunk, what="the result") for chunk in self._tail.values()
+        )
+        self.outcome = pack(replace(outcome, chunks=self.chunks, tail=tail))
+        await self.session.end(self.outcome)

@@ -1,0 +1,228 @@
+"""Worker side: the two Activities: ``drive`` (one attempt of a run) and tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from temporalio import activity
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+from ..errors import AttemptSupersededError, RunCancelledError
+from ..protocol import names
+from ..protocol.messages import (
+    AttachStatus,
+    DriveReply,
+    DriveRequest,
+    DriveStatus,
+    Outcome,
+    TaskInput,
+    TaskOutput,
+    TaskStatus,
+)
+from ..protocol.wire import pack, unpack
+from ..record import Call, decode
+from .attempt import Attempt, attach
+from .embedded import EmbeddedRuns
+from .ports import Host, SaverPort
+from .registry import GraphRegistry
+from .relay import Relay
+from .session import RunIdentity, Session
+
+CANCEL_GRACE_S = 30.0
+"""How long a cancelled run may take to stop and record that it was cancelled."""
+
+
+@contextlib.asynccontextmanager
+async def heartbeating() -> AsyncIterator[None]:
+    """Heartbeat three times within the heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout
+    interval = timeout.total_seconds() / 3 if timeout else 5.0
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(interval)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _lost_because() -> str:
+    """Why Temporal ended this Activity; "" when somebody cancelled the run."""
+    details = activity.cancellation_details()
+    if activity.is_worker_shutdown() or (details and details.worker_shutdown):
+        return "the worker shut down"
+    if details is None or details.cancel_requested:
+        return ""
+    return "Temporal gave the attempt up (no heartbeat arrived, or the run was terminated)"
+
+
+def _moved(reason: str) -> ApplicationError:
+    return ApplicationError(
+        f"The attempt ended: {reason}. The run moves to another worker.",
+        type=names.WORKER_SHUTDOWN,
+        non_retryable=True,
+    )
+
+
+class Activities:
+    """The Activities of one worker process; they run on the worker's loop."""
+
+    def __init__(
+        self, host: Host, saver: SaverPort, registry: GraphRegistry, embedded: EmbeddedRuns
+    ) -> None:
+        self._host = host
+        self._saver = saver
+        self._registry = registry
+        self._embedded = embedded
+
+    @activity.defn(dynamic=True)
+    async def task(self, args: Sequence[RawValue]) -> bytes:
+        """One task: its type is the name of the node, so that Temporal's UI shows it."""
+        payload = activity.payload_converter().from_payload(args[0].payload, bytes)
+        live = self._host.tasks.get(unpack(TaskInput, payload).key)
+        if live is None or not live.start():
+            return pack(TaskOutput(status=TaskStatus.UNKNOWN))
+        async with heartbeating():
+            try:
+                return pack(await asyncio.shield(asyncio.wrap_future(live.done)))
+            except asyncio.CancelledError:
+                # Superseded, deleted, or the worker stops: the node must not go on unseen.
+                live.cancel()
+                raise
+
+    @activity.defn(name=names.DRIVE_ACTIVITY)
+    async def drive(self, data: bytes) -> bytes:
+        """One attempt of a run."""
+        request = unpack(DriveRequest, data)
+        async with heartbeating():
+            live = self._embedded.get(request.run_id)
+            if live is not None:
+                reply = await self._shell(live, request)
+            elif not request.record:
+                # The home process has no such run (any more): its caller is gone.
+                reply = DriveReply(status=DriveStatus.MOVED)
+            else:
+                reply = await self._drive(request)
+        return pack(reply)
+
+    # -- the caller is in this process --------------------------------------------------------
+
+    async def _shell(self, live: Any, request: DriveRequest) -> DriveReply:
+        try:
+            reply: DriveReply = await live.drive(request.attempt)
+        except asyncio.CancelledError:
+            if reason := _lost_because():
+                live.lose(reason)
+                raise _moved(reason) from None
+            live.cancel()
+            async with asyncio.timeout(CANCEL_GRACE_S):
+                reply = await live.drive(request.attempt)
+        if reply.status == DriveStatus.ENDED:
+            self._embedded.remove(request.run_id)
+            await self._cancel_workflow_if_cancelled(request, reply)
+        return reply
+
+    async def _cancel_workflow_if_cancelled(self, request: DriveRequest, reply: DriveReply) -> None:
+        """A run its caller abandoned shows as Canceled in Temporal, not as Completed."""
+        if reply.outcome and unpack(Outcome, reply.outcome).status == "cancelled":
+            handle = self._host.transport.client.get_workflow_handle(request.run_workflow_id)
+            await handle.cancel()
+
+    # -- the caller is elsewhere, or gone -----------------------------------------------------
+
+    async def _drive(self, request: DriveRequest) -> DriveReply:
+        graph = self._registry.get(request.graph)
+        if graph is None:
+            raise ApplicationError(
+                f"The worker serves no graph {request.graph!r}, only "
+                f"{self._registry.names() or 'none'}.",
+                type=names.GRAPH_NOT_FOUND,
+                non_retryable=True,
+            )
+        run = RunIdentity(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            thread_workflow_id=request.thread_workflow_id,
+            run_workflow_id=request.run_workflow_id,
+            graph=request.graph,
+        )
+        call = decode(self._saver.serde, request.record)
+        session = await attach(self._host, self._saver, run, request.attempt)
+        if not isinstance(session, Session):
+            if session.status == AttachStatus.ENDED:
+                return DriveReply(status=DriveStatus.ENDED, outcome=session.outcome)
+            if session.status == AttachStatus.QUEUED:
+                return DriveReply(status=DriveStatus.QUEUED)
+            return DriveReply(status=DriveStatus.MOVED)
+        attempt = Attempt(session, self._saver, graph, call)
+        relay = Relay(
+            self._host.transport.client,
+            self._host.thread,
+            self._saver.serde,
+            mailbox=call.mailbox,
+            run_id=run.run_id,
+            attempt=request.attempt,
+        )
+        try:
+            await self._run(attempt, call, relay)
+        except asyncio.CancelledError:
+            if reason := _lost_because():
+                raise _moved(reason) from None
+        except Exception as exc:
+            # A node's error is part of the recorded outcome; anything else fails the attempt.
+            if not attempt.outcome:
+                if isinstance(session.error, AttemptSupersededError):
+                    return DriveReply(status=DriveStatus.MOVED)
+                raise session.error or exc from exc
+        await relay.drain()
+        return DriveReply(
+            status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
+            outcome=attempt.outcome,
+            queue=self._host.queue,
+        )
+
+    async def _run(self, attempt: Attempt, call: Call, relay: Relay) -> None:
+        """Run the loop where user code runs: on the user's loop, or in a thread if sync."""
+        if call.sync:
+            future = asyncio.ensure_future(asyncio.to_thread(_consume_sync, attempt, relay))
+        else:
+            loop = self._registry.user_loop()
+            future = asyncio.ensure_future(
+                asyncio.wrap_future(
+                    asyncio.run_coroutine_threadsafe(_consume(attempt, relay), loop)
+                )
+            )
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if reason := _lost_because():
+                # Not a cancelled run: whoever takes it over goes on from the log.
+                attempt.session.fail(AttemptSupersededError(reason))
+            else:
+                attempt.session.reject(
+                    RunCancelledError(f"Run {attempt.session.run.run_id} was cancelled.")
+                )
+            await asyncio.wait([future], timeout=CANCEL_GRACE_S)
+            if future.done() and not future.cancelled():
+                future.exception()
+            raise
+
+
+async def _consume(attempt: Attempt, relay: Relay) -> None:
+    async for chunk in attempt.astream():
+        if not relay.offer(chunk):
+            await relay.drain()
+
+
+def _consume_sync(attempt: Attempt, relay: Relay) -> None:
+    for chunk in attempt.stream():
+        if not relay.offer(chunk):
+            attempt.session.thread.submit(relay.drain()).result()

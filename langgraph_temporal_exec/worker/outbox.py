@@ -1,0 +1,258 @@
+"""Worker side: the ordered, coalescing sender of one attempt to one thread workflow.
+
+Lives on the worker's own event loop; other threads reach it through its session. One step per
+superstep: the checkpoint and the tasks that start from it travel together, and a checkpoint
+names the tasks whose results must be in the log before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from ..protocol.messages import StepReply, StepRequest, TaskSpec
+
+MAX_IN_FLIGHT = 2
+"""Steps of one outbox under way at once. Temporal allows 10 Updates per workflow in all."""
+
+GATHER_TICKS = 3
+"""Loop iterations to wait for the rest of a burst of parallel tasks."""
+
+OPS_ONLY_DELAY_S = 0.005
+"""Ops without a task wait this long: nearly always the next superstep carries them."""
+
+BATCH_BYTES = 1_800_000
+"""Ops in one step; one payload may have 2 MB."""
+
+Send = Callable[[StepRequest], Awaitable[StepReply]]
+
+
+class Outbox:
+    """Orders what one attempt sends to one namespace of a thread.
+
+    Args:
+        template: A request with epoch and run of the attempt.
+        send: Sends one step and returns the reply; raises when the attempt is over.
+        ready: Awaited once before the first step (the namespace must exist).
+    """
+
+    def __init__(
+        self,
+        template: StepRequest,
+        send: Send,
+        ready: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._template = template
+        self._send = send
+        self._ready = ready
+        self._ops: list[bytes] = []
+        self._tasks: list[TaskSpec] = []
+        self._open: list[str] = []
+        self._watch: list[str] = []
+        self._requires: set[str] = set()
+        self._outcome = b""
+        self._seq = 0
+        self._in_flight = 0
+        self._specs: dict[str, TaskSpec] = {}
+        self._unconfirmed: dict[str, tuple[str, bytes]] = {}
+        self._checkpoints: set[str] = set()
+        self._held: dict[str, list[TaskSpec]] = {}
+        self._idle: list[asyncio.Future[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+        self.error: BaseException | None = None
+
+    # -- what goes in -------------------------------------------------------------------------
+
+    def put(self, op: bytes, checkpoint_id: str, parent_id: str | None) -> None:
+        """A checkpoint: after the results of all tasks that ran from its parent."""
+        self._requires.update(k for k, (cp, _) in self._unconfirmed.items() if cp == parent_id)
+        self._ops.append(op)
+        self._checkpoints.add(checkpoint_id)
+        held = self._held.pop(checkpoint_id, None)
+        if held:
+            self._tasks.extend(held)
+            self._kick()
+        else:
+            self._kick_later()
+
+    def add(self, op: bytes) -> None:
+        """Any other op."""
+        self._ops.append(op)
+        self._kick_later()
+
+    def dispatch(self, spec: TaskSpec, checkpoint_id: str, *, stored: bool) -> None:
+        """Schedule a task, together with or after the checkpoint it starts from."""
+        self._specs[spec.key] = spec
+        self._unconfirmed[spec.key] = (checkpoint_id, b"")
+        if stored or checkpoint_id in self._checkpoints:
+            self._tasks.append(spec)
+            self._kick()
+        else:
+            # Under durability="async" LangGraph starts the task while it still saves the
+            # checkpoint in the background.
+            self._held.setdefault(checkpoint_id, []).append(spec)
+
+    def finished(self, key: str, op: bytes) -> None:
+        """The result of a task, kept until it is known to be in the log."""
+        if key in self._unconfirmed:
+            self._unconfirmed[key] = (self._unconfirmed[key][0], op)
+
+    def watch(self, key: str) -> None:
+        """Ask whether a task that has not started was lost, and schedule it again if so."""
+        if key in self._unconfirmed:
+            self._watch.append(key)
+            self._kick()
+
+    async def open(self, namespace: str) -> None:
+        """Make sure a namespace has its workflow."""
+        self._open.append(namespace)
+        self._kick()
+        await self.flush()
+
+    async def end(self, outcome: bytes) -> None:
+        """Send everything, and with the last step the outcome of the run."""
+        self._requires.update(self._unconfirmed)
+        self._outcome = outcome
+        self._kick()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Return when all that went in so far is in the log.
+
+        Raises:
+            BaseException: What made the attempt fail.
+        """
+        if self.error is not None:
+            raise self.error
+        if not self._pending and not self._in_flight:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(future)
+        if self._pending:
+            self._kick()
+        await future
+
+    def fail(self, exc: BaseException) -> None:
+        """The attempt is over: nothing more is sent, everybody who waits gets ``exc``."""
+        if self.error is not None:
+            return
+        self.error = exc
+        for future in self._idle:
+            if not future.done():
+                future.set_exception(exc)
+        self._idle.clear()
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._ops or self._tasks or self._open or self._watch or self._outcome)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def _kick_later(self) -> None:
+        if self._timer is None and self._pump is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(OPS_ONLY_DELAY_S, self._kick)
+
+    def _kick(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pump is None and self.error is None:
+            self._pump = asyncio.create_task(self._run_pump())
+
+    async def _run_pump(self) -> None:
+        try:
+            if self._ready is not None:
+                ready, self._ready = self._ready, None
+                await ready()
+            for _ in range(GATHER_TICKS):
+                await asyncio.sleep(0)
+            while self._pending and self._in_flight < MAX_IN_FLIGHT and self.error is None:
+                self._in_flight += 1
+                task = asyncio.create_task(self._deliver(self._next_request()))
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+        except BaseException as exc:
+            self.fail(exc)
+        finally:
+            self._pump = None
+
+    def _next_request(self) -> StepRequest:
+        size, count = 0, 0
+        for op in self._ops:
+            size += len(op)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        ops, self._ops = tuple(self._ops[:count]), self._ops[count:]
+        request = replace(
+            self._template, seq=self._seq, ops=ops, requires=tuple(sorted(self._requires))
+        )
+        self._seq += 1
+        self._requires.clear()
+        if not self._ops:
+            # Tasks and the outcome follow the last of the ops they depend on.
+            request = replace(
+                request,
+                tasks=tuple(self._tasks),
+                open=tuple(self._open),
+                watch=tuple(self._watch),
+                outcome=self._outcome,
+            )
+            self._tasks, self._open, self._watch, self._outcome = [], [], [], b""
+        return request
+
+    async def _deliver(self, request: StepRequest) -> None:
+        required = request.requires
+        try:
+            while True:
+                reply = await self._send(request)
+                if reply.again:
+                    continue
+                again = self._repair(request, reply)
+                if again is None:
+                    break
+                request = again
+            for key in required:
+                self._unconfirmed.pop(key, None)
+                self._specs.pop(key, None)
+        except BaseException as exc:
+            self.fail(exc)
+        finally:
+            self._in_flight -= 1
+            self._after_delivery()
+
+    def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest | None:
+        """What to send instead when tasks were lost; ``None`` when the step was applied."""
+        if not reply.lost:
+            return None
+        lost = set(reply.lost)
+        # Finished here, but the result never arrived: it travels as an op instead.
+        results = tuple(
+            self._unconfirmed[k][1]
+            for k in request.requires
+            if k in lost and k in self._unconfirmed and self._unconfirmed[k][1]
+        )
+        # Never started here: schedule it once more.
+        restart = tuple(self._specs[k] for k in request.watch if k in lost and k in self._specs)
+        return replace(
+            request,
+            ops=(*results, *request.ops),
+            tasks=(*restart, *request.tasks),
+            requires=tuple(k for k in request.requires if k not in lost),
+            watch=(),
+        )
+
+    def _after_delivery(self) -> None:
+        if self.error is not None:
+            return
+        if self._pending:
+            self._kick()
+        elif not self._in_flight:
+            for future in self._idle:
+                if not future.done():
+                    future.set_result(None)
+            self._idle.clear()

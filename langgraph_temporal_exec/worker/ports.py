@@ -1,0 +1,42 @@
+"""Worker side: what attempts need of the process that hosts them, as protocols."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from .. import _langgraph
+from .._threads import LoopThread
+from ..options import Options
+from ..replica import Replica
+from ..transport import Transport
+from .live import LiveTasks
+
+
+class SaverPort(Protocol):
+    """The saver whose graphs a worker serves."""
+
+    serde: SerializerProtocol
+
+    @property
+    def options(self) -> Options:
+        """The saver's options."""
+        ...
+
+    def replica(self, thread_id: str) -> Replica:
+        """What this process knows of a thread."""
+        ...
+
+    def bound(self, session: _langgraph.Session, *, drop_resume: bool) -> Any:
+        """A copy of the saver that writes through a session."""
+        ...
+
+
+class Host(Protocol):
+    """The worker of this process."""
+
+    transport: Transport
+    thread: LoopThread
+    tasks: LiveTasks
+    queue: str

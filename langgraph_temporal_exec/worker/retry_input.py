@@ -1,0 +1,68 @@
+"""Worker side: what a retried attempt passes to LangGraph, from what the log shows was applied.
+
+"Continue with None" alone would be wrong: it drops input that was never recorded, walks past
+breakpoints and gives a consumed answer twice. See docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
+
+from ..protocol.messages import Applied
+
+_INTERRUPT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedInput:
+    """Input and config for LangGraph's loop.
+
+    ``keeps_breakpoints``: the input is empty only because it was applied before.
+    ``drop_resume``: the resume value in the log answered an interrupt already.
+    """
+
+    input: Any
+    config: RunnableConfig
+    keeps_breakpoints: bool = False
+    drop_resume: bool = False
+
+
+def plan_input(input: Any, config: RunnableConfig, applied: Applied) -> PlannedInput:
+    """Decide by kind of input and by what is in the log.
+
+    - Nothing of the run is in the log: the input as given.
+    - A checkpoint of the run, or its null writes (how a ``Command`` is recorded), are in the
+      log: the input was applied, continue with ``None``. A resume map lives only in the config,
+      so it is passed again. An explicit ``checkpoint_id`` chose where to start; the run is past
+      it. The recursion budget goes on where it was.
+    """
+    if not applied.checkpoints and not applied.null_writes:
+        return PlannedInput(input=input, config=config)
+    configurable = {k: v for k, v in config.get("configurable", {}).items() if k != "checkpoint_id"}
+    rest: RunnableConfig = {**config, "configurable": configurable}
+    if "recursion_limit" in config:
+        rest["recursion_limit"] = max(1, config["recursion_limit"] - applied.checkpoints)
+    resume_map = _resume_map(input)
+    return PlannedInput(
+        input=Command(resume=resume_map) if resume_map else None,
+        config=rest,
+        keeps_breakpoints=True,
+        drop_resume=applied.resume_consumed,
+    )
+
+
+def _resume_map(input: Any) -> Mapping[str, Any] | None:
+    resume = input.resume if isinstance(input, Command) else None
+    if isinstance(resume, dict) and resume and all(_is_interrupt_id(k) for k in resume):
+        return resume
+    return None
+
+
+def _is_interrupt_id(key: Any) -> bool:
+    return isinstance(key, str) and _INTERRUPT_ID.fullmatch(key) is not None

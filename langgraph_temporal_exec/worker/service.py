@@ -1,0 +1,163 @@
+"""Worker side: the Temporal workers of one process, on a thread and event loop of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from temporalio.worker import Worker
+
+from .._threads import LoopThread
+from ..errors import WorkerStoppedError
+from ..options import Options
+from ..protocol import names
+from ..transport import Transport
+from ..workflow.run import RunWorkflow
+from ..workflow.thread import ThreadWorkflow
+from .drive import Activities
+from .embedded import EmbeddedRuns
+from .live import LiveTasks
+from .ports import SaverPort
+from .registry import GraphRegistry
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 2_000
+"""Tasks of one process at once. A parent task holds its slot while nested ones need theirs, so
+this is meant to be out of reach."""
+
+MAX_DRIVES = 200
+"""Runs of callers elsewhere that one process drives at once; more wait on the queue."""
+
+STICKY_TIMEOUT = timedelta(seconds=3)
+"""How long a workflow task waits for the process that had the workflow in its cache. The default
+of 10 s would be added to every failover."""
+
+STOP_GRACE = timedelta(seconds=5)
+
+
+class WorkerHost:
+    """Everything one process needs to serve graphs; implements ``ports.Host``.
+
+    Args:
+        saver: The saver whose runs are served.
+        transport: RPCs, and the client the workers poll with.
+        options: Queue names and timeouts.
+        loop: The user's event loop, where graphs of callers elsewhere run.
+        max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
+    """
+
+    def __init__(
+        self,
+        saver: SaverPort,
+        transport: Transport,
+        options: Options,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        max_cached_workflows: int = 1000,
+    ) -> None:
+        process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.transport = transport
+        self.queue = names.pinned_queue(options.task_queue, process)
+        self.tasks = LiveTasks()
+        self.thread = LoopThread("langgraph-temporal-worker")
+        self.registry = GraphRegistry(options.graph, loop)
+        self.embedded = EmbeddedRuns(self, saver)
+        self._saver = saver
+        self._options = options
+        self._max_cached_workflows = max_cached_workflows
+        self._workers: list[Worker] = []
+        self._running: list[asyncio.Task[None]] = []
+        self.stopped = False
+
+    def add(self, graph: Any) -> None:
+        """Serve a graph, or a mapping of graphs by name."""
+        self.registry.add(graph)
+
+    async def start(self) -> None:
+        """Start polling; raises what makes the workers unable to."""
+        await self.thread.call(self._start())
+
+    async def _start(self) -> None:
+        activities = Activities(self, self._saver, self.registry, self.embedded)
+        heartbeat = self._options.heartbeat_timeout / 4
+        common: dict[str, Any] = {
+            "graceful_shutdown_timeout": STOP_GRACE,
+            # Cancellation and loss are learned from heartbeats; the SDK's default would hold
+            # them back for 30 s and more.
+            "max_heartbeat_throttle_interval": heartbeat,
+            "default_heartbeat_throttle_interval": heartbeat,
+        }
+        client = self.transport.client
+        self._workers = [
+            Worker(
+                client,
+                task_queue=self._options.task_queue,
+                workflows=[ThreadWorkflow, RunWorkflow],
+                activities=[activities.drive],
+                max_concurrent_activities=MAX_DRIVES,
+                max_cached_workflows=self._max_cached_workflows,
+                sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+                **common,
+            ),
+            Worker(
+                client,
+                task_queue=self.queue,
+                activities=[activities.drive, activities.task],
+                max_concurrent_activities=MAX_TASKS,
+                **common,
+            ),
+        ]
+        self._running = [asyncio.create_task(w.run()) for w in self._workers]
+        done, _ = await asyncio.wait(
+            self._running, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in done:
+            task.result()
+        for task in self._running:
+            task.add_done_callback(self._on_worker_done)
+
+    def _on_worker_done(self, task: asyncio.Task[None]) -> None:
+        if self.stopped or task.cancelled():
+            return
+        exc = task.exception()
+        logger.error("the Temporal worker of this process stopped by itself", exc_info=exc)
+        self.stopped = True
+        self.embedded.stop()
+
+    async def stop(self) -> None:
+        """Let what is about to end report, stop polling, stop the loop."""
+        await self.thread.call(self._stop())
+        await asyncio.to_thread(self._stop_threads)
+
+    def stop_blocking(self) -> None:
+        """The same, from a thread without an event loop."""
+        self.thread.submit(self._stop()).result()
+        self._stop_threads()
+
+    async def _stop(self) -> None:
+        # A run that has ended is reported by its drive Activity, which may not have arrived yet.
+        for _ in range(int(STOP_GRACE.total_seconds() * 20)):
+            if not len(self.embedded) or self.stopped:
+                break
+            await asyncio.sleep(0.05)
+        self.stopped = True
+        self.embedded.stop()
+        await asyncio.gather(*(w.shutdown() for w in self._workers), return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _stop_threads(self) -> None:
+        self.registry.stop()
+        self.thread.stop()
+
+    def check(self) -> None:
+        """Raise when this worker does not poll any more."""
+        if self.stopped:
+            raise WorkerStoppedError(
+                "The worker of this process has stopped; open a new `saver.worker(...)`."
+            )

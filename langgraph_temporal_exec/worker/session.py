@@ -1,0 +1,362 @@
+"""Worker side: one attempt of a run that has been granted its thread.
+
+The bound saver hands checkpoints and writes in, the task seam hands tasks in; both may come
+from any thread. Everything that is sent goes through outboxes on the worker's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+
+from .. import _langgraph
+from .._serde import put_op, writes_op
+from .._threads import LoopThread
+from ..errors import AttemptSupersededError, TemporalExecError, UsageError
+from ..options import Options
+from ..protocol.messages import (
+    Applied,
+    AttachReply,
+    ReadRequest,
+    StepReply,
+    StepRequest,
+    TaskOutput,
+    TaskSpec,
+    TaskStatus,
+)
+from ..replica import Replica
+from ..transport import Transport
+from .live import LiveTask, LiveTasks
+from .outbox import Outbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Which run this is, for the thread and for people."""
+
+    run_id: str
+    thread_id: str
+    thread_workflow_id: str
+    run_workflow_id: str
+    graph: str
+
+
+class Session:
+    """Implements ``_langgraph.Session`` and the writing half of the saver for one attempt.
+
+    Args:
+        run: The run.
+        attempt: Number of this attempt, from 1.
+        grant: The thread's reply to ``attach``.
+        transport: RPCs.
+        thread: The worker's loop.
+        tasks: Live tasks of this process.
+        queue: Task queue only this process polls.
+        replica: What this process knows of the thread; kept up to date by the session.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunIdentity,
+        attempt: int,
+        grant: AttachReply,
+        transport: Transport,
+        thread: LoopThread,
+        tasks: LiveTasks,
+        queue: str,
+        replica: Replica,
+        options: Options,
+    ) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.epoch = grant.epoch
+        self.applied = grant.applied or Applied()
+        self.keeps_breakpoints = False
+        self.loop: Any = None
+        self._transport = transport
+        self.thread = thread
+        self._tasks = tasks
+        self._queue = queue
+        self._replica = replica
+        self._options = options
+        self._existing = set(grant.namespaces)
+        self._loaded = {""}
+        self._live: dict[tuple[str, str, str], LiveTask] = {}
+        self._outboxes: dict[str, Outbox] = {}
+        self._error: BaseException | None = None
+        self._rejected: BaseException | None = None
+        self._closed = False
+
+    # -- the task seam ------------------------------------------------------------------------
+
+    def ships(self, node: str) -> bool:
+        """Whether tasks of this node run as Activities."""
+        return node not in self._options.inline
+
+    def enter_loop(self, loop: Any) -> None:
+        """Remember the root loop, to know how it stopped."""
+        self.loop = loop
+
+    async def arun_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
+        """Wait for the Activity of the task, then run the node right here."""
+        live = self._dispatch(task)
+        try:
+            await self._started(live, task.checkpoint_ns)
+            current = asyncio.current_task()
+            if current is not None:
+                live.runs_in(asyncio.get_running_loop(), current)
+            return await run()
+        except BaseException as exc:
+            self._note_failure(live, exc)
+            raise
+
+    def run_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
+        """The same for a sync node: it runs in the thread LangGraph chose."""
+        live = self._dispatch(task)
+        try:
+            while True:
+                try:
+                    live.started.result(timeout=self._watch_s)
+                    break
+                except concurrent.futures.TimeoutError:
+                    self._ask_about(task.checkpoint_ns, live.key)
+            return run()
+        except BaseException as exc:
+            self._note_failure(live, exc)
+            raise
+
+    @property
+    def _watch_s(self) -> float:
+        return 2 * self._options.heartbeat_timeout.total_seconds()
+
+    async def _started(self, live: LiveTask, checkpoint_ns: str) -> None:
+        future = asyncio.wrap_future(live.started)
+        while True:
+            done, _ = await asyncio.wait([future], timeout=self._watch_s)
+            if done:
+                return future.result()
+            self._ask_about(checkpoint_ns, live.key)
+
+    def _ask_about(self, checkpoint_ns: str, key: str) -> None:
+        """A task that does not start may be lost on its way here; a lost one is rescheduled."""
+        self._on_loop(lambda: self._outbox(checkpoint_ns).watch(key))
+
+    def _dispatch(self, task: _langgraph.SeamTask) -> LiveTask:
+        self.check()
+        live = LiveTask(f"{task.id}.{self.run.run_id[:8]}.{self.attempt}", task.name)
+        self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
+        self._tasks.add(live)
+        spec = TaskSpec(
+            key=live.key,
+            node=task.name,
+            queue=self._queue,
+            summary=_summary(task),
+            heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
+        )
+        self._on_loop(
+            lambda: self._outbox(task.checkpoint_ns).dispatch(
+                spec, task.checkpoint_id, stored=task.checkpoint_stored
+            )
+        )
+        return live
+
+    def _note_failure(self, live: LiveTask, exc: BaseException) -> None:
+        """A node that raised: either LangGraph commits something for it, or nothing follows."""
+        live.error = f"{type(exc).__name__}: {exc}"[:500]
+        committed = isinstance(exc, Exception) and (
+            not isinstance(exc, GraphBubbleUp)
+            or (isinstance(exc, GraphInterrupt) and bool(exc.args and exc.args[0]))
+        )
+        if not committed or self._error is not None:
+            live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=live.error))
+
+    # -- the writing half of the saver --------------------------------------------------------
+
+    def put(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> None:
+        """Record a checkpoint; returns before it is in the log (see ``flush``)."""
+        self.check()
+        ns = config["configurable"].get("checkpoint_ns", "")
+        try:
+            op = put_op(
+                serde,
+                config,
+                checkpoint,
+                metadata,
+                new_versions,
+                run_id=self.run.run_id,
+                attempt=self.attempt,
+            )
+        except UsageError as exc:
+            self.reject(exc)
+            raise
+        self._replica.fold_local(ns, op)
+        parent = config["configurable"].get("checkpoint_id")
+        self._on_loop(lambda: self._outbox(ns).put(op, checkpoint["id"], parent))
+
+    def put_writes(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> None:
+        """Record writes: of a shipped task as its Activity's result, else as an op."""
+        ns = config["configurable"].get("checkpoint_ns", "")
+        live = self._live.pop((ns, config["configurable"]["checkpoint_id"], task_id), None)
+        try:
+            self.check()
+            op = writes_op(
+                serde,
+                config,
+                writes,
+                task_id,
+                task_path,
+                node=live.node if live else "",
+                run_id=self.run.run_id,
+                attempt=self.attempt,
+            )
+        except TemporalExecError as exc:
+            self.reject(exc)
+            if live is not None:
+                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=str(exc)[:500]))
+            raise
+        self._replica.fold_local(ns, op)
+        if live is not None and live.finish(
+            TaskOutput(status=TaskStatus.FINISHED, op=op, error=live.error)
+        ):
+            self._on_loop(lambda: self._outbox(ns).finished(live.key, op))
+        else:
+            self._on_loop(lambda: self._outbox(ns).add(op))
+
+    async def load(self, checkpoint_ns: str) -> None:
+        """Read a namespace that existed before this attempt, once."""
+        if checkpoint_ns in self._loaded or checkpoint_ns not in self._existing:
+            return
+        await read_all(self._transport, self._replica, checkpoint_ns)
+        self._loaded.add(checkpoint_ns)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise what ended or rejected this attempt."""
+        problem = self._error or self._rejected
+        if problem is not None:
+            raise problem
+
+    def reject(self, exc: BaseException) -> None:
+        """The run cannot go on (an unserializable value, a cancellation), but can be ended."""
+        if self._rejected is None:
+            self._rejected = exc
+            for live in list(self._live.values()):
+                live.cancel()
+                live.abandon(exc)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the attempt from outside: superseded, or the server is away."""
+        return self._error
+
+    def fail(self, exc: BaseException) -> None:
+        """The attempt is over from outside. Nothing it still does is recorded."""
+        if self._error is not None or self._closed:
+            return
+        self._error = exc
+        # What was folded locally may never have reached the log.
+        self._replica.forget()
+        for outbox in self._outboxes.values():
+            self._on_loop(lambda o=outbox: o.fail(exc))
+        for live in list(self._live.values()):
+            live.cancel()
+            live.abandon(exc)
+
+    async def end(self, outcome: bytes) -> None:
+        """Send everything and record the outcome of the run; ends the attempt."""
+        await self.thread.call(self._end(outcome))
+
+    async def _end(self, outcome: bytes) -> None:
+        for live in list(self._live.values()):
+            live.abandon(AttemptSupersededError("the run has ended"))
+        self._live.clear()
+        for ns, outbox in list(self._outboxes.items()):
+            if ns:
+                await outbox.flush()
+        await self._outbox("").end(outcome)
+        self._closed = True
+
+    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+        if self.thread.is_current:
+            call(*args)
+            return
+        with contextlib.suppress(RuntimeError):  # the worker's loop is closed: see `fail`
+            self.thread.loop.call_soon_threadsafe(call, *args)
+
+    def _outbox(self, checkpoint_ns: str) -> Outbox:
+        """Only on the worker's loop."""
+        outbox = self._outboxes.get(checkpoint_ns)
+        if outbox is None:
+            workflow_id = self._transport.thread_workflow_id(self.run.thread_id, checkpoint_ns)
+
+            async def send(request: StepRequest) -> StepReply:
+                try:
+                    return await self._transport.step(workflow_id, request)
+                except BaseException as exc:
+                    self.fail(exc)
+                    raise
+
+            async def ready() -> None:
+                await self._outbox("").open(checkpoint_ns)
+
+            outbox = Outbox(
+                StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id),
+                send,
+                ready if checkpoint_ns else None,
+            )
+            self._outboxes[checkpoint_ns] = outbox
+            if self._error is not None:
+                outbox.fail(self._error)
+        return outbox
+
+
+async def read_all(transport: Transport, replica: Replica, checkpoint_ns: str) -> bool:
+    """Bring a replica up to date with one namespace; ``False`` when it does not exist."""
+    while True:
+        incarnation, cursor = replica.position(checkpoint_ns)
+        reply = await transport.read(
+            replica.thread_id,
+            checkpoint_ns,
+            ReadRequest(incarnation=incarnation, cursor=cursor),
+        )
+        if reply is None:
+            return False
+        replica.absorb(checkpoint_ns, reply.page, reply.namespaces)
+        if not reply.page.more:
+            return True
+
+
+def _summary(task: _langgraph.SeamTask) -> str:
+    """One line for Temporal's UI: where in the graph, and for a tool call which tool."""
+    parts = [f"step {task.step}"]
+    call = task.input.get("tool_call") if isinstance(task.input, dict) else None
+    if isinstance(call, dict) and call.get("name"):
+        parts.append(f"tool {call['name']}")
+    if task.checkpoint_ns:
+        parts.append(task.checkpoint_ns.split(":")[0])
+    return " · ".join(parts)[:200]

@@ -1,0 +1,1 @@
+"""Workflow side: deterministic code that runs in Temporal's default sandbox."""

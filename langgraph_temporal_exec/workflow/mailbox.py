@@ -1,0 +1,29 @@
+"""Workflow side: ``LangGraphMailbox``, how a stream reaches a caller without any history."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.messages import Mail
+    from ..protocol.wire import unpack
+
+    # `from . import mailbox_sinks` would give the sandbox a copy of the module of its own.
+    from .mailbox_sinks import deliver as deliver_to_sink
+
+
+@workflow.defn(name=names.MAILBOX_WORKFLOW)
+class MailboxWorkflow:
+    """Open as long as its caller's process wants mail; holds no state."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Stay open until terminated or timed out."""
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query(name=names.DELIVER_QUERY)
+    def deliver(self, mail: bytes) -> bool:
+        """Hand stream chunks to the listening stream of this process."""
+        message = unpack(Mail, mail)
+        return deliver_to_sink(message.run_id, message.items)

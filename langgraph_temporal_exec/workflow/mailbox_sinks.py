@@ -1,0 +1,35 @@
+"""Caller side: who listens for the mail that this process's mailbox workflows receive.
+
+The mailbox workflow runs in the process of the caller, on purpose: its Query handler hands the
+arguments to the stream that waits in the same process. This module is passed through Temporal's
+sandbox, so both see the same table. A stream removes its entry when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..protocol.messages import MailItem
+
+Sink = Callable[[tuple[MailItem, ...]], None]
+
+_sinks: dict[str, Sink] = {}
+
+
+def listen(run_id: str, sink: Sink) -> None:
+    """Deliver the mail of ``run_id`` to ``sink``, which must be callable from any thread."""
+    _sinks[run_id] = sink
+
+
+def stop(run_id: str) -> None:
+    """Forget the sink of ``run_id``."""
+    _sinks.pop(run_id, None)
+
+
+def deliver(run_id: str, items: tuple[MailItem, ...]) -> bool:
+    """Hand mail over; ``False`` when nobody listens."""
+    sink = _sinks.get(run_id)
+    if sink is None:
+        return False
+    sink(items)
+    return True

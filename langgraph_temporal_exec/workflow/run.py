@@ -1,0 +1,205 @@
+"""Workflow side: ``LangGraphRun``, which owns the attempts and the outcome of one run."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    TimeoutError,
+    TimeoutType,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.messages import (
+        DriveReply,
+        DriveRequest,
+        DriveStatus,
+        Outcome,
+        RunStart,
+        RunStatusReply,
+    )
+    from ..protocol.wire import pack, unpack
+
+DRIVE_TIMEOUT = timedelta(days=30)
+"""Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
+
+HOME_START_TIMEOUT = timedelta(seconds=10)
+"""How long the caller's own process may take to pick up an attempt before others may."""
+
+TURN_RECHECK = timedelta(seconds=30)
+"""A waiting run asks again this often: the active run may have been terminated by hand."""
+
+GRAPH_RETRIES = 3
+"""Workers of one queue may serve different graphs; this many must refuse before the run fails."""
+
+BACKOFF_MAX_S = 30.0
+
+MOVE_PAUSE_S = 0.2
+"""Pause before an attempt that was given up by its process is followed by another."""
+
+
+@workflow.defn(name=names.RUN_WORKFLOW)
+class RunWorkflow:
+    """One run: its accepted start is the admission record, its result the outcome."""
+
+    @workflow.init
+    def __init__(self, start: bytes) -> None:
+        self._start = unpack(RunStart, start)
+        self._attempt = 0
+        self._queue = self._start.home_queue or self._start.task_queue
+        self._state = "scheduled"
+        self._turn = False
+        self._lost = 0
+        self._refused = 0
+        self._last_failure = ""
+        self._ended = False
+
+    @workflow.run
+    async def run(self, start: bytes) -> bytes:
+        """Schedule attempts until one brings the outcome."""
+        try:
+            while True:
+                reply = await self._drive()
+                if reply is None:
+                    continue
+                if reply.status == DriveStatus.ENDED:
+                    return self._finish(reply.outcome)
+                if reply.status == DriveStatus.QUEUED:
+                    await self._wait_for_turn()
+                else:
+                    await asyncio.sleep(MOVE_PAUSE_S)
+                self._queue = reply.queue or self._start.task_queue
+        finally:
+            # Whatever ends the run without an outcome must not leave the thread reserved.
+            if not self._ended:
+                await self._free_thread()
+
+    @workflow.signal(name=names.TURN_SIGNAL)
+    def turn(self) -> None:
+        """The thread is reserved for this run."""
+        self._turn = True
+
+    @workflow.query(name=names.RUN_STATUS_QUERY)
+    def status(self) -> bytes:
+        """What the run is doing; also the sign of life a caller waits for."""
+        return pack(
+            RunStatusReply(
+                state=self._state,
+                attempt=self._attempt,
+                queue=self._queue,
+                last_failure=self._last_failure,
+            )
+        )
+
+    async def _drive(self) -> DriveReply | None:
+        """Run one attempt; ``None`` when it was lost and another one should follow."""
+        start = self._start
+        self._attempt += 1
+        self._turn = False
+        self._state = "running"
+        at_home = bool(start.home_queue) and self._queue == start.home_queue
+        request = DriveRequest(
+            run_id=start.run_id,
+            attempt=self._attempt,
+            thread_id=start.thread_id,
+            thread_workflow_id=start.thread_workflow_id,
+            run_workflow_id=workflow.info().workflow_id,
+            graph=start.graph,
+            record=b"" if at_home else start.record,
+        )
+        try:
+            result: bytes = await workflow.execute_activity(
+                names.DRIVE_ACTIVITY,
+                pack(request),
+                task_queue=self._queue,
+                result_type=bytes,
+                summary=f"{start.graph} · thread {start.thread_id} · attempt {self._attempt}"[:200],
+                start_to_close_timeout=DRIVE_TIMEOUT,
+                schedule_to_start_timeout=None
+                if self._queue == start.task_queue
+                else HOME_START_TIMEOUT,
+                heartbeat_timeout=timedelta(seconds=start.heartbeat_s),
+                # A retry of the Activity would go to the queue of a process that may be gone;
+                # a new attempt, with a new token, may go anywhere.
+                retry_policy=RetryPolicy(maximum_attempts=1),
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            )
+        except ActivityError as exc:
+            if is_cancelled_exception(exc):
+                raise
+            await self._after_loss(exc.cause or exc)
+            return None
+        self._lost = self._refused = 0
+        return unpack(DriveReply, result)
+
+    async def _after_loss(self, cause: BaseException) -> None:
+        """Decide what follows an attempt that ended without a reply."""
+        start = self._start
+        self._queue = start.task_queue
+        self._last_failure = f"attempt {self._attempt}: {cause}"
+        self._state = "retrying"
+        if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
+            return
+        if isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN:
+            return
+        if isinstance(cause, ApplicationError) and cause.type == names.GRAPH_NOT_FOUND:
+            self._refused += 1
+            if self._refused >= GRAPH_RETRIES:
+                raise ApplicationError(
+                    cause.message, type=names.GRAPH_NOT_FOUND, non_retryable=True
+                )
+            await asyncio.sleep(0.3)
+            return
+        self._lost += 1
+        if self._lost >= start.max_lost_attempts:
+            raise ApplicationError(
+                f"Run {start.run_id} was lost by its worker {self._lost} times in a row; the "
+                f"last time: {cause}. Its thread keeps all that was recorded; continue it with "
+                "ainvoke(None, config) when the cause is gone.",
+                type="langgraph.RunLost",
+                non_retryable=True,
+            )
+        if not isinstance(cause, TimeoutError):
+            await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
+
+    async def _wait_for_turn(self) -> None:
+        self._state = "queued"
+        try:
+            await workflow.wait_condition(lambda: self._turn, timeout=TURN_RECHECK)
+        except builtins.TimeoutError:
+            # Not an error: the next attempt asks the thread again and checks the active run.
+            return
+
+    def _finish(self, data: bytes) -> bytes:
+        self._ended = True
+        outcome = unpack(Outcome, data)
+        self._state = outcome.status
+        if outcome.status == "error" and outcome.error is not None:
+            # The message names only the class: failure messages are not encrypted by codecs,
+            # details are.
+            raise ApplicationError(
+                f"run ended with {outcome.error.bases[0]}",
+                data,
+                type=names.RUN_ERROR,
+                non_retryable=True,
+            )
+        if outcome.status == "cancelled":
+            raise CancelledError("run cancelled")
+        return data
+
+    async def _free_thread(self) -> None:
+        handle = workflow.get_external_workflow_handle(self._start.thread_workflow_id)
+        try:
+            await asyncio.shield(handle.signal(names.RUN_CLOSED_SIGNAL, self._start.run_id))
+        except ApplicationError:
+            # The run never reached its thread, so the thread may not exist.
+            workflow.logger.info("thread %s does not exist", self._start.thread_workflow_id)

@@ -1,0 +1,433 @@
+"""Workflow side: the thread as a pure state machine; commands in, effects out.
+
+No I/O, no clock, no Temporal: the workflow shell performs the effects, property tests run it
+without a server. State is opaque bytes here; only op headers are looked at.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from ..protocol.messages import (
+    AppendRequest,
+    Applied,
+    AttachReply,
+    AttachRequest,
+    AttachStatus,
+    LogPage,
+    Op,
+    OpKind,
+    Outcome,
+    ReadReply,
+    ReadRequest,
+    StepRequest,
+    TaskOutput,
+    TaskSpec,
+)
+from ..protocol.wire import pack, unpack
+
+NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+RESUME_CHANNEL = "__resume__"
+
+PAGE_BYTES = 1_500_000
+"""Bytes of ops in one reply; Temporal refuses a payload above 2 MB."""
+
+REMEMBERED_RUNS = 100
+"""Ended runs whose outcome is kept for an attempt that asks late."""
+
+REMEMBERED_OUTCOME_BYTES = 32_000
+"""An outcome above this is remembered without its tail of stream chunks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartTask:
+    """Effect: schedule the Activity of a task."""
+
+    spec: TaskSpec
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelTask:
+    """Effect: request cancellation of a task's Activity."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenNamespace:
+    """Effect: start the Child Workflow of a namespace and wait until it exists."""
+
+    namespace: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FenceNamespace:
+    """Effect: tell the Child Workflow of a namespace that older epochs are over."""
+
+    namespace: str
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GiveTurn:
+    """Effect: signal a waiting run workflow that the thread is reserved for it."""
+
+    run_id: str
+    run_workflow_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeleteNamespace:
+    """Effect: tell the Child Workflow of a namespace to end."""
+
+    namespace: str
+
+
+Effect = StartTask | CancelTask | OpenNamespace | FenceNamespace | GiveTurn | DeleteNamespace
+
+
+@dataclass(kw_only=True, slots=True)
+class ActiveRun:
+    """The run that has the thread. ``attempt`` 0: reserved, nobody attached yet."""
+
+    run_id: str
+    run_workflow_id: str
+    attempt: int = 0
+    checkpoints: int = 0
+    null_writes: bool = False
+    resume_consumed: bool = False
+    namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiter:
+    """A run in line for the thread."""
+
+    run_id: str
+    run_workflow_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The state as carried over continue-as-new."""
+
+    epoch: int
+    seq: int
+    base: int
+    log: tuple[bytes, ...]
+    namespaces: tuple[str, ...]
+    ended: tuple[tuple[str, bytes], ...]
+    waiting: tuple[Waiter, ...]
+    active: ActiveRun | None
+    lost: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class ThreadState:
+    """One thread, or one nested namespace of a thread.
+
+    Args:
+        incarnation: Identity of this life of the thread; a deleted and re-created thread has
+            another one, so that readers drop what they remember.
+        root: Whether this is the thread itself rather than a nested namespace.
+    """
+
+    incarnation: str
+    root: bool = True
+    epoch: int = 0
+    next_seq: int = 0
+    base: int = 0
+    log: list[bytes] = field(default_factory=list)
+    namespaces: list[str] = field(default_factory=list)
+    active: ActiveRun | None = None
+    waiting: deque[Waiter] = field(default_factory=deque)
+    ended: dict[str, bytes] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    deleted: bool = False
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def attach(self, request: AttachRequest) -> tuple[AttachReply, list[Effect]]:
+        """Give the thread to an attempt, put its run in line, or turn the attempt away."""
+        effects: list[Effect] = []
+        if request.run_id in self.ended:
+            outcome = self.ended[request.run_id]
+            return AttachReply(status=AttachStatus.ENDED, outcome=outcome), effects
+        if request.evict and self.active is not None and self.active.run_id == request.evict:
+            effects += self._release(fence=True)
+        if self.active is None:
+            self._leave_line(request.run_id)
+            self.active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
+        active = self.active
+        if active.run_id != request.run_id:
+            if all(w.run_id != request.run_id for w in self.waiting):
+                self.waiting.append(
+                    Waiter(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
+                )
+            reply = AttachReply(
+                status=AttachStatus.QUEUED,
+                active_run=active.run_id,
+                active_run_workflow_id=active.run_workflow_id,
+            )
+            return reply, effects
+        if request.attempt < active.attempt:
+            return AttachReply(status=AttachStatus.STALE), effects
+        if request.attempt > active.attempt:
+            effects += self._new_epoch(self.epoch + 1)
+            if active.attempt:
+                effects += [
+                    FenceNamespace(namespace=ns, epoch=self.epoch) for ns in active.namespaces
+                ]
+            active.attempt = request.attempt
+        reply = AttachReply(
+            status=AttachStatus.GRANTED,
+            epoch=self.epoch,
+            page=self._page(request.incarnation, request.cursor),
+            namespaces=tuple(self.namespaces),
+            applied=Applied(
+                checkpoints=active.checkpoints,
+                null_writes=active.null_writes,
+                resume_consumed=active.resume_consumed,
+            ),
+        )
+        return reply, effects
+
+    def run_closed(self, run_id: str) -> list[Effect]:
+        """The run workflow closed without an outcome from its attempt: free the thread."""
+        self._leave_line(run_id)
+        if self.active is not None and self.active.run_id == run_id:
+            return self._release(fence=True)
+        return []
+
+    def waiter_gone(self, run_id: str) -> list[Effect]:
+        """The run whose turn it was does not exist any more."""
+        return self.run_closed(run_id)
+
+    def _release(self, *, fence: bool) -> list[Effect]:
+        """Free the thread and reserve it for the next run in line.
+
+        ``fence``: the run did not end by itself, so something of it may still be alive.
+        """
+        active = self.active
+        self.active = None
+        effects = self._new_epoch(self.epoch + 1)
+        if fence and active is not None:
+            effects += [FenceNamespace(namespace=n, epoch=self.epoch) for n in active.namespaces]
+        if self.waiting:
+            waiter = self.waiting.popleft()
+            self.active = ActiveRun(run_id=waiter.run_id, run_workflow_id=waiter.run_workflow_id)
+            effects.append(GiveTurn(run_id=waiter.run_id, run_workflow_id=waiter.run_workflow_id))
+        return effects
+
+    def _leave_line(self, run_id: str) -> None:
+        self.waiting = deque(w for w in self.waiting if w.run_id != run_id)
+
+    def _new_epoch(self, epoch: int) -> list[Effect]:
+        """Everything of older epochs is over: its tasks are cancelled, its results dropped."""
+        self.epoch = epoch
+        self.next_seq = 0
+        effects: list[Effect] = [CancelTask(key=key) for key in sorted(self.running)]
+        self.running.clear()
+        self.lost.clear()
+        return effects
+
+    def fence(self, epoch: int) -> list[Effect]:
+        """A nested namespace learns of a newer epoch."""
+        return self._new_epoch(epoch) if epoch > self.epoch else []
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def refuses(self, epoch: int) -> bool:
+        """Whether a step of ``epoch`` comes from a superseded attempt."""
+        if self.root:
+            return epoch != self.epoch or self.active is None
+        return epoch < self.epoch
+
+    def enter_epoch(self, epoch: int) -> list[Effect]:
+        """A nested namespace takes newer epochs from the steps themselves."""
+        return [] if self.root else self.fence(epoch)
+
+    def ready(self, request: StepRequest) -> bool:
+        """Whether it is the step's turn and all it requires has ended."""
+        return request.seq <= self.next_seq and self.running.isdisjoint(request.requires)
+
+    def missing(self, request: StepRequest) -> tuple[str, ...]:
+        """Required or watched tasks that ended without a result."""
+        return tuple(k for k in (*request.requires, *request.watch) if k in self.lost)
+
+    def step(self, request: StepRequest) -> list[Effect]:
+        """Apply a step; a repeated one changes nothing.
+
+        The caller has checked ``refuses``, ``ready``, and that nothing required is ``missing``.
+        """
+        if request.seq < self.next_seq:
+            return []
+        self.next_seq = request.seq + 1
+        effects: list[Effect] = []
+        for data in request.ops:
+            self._append(data, own_run=True)
+        effects += self._open(request.open)
+        for spec in request.tasks:
+            if spec.key not in self.running:
+                self.lost.discard(spec.key)
+                self.running.add(spec.key)
+                effects.append(StartTask(spec=spec, epoch=self.epoch))
+        if request.outcome:
+            self._remember(request.run_id, request.outcome)
+            effects += self._release(fence=False)
+        return effects
+
+    def task_ended(self, key: str, epoch: int, output: TaskOutput) -> None:
+        """Record the result of a task's Activity, unless its attempt was superseded."""
+        if epoch != self.epoch or key not in self.running:
+            return
+        self.running.discard(key)
+        if output.op:
+            self._append(output.op, own_run=True)
+
+    def task_lost(self, key: str, epoch: int) -> None:
+        """The Activity of a task timed out or failed by itself."""
+        if epoch == self.epoch and key in self.running:
+            self.running.discard(key)
+            self.lost.add(key)
+
+    def append(self, request: AppendRequest) -> list[Effect]:
+        """Append ops from outside any run."""
+        for data in request.ops:
+            self._append(data, own_run=False)
+        return self._open(request.open)
+
+    def _open(self, namespaces: tuple[str, ...]) -> list[Effect]:
+        effects: list[Effect] = []
+        for namespace in namespaces:
+            if namespace not in self.namespaces:
+                self.namespaces.append(namespace)
+                effects.append(OpenNamespace(namespace=namespace))
+            if self.active is not None and namespace not in self.active.namespaces:
+                self.active.namespaces = (*self.active.namespaces, namespace)
+        return effects
+
+    def _append(self, data: bytes, *, own_run: bool) -> None:
+        op = unpack(Op, data)
+        self.log.append(data)
+        if op.kind == OpKind.DROP:
+            self._forget(frozenset(op.dropped))
+        elif own_run and self.root and self.active is not None:
+            self._note_progress(self.active, op)
+
+    @staticmethod
+    def _note_progress(active: ActiveRun, op: Op) -> None:
+        if op.kind == OpKind.PUT:
+            active.checkpoints += 1
+            return
+        resumes = any(v.channel == RESUME_CHANNEL for v in op.values)
+        if op.task_id == NULL_TASK_ID:
+            active.null_writes = True
+            if resumes:
+                active.resume_consumed = False
+        elif resumes:
+            # A task that recorded an answer of its own has taken the run's resume value; the
+            # next interrupt() of a retried run must not be given it again.
+            active.resume_consumed = True
+
+    def _remember(self, run_id: str, outcome: bytes) -> None:
+        if len(outcome) > REMEMBERED_OUTCOME_BYTES:
+            outcome = pack(replace(unpack(Outcome, outcome), tail=()))
+        self.ended[run_id] = outcome
+        while len(self.ended) > REMEMBERED_RUNS:
+            del self.ended[next(iter(self.ended))]
+
+    def _forget(self, dropped: frozenset[str]) -> None:
+        """Blank the entries of dropped checkpoints; sequence numbers stay as they are."""
+        for i, data in enumerate(self.log):
+            if data and unpack(Op, data).checkpoint_id in dropped:
+                self.log[i] = b""
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def read(self, request: ReadRequest, thread_id: str) -> ReadReply:
+        """The log after the reader's cursor, one page."""
+        active = self.active
+        return ReadReply(
+            page=self._page(request.incarnation, request.cursor),
+            namespaces=tuple(self.namespaces),
+            deleted=self.deleted,
+            thread_id=thread_id,
+            active_run=active.run_id if active else "",
+            active_run_workflow_id=active.run_workflow_id if active else "",
+        )
+
+    def _page(self, incarnation: str, cursor: int) -> LogPage:
+        known = incarnation in ("", self.incarnation) and cursor >= self.base
+        end = self.base + len(self.log)
+        start = min(cursor, end) if known else self.base
+        ops: list[bytes] = []
+        size = 0
+        for data in self.log[start - self.base :]:
+            size += len(data)
+            if ops and size > PAGE_BYTES:
+                break
+            ops.append(data)
+        more = start - self.base + len(ops) < len(self.log)
+        return LogPage(incarnation=self.incarnation, start=start, ops=tuple(ops), more=more)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def delete(self) -> list[Effect]:
+        """End the thread: nothing of it can be read through this workflow any more."""
+        effects = self._new_epoch(self.epoch + 1)
+        self.active = None
+        self.waiting.clear()
+        self.log.clear()
+        self.ended.clear()
+        effects += [DeleteNamespace(namespace=n) for n in self.namespaces]
+        self.namespaces.clear()
+        self.deleted = True
+        return effects
+
+    def size(self) -> int:
+        """Bytes a snapshot would carry, nearly."""
+        return sum(len(d) for d in self.log) + sum(len(o) for o in self.ended.values())
+
+    def snapshot(self) -> bytes:
+        """Everything, for continue-as-new. Tasks must not be running."""
+        return pack(
+            Snapshot(
+                epoch=self.epoch,
+                seq=self.next_seq,
+                base=self.base,
+                log=tuple(self.log),
+                namespaces=tuple(self.namespaces),
+                ended=tuple(self.ended.items()),
+                waiting=tuple(self.waiting),
+                active=self.active,
+                lost=tuple(sorted(self.lost)),
+            )
+        )
+
+    @classmethod
+    def restore(cls, incarnation: str, *, root: bool, snapshot: bytes) -> ThreadState:
+        """The inverse of ``snapshot``."""
+        s = unpack(Snapshot, snapshot)
+        return cls(
+            incarnation=incarnation,
+            root=root,
+            epoch=s.epoch,
+            next_seq=s.seq,
+            base=s.base,
+            log=list(s.log),
+            namespaces=list(s.namespaces),
+            active=s.active,
+            waiting=deque(s.waiting),
+            ended=dict(s.ended),
+            lost=set(s.lost),
+        )
+
+
+def live_ops(ops: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The entries of a page that were not dropped."""
+    return (data for data in ops if data)

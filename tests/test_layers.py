@@ -1,0 +1,239 @@
+"""The layering rules, on the package's source and in a fresh interpreter.
+
+The table of layers and the checker are in ``layering.py``; the second half of this file feeds the
+checker sources that break each rule, so that it cannot pass by seeing nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.layering import (
+    COMPOSITION_ROOTS,
+    LAYERS,
+    MAX_LINES,
+    PACKAGE,
+    VALUES,
+    check_module,
+    check_tree,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_module_keeps_to_its_layer() -> None:
+    package = ROOT / PACKAGE
+    assert (package / "__init__.py").exists(), "nothing to check"
+    violations = check_tree(package)
+    assert not violations, "\n" + "\n".join(violations)
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Names of all modules that a fresh interpreter has after importing some."""
+    script = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def _of(loaded: set[str], *roots: str) -> list[str]:
+    return sorted(module for module in loaded if module.partition(".")[0] in roots)
+
+
+@pytest.mark.compat
+def test_workflow_side_loads_no_langgraph() -> None:
+    """Temporal's sandbox imports the package anew: LangGraph in there fails every workflow."""
+    loaded = loaded_by(PACKAGE, f"{PACKAGE}.workflow.thread", f"{PACKAGE}.workflow.run")
+    assert f"{PACKAGE}.workflow.thread" in loaded
+    assert not _of(loaded, "langgraph", "langchain_core", "langchain", "langsmith")
+
+
+@pytest.mark.compat
+def test_thread_state_loads_no_temporal() -> None:
+    loaded = loaded_by(f"{PACKAGE}.workflow.thread_state")
+    assert not _of(loaded, "temporalio", "langgraph", "langchain_core")
+
+
+MODULES = frozenset(
+    {"", "errors", "protocol", "protocol.names", "workflow", "workflow.thread", "workflow.run"}
+    | {"workflow.thread_state", "caller", "caller.client", "worker", "worker.drive", "transport"}
+    | {"_serde", "_langgraph", "options", "saver", "local"}
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("errors.py", '"""Errors: x."""\nimport msgpack', "must not import msgpack"),
+        ("options.py", '"""Options: x."""\nfrom .protocol import names', "import {p}.protocol"),
+        ("protocol/names.py", '"""Shared wire: x."""\nimport temporalio', "import temporalio"),
+        (
+            "workflow/thread.py",
+            '"""Workflow side: x."""\nfrom temporalio import workflow\n'
+            "with workflow.unsafe.imports_passed_through():\n    import langgraph.types",
+            "thread.py:4: layer `workflow` must not import langgraph.types",
+        ),
+        (
+            "workflow/thread.py",
+            '"""Workflow side: x."""\nfrom typing import TYPE_CHECKING\n'
+            "if TYPE_CHECKING:\n    from langchain_core.messages import BaseMessage",
+            "must not import langchain_core.messages.BaseMessage",
+        ),
+        ("workflow/run.py", '"""Workflow side: x."""\nfrom ..caller import client', "{p}.caller"),
+        ("workflow/run.py", '"""Workflow side: x."""\nimport time', "must do without time"),
+        (
+            "workflow/thread_state.py",
+            '"""Workflow side: x."""\nfrom temporalio import workflow',
+            "layer `workflow.thread_state` must not import temporalio.workflow",
+        ),
+        *(
+            ("workflow/thread_state.py", f'"""Workflow side: x."""\nimport {module}', module)
+            for module in ("asyncio", "time", "random", "uuid")
+        ),
+        (
+            "workflow/thread_state.py",
+            '"""Workflow side: x."""\nfrom . import thread',
+            "must not import {p}.workflow.thread",
+        ),
+        ("_serde.py", '"""Shared: x."""\nfrom langgraph.types import Command', "langgraph.types"),
+        ("_serde.py", '"""Shared: x."""\nfrom langgraph import types', "langgraph.types"),
+        ("_langgraph.py", '"""LangGraph seam: x."""\nfrom .options import Options', "{p}.options"),
+        ("transport.py", '"""Shared: x."""\nimport langgraph', "must not import langgraph"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom ..worker import drive', "{p}.worker"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom ..workflow import run', "workflow.run"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom ..saver import S', "import {p}.saver"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom .. import local', "import {p}.local"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom .. import Saver', "import {p}"),
+        ("caller/client.py", '"""Caller side: x."""\nfrom ..new import f', "import {p}.new"),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\ndef f():\n    from ..caller.client import g',
+            "drive.py:3: layer `worker` must not import {p}.caller.client",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nfrom langgraph.pregel._runner import PregelRunner',
+            "langgraph.pregel._runner.PregelRunner is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nfrom langgraph._internal import _constants',
+            "langgraph._internal._constants is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nfrom langgraph.types import _secret',
+            "langgraph.types._secret is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nimport langgraph.pregel as lp\nx = lp._runner.f',
+            "drive.py:3: langgraph.pregel._runner.f is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nfrom langgraph.pregel import Pregel\nx = Pregel._prepare',
+            "langgraph.pregel.Pregel._prepare is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nimport sys\nm = sys.modules["langgraph.pregel._runner"]',
+            "langgraph.pregel._runner is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\ndef f(c):\n    return c["__pregel_call"]',
+            "drive.py:3: __pregel_call is private",
+        ),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nfrom importlib import import_module\nimport_module("typer")',
+            "must not import typer",
+        ),
+        ("__init__.py", '"""Public API: x."""\nfrom .saver import S', "imports saver eagerly"),
+        ("__init__.py", '"""Public API: x."""\nimport temporalio', "must not import temporalio"),
+        ("saver.py", '"""Caller side: x."""\nimport typer', "must not import typer"),
+        ("errors.py", '"""What went wrong."""', "docstring must start with Errors:"),
+        ("errors.py", "x = 1", "docstring must start with Errors:"),
+        ("worker/drive.py", '"""Caller side: x."""', "docstring must start with Worker side:"),
+        ("errors.py", '"""Errors: x."""' + "\n" * 501, "501 lines"),
+        ("helpers.py", '"""Shared: x."""', "helpers.py:1: in no layer"),
+        ("helpers/__init__.py", '"""Shared: x."""', "in no layer"),
+    ],
+)
+def test_violation_is_reported(path: str, source: str, expected: str) -> None:
+    violations = list(check_module(path, source, MODULES))
+    assert any(expected.format(p=PACKAGE) in violation for violation in violations), violations
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("errors.py", '"""Errors: x."""' + "\n" * MAX_LINES),
+        ("protocol/names.py", '"""Shared wire: x."""\nimport msgpack\nfrom ..errors import E'),
+        (
+            "workflow/thread.py",
+            '"""Workflow side: x."""\nimport asyncio\nfrom temporalio import workflow\n'
+            "from . import thread_state\nfrom .thread_state import T\nfrom ..protocol import names",
+        ),
+        ("workflow/__init__.py", '"""Workflow side: x."""\nfrom .thread import Thread'),
+        (
+            "_langgraph.py",
+            '"""LangGraph seam: x."""\nfrom langgraph._internal._constants import CONF\n'
+            "from langgraph.pregel import _runner\nx = _runner._y\nfrom .errors import E",
+        ),
+        ("_serde.py", '"""Shared: x."""\nfrom langgraph import checkpoint\n'),
+        (
+            "caller/client.py",
+            '"""Caller side: x."""\nfrom langgraph.types import Command\nfrom .. import transport\n'
+            "from ..workflow.thread_state import T\nfrom .. import _langgraph\n"
+            "x = _langgraph.f\nc = Command.__init__\n",
+        ),
+        ("worker/drive.py", '"""Worker side: see langgraph.pregel._runner."""\n'),
+        ("saver.py", '"""Public API: x."""\nfrom . import caller, worker, local, __version__'),
+        (
+            "__init__.py",
+            '"""Public API: x."""\nfrom typing import TYPE_CHECKING\n'
+            "if TYPE_CHECKING:\n    from .saver import S\n"
+            "def __getattr__(name):\n    from . import saver",
+        ),
+    ],
+)
+def test_allowed_source_passes(path: str, source: str) -> None:
+    assert list(check_module(path, source, MODULES)) == []
+
+
+def test_tree_is_searched_to_the_bottom(tmp_path: Path) -> None:
+    files = {
+        "__init__.py": '"""Public API: x."""',
+        "caller/__init__.py": '"""Caller side: x."""',
+        "caller/deep/__init__.py": '"""Caller side: x."""',
+        "caller/deep/er.py": '"""Caller side: x."""\nfrom ...worker import drive',
+        "worker/__init__.py": '"""Worker side: x."""',
+        "worker/drive.py": '"""Worker side: x."""',
+        "stray.py": '"""Shared: x."""',
+    }
+    for path, source in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(source)
+    assert check_tree(tmp_path) == [
+        f"caller/deep/er.py:2: layer `caller` must not import {PACKAGE}.worker.drive",
+        "stray.py:1: in no layer; add it to the table in layering.py",
+    ]
+
+
+def test_table_names_only_layers_and_has_no_cycle() -> None:
+    inner = {name: layer.ours for name, layer in LAYERS.items() if name not in COMPOSITION_ROOTS}
+    assert all(needed <= LAYERS.keys() for needed in inner.values())
+    # The layers of values lean on each other; together they are one.
+    graph = {name: needed - VALUES for name, needed in inner.items()}
+    done: set[str] = set()
+    while ready := {name for name, needed in graph.items() if needed <= done} - done:
+        done |= ready
+    assert done == graph.keys()
