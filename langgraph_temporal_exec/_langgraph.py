@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,13 +112,13 @@ class Durable(Protocol):
 
     def astream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Run a root call durably."""
         ...
 
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Run a sync root call durably."""
         ...
 
@@ -194,17 +194,17 @@ def _original(owner: Any, name: str) -> Callable[..., Any]:
 
 def original_astream(
     graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """LangGraph's own ``astream`` of a graph."""
-    stream: AsyncIterator[Any] = _original(Pregel, "astream")(graph, input, config, **kwargs)
+    stream: AsyncGenerator[Any, None] = _original(Pregel, "astream")(graph, input, config, **kwargs)
     return stream
 
 
 def original_stream(
     graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """LangGraph's own ``stream`` of a graph."""
-    stream: Iterator[Any] = _original(Pregel, "stream")(graph, input, config, **kwargs)
+    stream: Generator[Any, None, None] = _original(Pregel, "stream")(graph, input, config, **kwargs)
     return stream
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -54,10 +62,10 @@ class _BoundDurable:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def astream(self, *_: Any) -> AsyncIterator[Any]:
+    def astream(self, *_: Any) -> AsyncGenerator[Any, None]:
         raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
 
-    def stream(self, *_: Any) -> Iterator[Any]:
+    def stream(self, *_: Any) -> Generator[Any, None, None]:
         raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
 
 

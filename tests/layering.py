@@ -140,7 +140,6 @@ _INNER = [
 _EVERYTHING = {"", *(layer.name for layer in _INNER), *COMPOSITION_ROOTS}
 _EXTRA_LIBRARIES = {
     "cli": {"typer", "rich"},
-    # Optional and under another licence: confined to this one module.
 }
 LAYERS = {
     layer.name: layer

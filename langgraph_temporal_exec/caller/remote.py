@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +56,7 @@ async def stream_remote(
     run_id: str,
     thread_id: str,
     start: Callable[[], Awaitable[None]],
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Start a run and yield what its worker streams; the result comes from the run itself.
 
     Raises:

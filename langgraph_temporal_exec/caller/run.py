@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class EmbeddedPort(Protocol):
         start: Callable[[], Awaitable[None]],
         await_outcome: Callable[[], Awaitable[bytes]],
         finish: Callable[[bytes], list[Any]],
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Run in this process."""
         ...
 
@@ -77,7 +77,7 @@ class EmbeddedPort(Protocol):
         start: Callable[[], Awaitable[None]],
         await_outcome: Callable[[], Awaitable[bytes]],
         finish: Callable[[bytes], list[Any]],
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Run in this process, sync."""
         ...
 
@@ -112,7 +112,7 @@ class Caller:
 
     async def astream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Run a root call durably."""
         prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
         host = self._host()
@@ -124,11 +124,11 @@ class Caller:
             async for chunk in chunks:
                 yield chunk
         finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
+            await chunks.aclose()
 
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Run a sync root call durably."""
         call = Call(input=input, config=config, options=kwargs, sync=True)
         prepared = _Prepared(self, graph, call)
@@ -146,10 +146,10 @@ class Caller:
                 except StopAsyncIteration:
                     return
         finally:
-            thread.submit(chunks.aclose()).result()  # type: ignore[attr-defined]
+            thread.submit(chunks.aclose()).result()
 
 
-async def _step(chunks: AsyncIterator[Any]) -> Any:
+async def _step(chunks: AsyncGenerator[Any, None]) -> Any:
     return await anext(chunks)
 
 
@@ -175,7 +175,7 @@ class _Prepared:
         self.call = call
         self.run_id = uuid.uuid4().hex
 
-    def embedded(self, host: EmbeddedPort) -> AsyncIterator[Any]:
+    def embedded(self, host: EmbeddedPort) -> AsyncGenerator[Any, None]:
         """In this process, worker included."""
         host.check()
         host.serve(self.name, self.graph)
@@ -184,7 +184,7 @@ class _Prepared:
             self._identity(host), self.graph, self.call, start, self._outcome, self._finish
         )
 
-    def embedded_sync(self, host: EmbeddedPort) -> Iterator[Any]:
+    def embedded_sync(self, host: EmbeddedPort) -> Generator[Any, None, None]:
         """The same, sync."""
         host.check()
         host.serve(self.name, self.graph)
@@ -193,7 +193,7 @@ class _Prepared:
             self._identity(host), self.graph, self.call, start, self._outcome, self._finish
         )
 
-    def remote(self, mailbox: str) -> AsyncIterator[Any]:
+    def remote(self, mailbox: str) -> AsyncGenerator[Any, None]:
         """On a worker elsewhere."""
         return stream_remote(
             self._transport,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -129,7 +129,7 @@ class Attempt:
         self.chunks = 0
         self.outcome = b""
 
-    async def astream(self) -> AsyncIterator[Any]:
+    async def astream(self) -> AsyncGenerator[Any, None]:
         """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded."""
         stream = _langgraph.original_astream(
             self._graph, self._plan.input, self._plan.config, self._call.options
@@ -141,7 +141,7 @@ class Attempt:
             self.session.check()
         except (asyncio.CancelledError, GeneratorExit):
             with contextlib.suppress(Exception):
-                await stream.aclose()  # type: ignore[attr-defined]
+                await stream.aclose()
             await self._end_cancelled()
             raise
         except Exception as exc:
@@ -150,9 +150,9 @@ class Attempt:
         else:
             await self._end()
         finally:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
-    def stream(self) -> Iterator[Any]:
+    def stream(self) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
         thread = self.session.thread
         stream = _langgraph.original_stream(
@@ -164,7 +164,7 @@ class Attempt:
                 yield chunk
             self.session.check()
         except GeneratorExit:
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()
             thread.submit(self._end_cancelled()).result()
             raise
         except Exception as exc:

@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from ..errors import AttemptSupersededError, RunCancelledError
 from ..protocol import names
@@ -69,6 +69,8 @@ def _moved(reason: str) -> ApplicationError:
         f"The attempt ended: {reason}. The run moves to another worker.",
         type=names.WORKER_SHUTDOWN,
         non_retryable=True,
+        # Part of normal operation: the SDK need not log it with a stack trace.
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 
@@ -146,6 +148,7 @@ class Activities:
                 f"{self._registry.names() or 'none'}.",
                 type=names.GRAPH_NOT_FOUND,
                 non_retryable=True,
+                category=ApplicationErrorCategory.BENIGN,
             )
         run = RunIdentity(
             run_id=request.run_id,
@@ -217,9 +220,10 @@ class Activities:
 
 
 async def _consume(attempt: Attempt, relay: Relay) -> None:
-    async for chunk in attempt.astream():
-        if not relay.offer(chunk):
-            await relay.drain()
+    async with contextlib.aclosing(attempt.astream()) as chunks:
+        async for chunk in chunks:
+            if not relay.offer(chunk):
+                await relay.drain()
 
 
 def _consume_sync(attempt: Attempt, relay: Relay) -> None:

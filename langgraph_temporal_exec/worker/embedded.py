@@ -9,8 +9,12 @@ only ever belong to this process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing, closing
 from typing import Any
+
+from temporalio.service import RPCError
 
 from ..errors import AttemptSupersededError, RunCancelledError, WorkerStoppedError
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus
@@ -44,6 +48,7 @@ class LiveRun:
         self._elsewhere: asyncio.Task[bytes] | None = None
         self._session: Session | None = None
         self._stopped: BaseException | None = None
+        self._outcome_known = False
 
     # -- the caller's side --------------------------------------------------------------------
 
@@ -87,6 +92,17 @@ class LiveRun:
         status = DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED
         self._settle(attempt.session.attempt, status, attempt.outcome)
 
+    async def abandon(self) -> None:
+        """The caller went away on purpose: what is not recorded as ended is cancelled."""
+        if self._outcome_known:
+            return
+        for attempt in self._replies:
+            self._settle(attempt, DriveStatus.MOVED)
+        handle = self._host.transport.client.get_workflow_handle(self.run.run_workflow_id)
+        # Already closed, or no server: then there is nothing left to cancel from here.
+        with contextlib.suppress(RPCError):
+            await handle.cancel()
+
     # -- the drive Activity's side ------------------------------------------------------------
 
     async def drive(self, attempt: int) -> DriveReply:
@@ -124,6 +140,7 @@ class LiveRun:
         return self._replies[attempt]
 
     def _settle(self, attempt: int, status: DriveStatus, outcome: bytes = b"") -> None:
+        self._outcome_known = self._outcome_known or bool(outcome)
         reply = self._reply(attempt)
         if not reply.done():
             reply.set_result(DriveReply(status=status, outcome=outcome, queue=self._host.queue))
@@ -166,28 +183,34 @@ class EmbeddedRuns:
         start: Callable[[], Awaitable[None]],
         await_outcome: AwaitOutcome,
         finish: Callable[[bytes], list[Any]],
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
         thread = self._host.thread
         live = await thread.call(self._begin(run, start, await_outcome))
-        while True:
-            acquired = await thread.call(live.acquire())
-            if isinstance(acquired, bytes):
-                self.remove(run.run_id)
-                for chunk in finish(acquired):
-                    yield chunk
-                return
-            attempt = Attempt(acquired, self._saver, graph, call)
-            try:
-                async for chunk in attempt.astream():
-                    yield chunk
-                return
-            except Exception:
-                if acquired.error is None:
-                    raise
-                # Superseded, or the server was away for long: the run goes on, here or there.
-            finally:
-                await thread.call(live.ended(attempt))
+        try:
+            while True:
+                acquired = await thread.call(live.acquire())
+                if isinstance(acquired, bytes):
+                    self.remove(run.run_id)
+                    for chunk in finish(acquired):
+                        yield chunk
+                    return
+                attempt = Attempt(acquired, self._saver, graph, call)
+                try:
+                    # Closed here and now: what it records on closing is the run's outcome.
+                    async with aclosing(attempt.astream()) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+                except Exception:
+                    if acquired.error is None:
+                        raise
+                    # Superseded, or the server was away for long: the run goes on somewhere.
+                finally:
+                    await thread.call(live.ended(attempt))
+        except (asyncio.CancelledError, GeneratorExit):
+            await thread.call(live.abandon())
+            raise
 
     def stream(
         self,
@@ -197,25 +220,30 @@ class EmbeddedRuns:
         start: Callable[[], Awaitable[None]],
         await_outcome: AwaitOutcome,
         finish: Callable[[bytes], list[Any]],
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
         thread = self._host.thread
         live = thread.submit(self._begin(run, start, await_outcome)).result()
-        while True:
-            acquired = thread.submit(live.acquire()).result()
-            if isinstance(acquired, bytes):
-                self.remove(run.run_id)
-                yield from finish(acquired)
-                return
-            attempt = Attempt(acquired, self._saver, graph, call)
-            try:
-                yield from attempt.stream()
-                return
-            except Exception:
-                if acquired.error is None:
-                    raise
-            finally:
-                thread.submit(live.ended(attempt)).result()
+        try:
+            while True:
+                acquired = thread.submit(live.acquire()).result()
+                if isinstance(acquired, bytes):
+                    self.remove(run.run_id)
+                    yield from finish(acquired)
+                    return
+                attempt = Attempt(acquired, self._saver, graph, call)
+                try:
+                    with closing(attempt.stream()) as chunks:
+                        yield from chunks
+                    return
+                except Exception:
+                    if acquired.error is None:
+                        raise
+                finally:
+                    thread.submit(live.ended(attempt)).result()
+        except (KeyboardInterrupt, GeneratorExit):
+            thread.submit(live.abandon()).result()
+            raise
 
     async def _begin(
         self, run: RunIdentity, start: Callable[[], Awaitable[None]], await_outcome: AwaitOutcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 from ..record import Call
@@ -38,7 +38,7 @@ class EmbeddedHost:
         start: Callable[[], Awaitable[None]],
         await_outcome: Callable[[], Awaitable[bytes]],
         finish: Callable[[bytes], list[Any]],
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Run in this process."""
         return self._host.embedded.astream(run, graph, call, start, await_outcome, finish)
 
@@ -50,6 +50,6 @@ class EmbeddedHost:
         start: Callable[[], Awaitable[None]],
         await_outcome: Callable[[], Awaitable[bytes]],
         finish: Callable[[bytes], list[Any]],
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Run in this process, sync."""
         return self._host.embedded.stream(run, graph, call, start, await_outcome, finish)
