@@ -52,7 +52,7 @@ class _Shared:
         self.transport = transport
         self.replicas: dict[str, Replica] = {}
         self.read_locks: dict[tuple[str, str, int], asyncio.Lock] = {}
-        self.mailbox = Mailbox(transport.client, transport.options)
+        self.mailbox = Mailbox(transport)
         self.host: WorkerHost | None = None
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio.client import (
     Client,
@@ -21,7 +22,7 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from .errors import (
     AttemptSupersededError,
@@ -48,10 +49,18 @@ T = TypeVar("T")
 QUERY_TIMEOUT = timedelta(seconds=8)
 """One try of a Query; a live worker answers in milliseconds."""
 
+_LAZY_CONNECT_FAILED = "Failed client connect"
+"""How temporalio words the RuntimeError of a lazy client that cannot connect."""
+
 _PAST_THE_END = 1 << 62
 """A cursor after which there is nothing to read: a Query that only asks for a sign of life."""
 
-BUSY_RETRIES = 40
+SERVER_AWAY_S = 120.0
+"""How long an attempt waits for a server that went away, while its worker stays alive."""
+
+_TRY_AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
+
+BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
 
 
@@ -104,7 +113,7 @@ class Transport:
             result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
             return result
 
-        return unpack(StepReply, await self._update(send))
+        return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
 
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
         """Append from outside a run; starts the thread, and opens the namespace, if needed."""
@@ -183,10 +192,33 @@ class Transport:
             static_summary=f"thread {thread_id}"[:200],
         )
 
+    async def worker_client(self) -> Client:
+        """A client that workers accept: the user's, or a connected twin of a lazy one.
+
+        Raises:
+            ServerUnavailableError: The server does not answer.
+        """
+        service = self.client.service_client
+        if not service.config.lazy:
+            return self.client
+        try:
+            connected = await ServiceClient.connect(replace(service.config, lazy=False))
+        except RuntimeError as exc:
+            raise self.unavailable(str(exc)) from exc
+        settings: dict[str, Any] = {**self.client.config(), "service_client": connected}
+        return Client(**settings)
+
     # -- errors -------------------------------------------------------------------------------
 
-    async def _update(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Send an Update; retries what the server turned away unseen."""
+    async def _update(self, send: Callable[[], Awaitable[T]], *, patience_s: float = 0) -> T:
+        """Send an Update; retries what the server turned away unseen.
+
+        Args:
+            patience_s: How long to go on when the server does not answer at all. Only for
+                Updates that may be applied twice without harm.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
         for attempt in range(BUSY_RETRIES):
             try:
                 return await send()
@@ -198,6 +230,11 @@ class Transport:
                 if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:
                     await asyncio.sleep(min(1.0, 0.02 * 1.5**attempt))
                     continue
+                if exc.status in _TRY_AGAIN and loop.time() < deadline:
+                    await asyncio.sleep(1.0)
+                    continue
+                raise self.translate(exc) from exc
+            except RuntimeError as exc:
                 raise self.translate(exc) from exc
         raise AssertionError("unreachable")
 
@@ -215,6 +252,8 @@ class Transport:
             ):
                 raise self.no_workers(what) from exc
             raise self.translate(exc) from exc
+        except RuntimeError as exc:
+            raise self.translate(exc) from exc
 
     def no_workers(self, what: str) -> NoWorkersError:
         """The error for a queue that nobody polls, with the remedy."""
@@ -226,16 +265,23 @@ class Transport:
             "`async with saver.worker(agent): ...`."
         )
 
-    def translate(self, exc: RPCError) -> Exception:
+    def translate(self, exc: RPCError | RuntimeError) -> Exception:
         """A connection failure as ``ServerUnavailableError``; anything else unchanged."""
-        if exc.status is RPCStatusCode.UNAVAILABLE:
-            target = self.client.service_client.config.target_host
-            return ServerUnavailableError(
-                f"The Temporal server at {target} does not answer ({exc.message}). Check the "
-                "address and that it runs (`temporal server start-dev` for a local one); what "
-                "was recorded before is kept."
-            )
-        return exc
+        away = (
+            str(exc).startswith(_LAZY_CONNECT_FAILED)
+            if isinstance(exc, RuntimeError)
+            else exc.status is RPCStatusCode.UNAVAILABLE
+        )
+        return self.unavailable(str(exc)) if away else exc
+
+    def unavailable(self, detail: str) -> ServerUnavailableError:
+        """The error for a server that does not answer, with the remedy."""
+        target = self.client.service_client.config.target_host
+        return ServerUnavailableError(
+            f"The Temporal server at {target} does not answer ({detail}). Check the address and "
+            "that it runs (`temporal server start-dev` for a local one); what was recorded "
+            "before is kept."
+        )
 
     async def _bounded(self, thread_id: str, call: Awaitable[T]) -> T:
         """Await an Update, but not for ever when no worker is there to accept it."""

@@ -10,11 +10,12 @@ import uuid
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from .._threads import LoopThread
-from ..options import Options
 from ..protocol import names
+from ..transport import Transport
 from ..workflow.mailbox import MailboxWorkflow
 
 LIFETIME = timedelta(hours=24)
@@ -27,13 +28,13 @@ class Mailbox:
     """Hosts the mailbox workflow on a thread of its own; started by the first remote run.
 
     Args:
-        client: The user's client.
-        options: For the names.
+        transport: The client to poll with, and the names.
     """
 
-    def __init__(self, client: Client, options: Options) -> None:
-        self._client = client
-        self._options = options
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._client: Client = transport.client
+        self._options = transport.options
         self._thread: LoopThread | None = None
         self._worker: Worker | None = None
         self._running: asyncio.Task[None] | None = None
@@ -67,16 +68,20 @@ class Mailbox:
         key = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         workflow_id = names.mailbox_workflow_id(self._options.id_prefix, key)
         if self._worker is None:
+            self._client = await self._transport.worker_client()
             self._queue = names.pinned_queue(self._options.task_queue, f"mail-{key}")
             self._worker = Worker(self._client, task_queue=self._queue, workflows=[MailboxWorkflow])
             self._running = asyncio.create_task(self._worker.run())
-        await self._client.start_workflow(
-            names.MAILBOX_WORKFLOW,
-            id=workflow_id,
-            task_queue=self._queue,
-            execution_timeout=LIFETIME,
-            static_summary="stream of remote runs to one caller process",
-        )
+        try:
+            await self._client.start_workflow(
+                names.MAILBOX_WORKFLOW,
+                id=workflow_id,
+                task_queue=self._queue,
+                execution_timeout=LIFETIME,
+                static_summary="stream of remote runs to one caller process",
+            )
+        except RPCError as exc:
+            raise self._transport.translate(exc) from exc
         self._workflow_id = workflow_id
 
     def close(self) -> None:

@@ -242,7 +242,7 @@ class _Prepared:
                     memo={"thread_id": self.thread_id, "graph": self.name},
                     static_summary=f"{self.name} · thread {self.thread_id}"[:200],
                 )
-            except RPCError as exc:
+            except (RPCError, RuntimeError) as exc:
                 raise self._transport.translate(exc) from exc
 
         return send

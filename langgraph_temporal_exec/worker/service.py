@@ -93,7 +93,7 @@ class WorkerHost:
             "max_heartbeat_throttle_interval": heartbeat,
             "default_heartbeat_throttle_interval": heartbeat,
         }
-        client = self.transport.client
+        client = await self.transport.worker_client()
         self._workers = [
             Worker(
                 client,

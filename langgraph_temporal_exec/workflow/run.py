@@ -78,10 +78,12 @@ class RunWorkflow:
                 else:
                     await asyncio.sleep(MOVE_PAUSE_S)
                 self._queue = reply.queue or self._start.task_queue
-        finally:
-            # Whatever ends the run without an outcome must not leave the thread reserved.
+        except (Exception, asyncio.CancelledError):
+            # Whatever ends the run without an outcome must not leave the thread reserved. Not
+            # `finally`: that would also run when the workflow is evicted from the cache.
             if not self._ended:
                 await self._free_thread()
+            raise
 
     @workflow.signal(name=names.TURN_SIGNAL)
     def turn(self) -> None:

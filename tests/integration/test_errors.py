@@ -1,0 +1,187 @@
+"""Bad input and absence: each a typed error with the remedy, nothing lost, the thread usable."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+
+import pytest
+from temporalio.client import Client
+
+from langgraph_temporal_exec import (
+    GraphNotFoundError,
+    MissingThreadIdError,
+    NoWorkersError,
+    ServerUnavailableError,
+    TemporalSaver,
+    UnserializableError,
+    ValueTooLargeError,
+)
+from langgraph_temporal_exec.errors import DuplicateGraphError, UsageError
+from langgraph_temporal_exec.local import start_server
+from tests.support.graphs import all_graphs, config, countdown, durable, parallel, unserializable
+
+
+async def test_no_thread_id(client: Client, task_queue: str) -> None:
+    graph = countdown().with_config(checkpointer=TemporalSaver(client, task_queue=task_queue))
+    with pytest.raises(MissingThreadIdError, match="thread_id"):
+        await graph.ainvoke({"n": 1})
+    with pytest.raises(ValueError, match="thread_id"):
+        await asyncio.to_thread(graph.invoke, {"n": 1})
+
+
+async def test_no_worker_ever(client: Client, task_queue: str, thread_id: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = countdown().with_config(checkpointer=saver)
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(NoWorkersError, match="langgraph-temporal worker") as caught:
+                await graph.ainvoke({"n": 1}, config(thread_id))
+        assert task_queue in str(caught.value)
+        # Withdrawn: a worker that starts now has nothing to do, and the thread is usable.
+        async with saver.worker(countdown()):
+            assert (await graph.aget_state(config(thread_id))).values == {}
+            assert await graph.ainvoke({"n": 1}, config(thread_id)) == {"n": 0}
+    finally:
+        saver.close()
+
+
+async def test_no_worker_for_state(client: Client, task_queue: str, thread_id: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = countdown().with_config(checkpointer=saver)
+    async with saver.worker(countdown()):
+        await graph.ainvoke({"n": 1}, config(thread_id))
+    async with asyncio.timeout(60):
+        with pytest.raises(NoWorkersError, match=thread_id):
+            await graph.aget_state(config(thread_id))
+        with pytest.raises(NoWorkersError):
+            await graph.aupdate_state(config(thread_id), {"n": 5})
+    async with saver.worker(countdown()):
+        assert (await graph.aget_state(config(thread_id))).values == {"n": 0}
+
+
+async def test_no_server() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    client = await Client.connect(f"127.0.0.1:{port}", lazy=True)
+    await _calls_fail(client, port)
+
+
+async def test_server_that_went_away(thread_id: str) -> None:
+    server = await start_server()
+    client = server.client
+    port = int(client.service_client.config.target_host.rpartition(":")[2])
+    await client.count_workflows()
+    await server.shutdown()
+    await _calls_fail(client, port)
+
+
+async def _calls_fail(client: Client, port: int) -> None:
+    saver = TemporalSaver(client)
+    graph = countdown().with_config(checkpointer=saver)
+    try:
+        async with asyncio.timeout(100):
+            with pytest.raises(ServerUnavailableError, match=str(port)):
+                await graph.ainvoke({"n": 1}, config("t"))
+            with pytest.raises(ServerUnavailableError, match=str(port)):
+                await graph.aget_state(config("t"))
+            with pytest.raises(ServerUnavailableError, match=str(port)):
+                await graph.aupdate_state(config("t"), {"n": 1})
+    finally:
+        saver.close()
+
+
+async def test_worker_lacks_the_graph(client: Client, task_queue: str, thread_id: str) -> None:
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    try:
+        async with host.worker({"other": countdown()}), asyncio.timeout(60):
+            with pytest.raises(GraphNotFoundError, match=r"'countdown'.*other"):
+                await (
+                    countdown()
+                    .with_config(checkpointer=caller)
+                    .ainvoke({"n": 1}, config(thread_id))
+                )
+            named = TemporalSaver(
+                client, task_queue=task_queue, id_prefix=task_queue, graph="other"
+            )
+            graph = countdown().with_config(checkpointer=named)
+            assert await graph.ainvoke({"n": 1}, config(thread_id)) == {"n": 0}
+            named.close()
+    finally:
+        caller.close()
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_unserializable_state(
+    client: Client, task_queue: str, thread_id: str, mode: str
+) -> None:
+    async with durable(mode, client, task_queue) as saver, asyncio.timeout(60):
+        graph = unserializable().with_config(checkpointer=saver)
+        with pytest.raises(UnserializableError, match="channel 'x' written by node 'bad'") as e:
+            await graph.ainvoke({"x": ["in"]}, config(thread_id))
+        assert thread_id in str(e.value)
+        assert "function" in str(e.value)
+        state = await graph.aget_state(config(thread_id))
+        assert state.values == {"x": ["in", "a"]}
+        assert state.next == ("bad",)
+        await graph.aupdate_state(config(thread_id), {"x": ["repaired"]}, as_node="bad")
+        assert (await graph.aget_state(config(thread_id))).values["x"][-1] == "repaired"
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_unserializable_or_too_large_input(
+    client: Client, task_queue: str, thread_id: str, mode: str
+) -> None:
+    async with durable(mode, client, task_queue) as saver, asyncio.timeout(60):
+        graph = parallel().with_config(checkpointer=saver)
+        with pytest.raises(UnserializableError, match=f"input channel 'x'.*{thread_id}"):
+            await graph.ainvoke({"x": [object()]}, config(thread_id))
+        with pytest.raises(ValueTooLargeError, match=f"{thread_id}.*limit"):
+            await graph.ainvoke({"x": ["y" * 3_000_000]}, config(thread_id))
+        with pytest.raises(ValueTooLargeError, match=r"channel 'x'.*limit"):
+            await graph.aupdate_state(config(thread_id), {"x": ["y" * 3_000_000]}, as_node="a")
+        result = await graph.ainvoke({"x": ["small"]}, config(thread_id))
+        assert result["x"] == ["small", "a", "b1", "b2"]
+
+
+async def test_worker_arguments(client: Client, task_queue: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue)
+    with pytest.raises(DuplicateGraphError, match="countdown"):
+        async with saver.worker(countdown(), countdown()):
+            pass
+    with pytest.raises(UsageError, match="not a compiled"):
+        async with saver.worker("no graph"):
+            pass
+    async with saver.worker(all_graphs()):
+        with pytest.raises(UsageError, match="already hosts"):
+            async with saver.worker():
+                pass
+    with pytest.raises(UsageError, match=r"temporalio\.client\.Client"):
+        TemporalSaver("localhost:7233")  # type: ignore[arg-type]
+
+
+@pytest.mark.compat
+def test_unsupported_langgraph() -> None:
+    code = """
+import asyncio
+import langgraph.pregel._runner as runner
+del runner.arun_with_retry
+from temporalio.client import Client
+from langgraph_temporal_exec import TemporalSaver, UnsupportedLangGraphError
+async def main():
+    client = await Client.connect("127.0.0.1:1", lazy=True)
+    try:
+        TemporalSaver(client)
+    except UnsupportedLangGraphError as exc:
+        print(exc)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "arun_with_retry is missing" in done.stdout
+    assert ">=1.2.13,<1.3" in done.stdout
