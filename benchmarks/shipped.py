@@ -1,0 +1,55 @@
+"""Benchmark contenders: this package, with its worker in the caller's process and in another."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from benchmarks.lab import Lab
+from benchmarks.timing import Measure, Sample
+from langgraph_temporal_exec import TemporalSaver
+
+
+@asynccontextmanager
+async def embedded(lab: Lab) -> AsyncIterator[Measure]:
+    """The worker on a thread of the calling process."""
+    saver = TemporalSaver(lab.client, task_queue="embedded")
+    async with saver.worker(lab.shape.graph):
+        yield _with(lab, saver)
+
+
+@asynccontextmanager
+async def remote(lab: Lab) -> AsyncIterator[Measure]:
+    """The worker is another process; the caller's hosts none."""
+    queue = "remote"
+    command = [*_cli(), "worker", f"{lab.shape.__name__}:graph"]
+    command += ["--address", lab.address, "--task-queue", queue]
+    async with lab.worker_process("remote", command, workflow_queue=queue, activity_queue=queue):
+        saver = TemporalSaver(lab.client, task_queue=queue)
+        try:
+            yield _with(lab, saver)
+        finally:
+            saver.close()
+
+
+def _with(lab: Lab, saver: TemporalSaver) -> Measure:
+    graph = lab.shape.graph.with_config(checkpointer=saver)
+
+    async def measure() -> Sample:
+        return await lab.sample(graph)
+
+    return measure
+
+
+def _cli() -> list[str]:
+    """The console script of this environment; not installed, its module."""
+    script = Path(sys.executable).parent / "langgraph-temporal"
+    if script.exists():
+        return [str(script)]
+    module = "langgraph_temporal_exec.cli.main"
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f"neither {script.name} nor {module} exists")
+    return [sys.executable, "-m", module]
