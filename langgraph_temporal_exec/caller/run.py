@@ -241,6 +241,9 @@ class _Prepared:
                     task_queue=options.task_queue,
                     memo={"thread_id": self.thread_id, "graph": self.name},
                     static_summary=f"{self.name} · thread {self.thread_id}"[:200],
+                    # The worker of this process may take the first workflow task from the
+                    # reply, which saves a round trip.
+                    request_eager_start=bool(home_queue),
                 )
             except (RPCError, RuntimeError) as exc:
                 raise self._transport.translate(exc) from exc

@@ -207,10 +207,14 @@ class Outbox:
 
     async def _deliver(self, request: StepRequest) -> None:
         required = request.requires
+        refused = 0
         try:
             while True:
                 reply = await self._send(request)
                 if reply.again:
+                    # At once the first time: the new run of the workflow is there already.
+                    await asyncio.sleep(min(1.0, 0.05 * refused))
+                    refused += 1
                     continue
                 again = self._repair(request, reply)
                 if again is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from temporalio.worker import Worker
 
-from .._threads import LoopThread
+from .._threads import LoopThread, settle
 from ..errors import WorkerStoppedError
 from ..options import Options
 from ..protocol import names
@@ -134,11 +134,7 @@ class WorkerHost:
         """Let what is about to end report, stop polling, stop the loop."""
         await self.thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
-
-    def stop_blocking(self) -> None:
-        """The same, from a thread without an event loop."""
-        self.thread.submit(self._stop()).result()
-        self._stop_threads()
+        await settle()
 
     async def _stop(self) -> None:
         # A run that has ended is reported by its drive Activity, which may not have arrived yet.

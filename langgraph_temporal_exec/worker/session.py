@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -21,7 +21,12 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from .. import _langgraph
 from .._serde import put_op, writes_op
 from .._threads import LoopThread
-from ..errors import AttemptSupersededError, TemporalExecError, UsageError
+from ..errors import (
+    AttemptSupersededError,
+    TemporalExecError,
+    ThreadFullError,
+    UsageError,
+)
 from ..options import Options
 from ..protocol.messages import (
     Applied,
@@ -316,7 +321,12 @@ class Session:
 
             async def send(request: StepRequest) -> StepReply:
                 try:
-                    return await self._transport.step(workflow_id, request)
+                    try:
+                        return await self._transport.step(workflow_id, request)
+                    except ThreadFullError as exc:
+                        # No new tasks, but what has happened can still be recorded.
+                        self.reject(exc)
+                        return await self._transport.step(workflow_id, replace(request, tasks=()))
                 except BaseException as exc:
                     self.fail(exc)
                     raise

@@ -44,6 +44,11 @@ CARRY_BYTES = 1_500_000
 UPDATES_BEFORE_ROLL = 1_500
 """The server accepts 2,000 Updates per workflow run."""
 
+UPDATES_FULL = 1_900
+HISTORY_EVENTS_FULL = 48_000
+HISTORY_BYTES_FULL = 44_000_000
+"""Where a thread that is too large to continue as new stops taking work."""
+
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
 class ThreadWorkflow:
@@ -94,6 +99,29 @@ class ThreadWorkflow:
         )
         return due and self._state.size() <= CARRY_BYTES
 
+    def _must_roll(self) -> bool:
+        return not self._activities and self._should_roll()
+
+    def _check_room(self) -> None:
+        """Refuse new work while there is still room to record how the current run ends."""
+        info = workflow.info()
+        full = (
+            self._updates >= UPDATES_FULL
+            or info.get_current_history_size() >= HISTORY_BYTES_FULL
+            or info.get_current_history_length() >= HISTORY_EVENTS_FULL
+        )
+        if full and self._state.size() > CARRY_BYTES:
+            raise ApplicationError(
+                f"Thread {self._start.thread_id!r} is full: it holds {self._state.size():,} bytes "
+                f"of checkpoints, of which at most {CARRY_BYTES:,} fit into a continue-as-new, and "
+                "its workflow is near a limit of the server (2,000 Updates, 51,200 events, 50 MB "
+                "of history). Everything can still be read. Go on in a new thread "
+                "(saver.copy_thread of a pruned one, or a new thread_id), or make room with "
+                "saver.prune([thread_id]).",
+                type=names.THREAD_FULL,
+                non_retryable=True,
+            )
+
     def _idle(self) -> bool:
         return workflow.all_handlers_finished() and not self._activities and not self._background
 
@@ -111,6 +139,7 @@ class ThreadWorkflow:
     def _check_attach(self, request: bytes) -> None:
         unpack(AttachRequest, request)
         self._check_alive()
+        self._check_room()
 
     @workflow.update(name=names.STEP_UPDATE)
     async def step(self, request: bytes) -> bytes:
@@ -118,21 +147,26 @@ class ThreadWorkflow:
         self._updates += 1
         r = unpack(StepRequest, request)
         await self._perform(self._state.enter_epoch(r.epoch))
-        await workflow.wait_condition(lambda: self._state.refuses(r.epoch) or self._state.ready(r))
+        await workflow.wait_condition(
+            lambda: self._state.refuses(r.epoch) or self._state.ready(r) or self._must_roll()
+        )
         self._check_epoch(r.epoch)
+        if self._must_roll():
+            # Within a run there is always a next step under way, so the only gap to continue
+            # as new in is before it is applied. Steps that wait for an earlier one go as well.
+            return pack(StepReply(again=True))
         if missing := self._state.missing(r):
             return pack(StepReply(lost=missing))
-        if self._should_roll() and not self._activities:
-            # Within a run there is always a next step under way, so the only gap to continue
-            # as new in is before it is applied.
-            return pack(StepReply(again=True))
         await self._perform(self._state.step(r))
         return pack(StepReply())
 
     @step.validator
     def _check_step(self, request: bytes) -> None:
         self._check_alive()
-        self._check_epoch(unpack(StepRequest, request).epoch)
+        r = unpack(StepRequest, request)
+        self._check_epoch(r.epoch)
+        if r.tasks:
+            self._check_room()
 
     @workflow.update(name=names.APPEND_UPDATE)
     async def append(self, request: bytes) -> None:
