@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
+import contextlib
 import os
 import socket
 import uuid
@@ -20,6 +22,8 @@ from ..workflow.mailbox import MailboxWorkflow
 
 LIFETIME = timedelta(hours=24)
 """A mailbox whose process was killed disappears by itself after this long."""
+
+CLOSE_TIMEOUT = timedelta(seconds=2)
 
 RENEW_AFTER_S = 12 * 3600.0
 
@@ -90,17 +94,17 @@ class Mailbox:
         if thread is None:
             return
         atexit.unregister(self.close)
-        try:
+        with contextlib.suppress(concurrent.futures.TimeoutError):
             thread.submit(self._close()).result(timeout=10)
-        except Exception:
-            # The server may be gone; the mailbox then ends by its own timeout.
-            self._workflow_id = ""
         thread.stop()
 
     async def _close(self) -> None:
         if self._workflow_id:
             handle = self._client.get_workflow_handle(self._workflow_id)
-            await handle.terminate("the caller's process ends")
+            # The server may be gone already; the mailbox then ends by its own timeout.
+            with contextlib.suppress(RPCError):
+                await handle.terminate("the caller's process ends", rpc_timeout=CLOSE_TIMEOUT)
+            self._workflow_id = ""
         if self._worker is not None:
             await self._worker.shutdown()
             self._worker = None

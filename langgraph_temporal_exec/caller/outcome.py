@@ -22,6 +22,7 @@ from ..errors import (
     RunCancelledError,
     RunFailedError,
     ServerUnavailableError,
+    ThreadFullError,
 )
 from ..protocol import names
 from ..protocol.messages import Outcome
@@ -73,6 +74,8 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
     if isinstance(cause, ApplicationError):
         if cause.type == names.RUN_ERROR and cause.details:
             return bytes(cause.details[0])
+        if cause.type == names.THREAD_FULL:
+            raise ThreadFullError(cause.message) from exc
         if cause.type == names.GRAPH_NOT_FOUND:
             raise GraphNotFoundError(
                 f"{cause.message} Start a worker that serves it: `langgraph-temporal worker "

@@ -10,12 +10,14 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
 from .. import _langgraph
 from .._remote_errors import describe
 from .._serde import dump_exact
-from ..errors import RunCancelledError
+from ..errors import RunCancelledError, ThreadFullError
+from ..protocol import names
 from ..protocol.messages import (
     AttachReply,
     AttachRequest,
@@ -80,6 +82,16 @@ async def attach(
         queue=host.queue,
         replica=replica,
         options=saver.options,
+    )
+
+
+def thread_full(exc: ThreadFullError) -> ApplicationError:
+    """A full thread as what ends the run workflow: another attempt would find it as full."""
+    return ApplicationError(
+        str(exc),
+        type=names.THREAD_FULL,
+        non_retryable=True,
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 

@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from ..errors import AttemptSupersededError, RunCancelledError
+from ..errors import AttemptSupersededError, RunCancelledError, ThreadFullError
 from ..protocol import names
 from ..protocol.messages import (
     AttachStatus,
@@ -25,7 +25,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
-from .attempt import Attempt, attach
+from .attempt import Attempt, attach, thread_full
 from .embedded import EmbeddedRuns
 from .ports import Host, SaverPort
 from .registry import GraphRegistry
@@ -158,7 +158,10 @@ class Activities:
             graph=request.graph,
         )
         call = decode(self._saver.serde, request.record)
-        session = await attach(self._host, self._saver, run, request.attempt)
+        try:
+            session = await attach(self._host, self._saver, run, request.attempt)
+        except ThreadFullError as exc:
+            raise thread_full(exc) from exc
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
                 return DriveReply(status=DriveStatus.ENDED, outcome=session.outcome)

@@ -16,10 +16,15 @@ from typing import Any
 
 from temporalio.service import RPCError
 
-from ..errors import AttemptSupersededError, RunCancelledError, WorkerStoppedError
+from ..errors import (
+    AttemptSupersededError,
+    RunCancelledError,
+    ThreadFullError,
+    WorkerStoppedError,
+)
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus
 from ..record import Call
-from .attempt import Attempt, attach
+from .attempt import Attempt, attach, thread_full
 from .ports import Host, SaverPort
 from .session import RunIdentity, Session
 
@@ -32,12 +37,19 @@ class LiveRun:
     Args:
         run: The run, already recorded in Temporal.
         await_outcome: Waits for the run workflow's result, wherever the run is driven.
+        let_go_of: Called with the run id when this process does not care for the run any more.
     """
 
     def __init__(
-        self, host: Host, saver: SaverPort, run: RunIdentity, await_outcome: AwaitOutcome
+        self,
+        host: Host,
+        saver: SaverPort,
+        run: RunIdentity,
+        await_outcome: AwaitOutcome,
+        let_go_of: Callable[[str], None],
     ) -> None:
         self.run = run
+        self._let_go_of = let_go_of
         self._host = host
         self._saver = saver
         self._await_outcome = await_outcome
@@ -58,7 +70,11 @@ class LiveRun:
             attempt = await self._next_attempt()
             if isinstance(attempt, bytes):
                 return attempt
-            result = await attach(self._host, self._saver, self.run, attempt)
+            try:
+                result = await attach(self._host, self._saver, self.run, attempt)
+            except Exception as exc:
+                self._let_go(attempt, exc)
+                raise
             if isinstance(result, Session):
                 self._session = result
                 return result
@@ -86,6 +102,17 @@ class LiveRun:
 
     async def _outcome(self) -> bytes:
         return await self._await_outcome()
+
+    def _let_go(self, attempt: int, exc: Exception) -> None:
+        """The caller gets an error instead of a run: the run ends with it, or goes on without."""
+        if isinstance(exc, ThreadFullError):
+            reply = self._reply(attempt)
+            if not reply.done():
+                reply.set_exception(thread_full(exc))
+        else:
+            # Recorded is recorded: another attempt is made from the record.
+            self._settle(attempt, DriveStatus.MOVED)
+        self._let_go_of(self.run.run_id)
 
     async def ended(self, attempt: Attempt) -> None:
         """The caller's loop is over: tell the drive Activity."""
@@ -171,7 +198,7 @@ class EmbeddedRuns:
             live.stop()
 
     def _open(self, run: RunIdentity, await_outcome: AwaitOutcome) -> LiveRun:
-        live = LiveRun(self._host, self._saver, run, await_outcome)
+        live = LiveRun(self._host, self._saver, run, await_outcome, self.remove)
         self._runs[run.run_id] = live
         return live
 

@@ -13,7 +13,7 @@ from typing import Any
 from temporalio.worker import Worker
 
 from .._threads import LoopThread, settle
-from ..errors import WorkerStoppedError
+from ..errors import UsageError, WorkerStoppedError
 from ..options import Options
 from ..protocol import names
 from ..transport import Transport
@@ -94,25 +94,32 @@ class WorkerHost:
             "default_heartbeat_throttle_interval": heartbeat,
         }
         client = await self.transport.worker_client()
-        self._workers = [
-            Worker(
-                client,
-                task_queue=self._options.task_queue,
-                workflows=[ThreadWorkflow, RunWorkflow],
-                activities=[activities.drive],
-                max_concurrent_activities=MAX_DRIVES,
-                max_cached_workflows=self._max_cached_workflows,
-                sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
-                **common,
-            ),
-            Worker(
-                client,
-                task_queue=self.queue,
-                activities=[activities.drive, activities.task],
-                max_concurrent_activities=MAX_TASKS,
-                **common,
-            ),
-        ]
+        try:
+            self._workers = [
+                Worker(
+                    client,
+                    task_queue=self._options.task_queue,
+                    workflows=[ThreadWorkflow, RunWorkflow],
+                    activities=[activities.drive],
+                    max_concurrent_activities=MAX_DRIVES,
+                    max_cached_workflows=self._max_cached_workflows,
+                    sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+                    **common,
+                ),
+                Worker(
+                    client,
+                    task_queue=self.queue,
+                    activities=[activities.drive, activities.task],
+                    max_concurrent_activities=MAX_TASKS,
+                    **common,
+                ),
+            ]
+        except RuntimeError as exc:
+            raise UsageError(
+                f"This process cannot host a worker on task queue {self._options.task_queue!r}: "
+                "most likely another saver with the same client already does. One client serves a "
+                "task queue once: share the saver, or connect another client."
+            ) from exc
         self._running = [asyncio.create_task(w.run()) for w in self._workers]
         done, _ = await asyncio.wait(
             self._running, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION

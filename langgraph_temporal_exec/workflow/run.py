@@ -153,6 +153,8 @@ class RunWorkflow:
             return
         if isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN:
             return
+        if isinstance(cause, ApplicationError) and cause.type == names.THREAD_FULL:
+            raise ApplicationError(cause.message, type=names.THREAD_FULL, non_retryable=True)
         if isinstance(cause, ApplicationError) and cause.type == names.GRAPH_NOT_FOUND:
             self._refused += 1
             if self._refused >= GRAPH_RETRIES:

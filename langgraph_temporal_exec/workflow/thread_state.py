@@ -34,11 +34,11 @@ RESUME_CHANNEL = "__resume__"
 PAGE_BYTES = 1_500_000
 """Bytes of ops in one reply; Temporal refuses a payload above 2 MB."""
 
-REMEMBERED_RUNS = 100
+REMEMBERED_RUNS = 300
 """Ended runs whose outcome is kept for an attempt that asks late."""
 
-REMEMBERED_OUTCOME_BYTES = 32_000
-"""An outcome above this is remembered without its tail of stream chunks."""
+REMEMBERED_OUTCOME_BYTES = 1_000
+"""An outcome above this is remembered without its stream chunks and its traceback."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -336,7 +336,9 @@ class ThreadState:
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
-            outcome = pack(replace(unpack(Outcome, outcome), tail=()))
+            full = unpack(Outcome, outcome)
+            error = replace(full.error, traceback="") if full.error is not None else None
+            outcome = pack(replace(full, tail=(), error=error))
         self.ended[run_id] = outcome
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]

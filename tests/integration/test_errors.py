@@ -185,3 +185,14 @@ asyncio.run(main())
     )
     assert "arun_with_retry is missing" in done.stdout
     assert ">=1.2.13,<1.3" in done.stdout
+
+
+async def test_two_workers_of_one_client(client: Client, task_queue: str) -> None:
+    first = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    second = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with first.worker(countdown()), asyncio.timeout(60):
+        with pytest.raises(UsageError, match="share the saver"):
+            async with second.worker(countdown()):
+                pass
+        graph = countdown().with_config(checkpointer=first)
+        assert await graph.ainvoke({"n": 1}, config("t")) == {"n": 0}

@@ -183,3 +183,20 @@ def test_worker_command_with_bad_arguments(target: str, message: str) -> None:
     )
     assert done.returncode == 1
     assert message in " ".join(done.stderr.split())
+
+
+async def test_inline_nodes_are_no_activities(client: Client, task_queue: str) -> None:
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, inline=["a", "b2"])
+    async with saver.worker(), asyncio.timeout(60):
+        graph = parallel().with_config(checkpointer=saver)
+        result = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert result["x"] == ["in", "a", "b1", "b2"]
+        assert (await graph.aget_state(config("t"))).next == ("ask",)
+    root = names.thread_workflow_id(task_queue, "t")
+    history = await client.get_workflow_handle(root).fetch_history()
+    nodes = [
+        e.activity_task_scheduled_event_attributes.activity_type.name
+        for e in history.events
+        if e.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert sorted(nodes) == ["ask", "b1"]
