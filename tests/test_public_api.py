@@ -1,0 +1,82 @@
+"""The public API is a contract: names, signatures, laziness, and how it type-checks."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import langgraph_temporal_exec
+from langgraph_temporal_exec import TemporalSaver, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NAMES = [
+    "GraphNotFoundError",
+    "MissingThreadIdError",
+    "NoWorkersError",
+    "RemoteError",
+    "RunCancelledError",
+    "RunFailedError",
+    "ServerUnavailableError",
+    "TemporalExecError",
+    "TemporalSaver",
+    "UnserializableError",
+    "UnsupportedLangGraphError",
+    "ValueTooLargeError",
+]
+
+
+def test_exported_names() -> None:
+    assert sorted(langgraph_temporal_exec.__all__) == NAMES
+    assert dir(langgraph_temporal_exec) == NAMES
+    for name in NAMES:
+        assert getattr(langgraph_temporal_exec, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = langgraph_temporal_exec.Nothing  # type: ignore[attr-defined]
+
+
+def test_constructor() -> None:
+    parameters = inspect.signature(TemporalSaver).parameters
+    assert list(parameters) == [
+        "client",
+        "task_queue",
+        "graph",
+        "inline",
+        "heartbeat_timeout",
+        "no_worker_timeout",
+        "id_prefix",
+        "serde",
+    ]
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")
+    assert parameters["task_queue"].default == "langgraph"
+    assert parameters["graph"].default is None
+
+
+def test_the_error_tree_is_as_drawn() -> None:
+    drawn = errors.__doc__ or ""
+    classes = {
+        name: cls
+        for name, cls in vars(errors).items()
+        if inspect.isclass(cls) and issubclass(cls, errors.TemporalExecError)
+    }
+    for name, cls in classes.items():
+        assert name in drawn
+        assert cls.__doc__
+    usage = {n for n, c in classes.items() if issubclass(c, errors.UsageError)}
+    indented = {line.split()[2] for line in drawn.splitlines() if line.startswith(("|   |", "|   `"))}
+    assert usage - {"UsageError"} == indented
+
+
+def test_a_users_program_type_checks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "tests/typing_usage.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout
