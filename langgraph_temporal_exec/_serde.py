@@ -107,7 +107,7 @@ def put_op(
         metadata_type=metadata_type,
         metadata=metadata_data,
     )
-    return _sized(op, where)
+    return _sized(op, f"of {where}")
 
 
 def writes_op(
@@ -156,7 +156,7 @@ def _sized(op: Op, where: str) -> bytes:
             else "the checkpoint"
         )
         raise ValueTooLargeError(
-            f"{what} of {where} makes a record of {len(data):,} bytes; the limit is "
+            f"{what} {where} makes a record of {len(data):,} bytes; the limit is "
             f"{MAX_OP_BYTES:,} bytes for all that is new in one checkpoint or task. Keep large "
             "values in files or a store and put a reference into the state."
         )

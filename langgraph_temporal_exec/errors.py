@@ -13,6 +13,7 @@ TemporalExecError
 |-- ThreadFullError               the thread reached a limit; start a new thread
 |-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
 |-- WorkerStoppedError            the worker in this process stopped under a run
+|-- StreamLostError               the run ended, but its result did not reach this caller
 |-- RunFailedError                the run ended without a result for infrastructure reasons
 |-- RunCancelledError             somebody cancelled the run
 `-- RemoteError                   a node raised a class this process does not know
@@ -71,6 +72,10 @@ class AttemptSupersededError(TemporalExecError):
 
 class WorkerStoppedError(TemporalExecError):
     """The worker hosted by this process stopped while a run needed it."""
+
+
+class StreamLostError(TemporalExecError):
+    """The run has ended and is recorded, but its stream and result did not arrive."""
 
 
 class RunFailedError(TemporalExecError):

@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from .errors import UsageError
 from .protocol import names
-from .protocol.messages import AppendRequest, Op, OpKind, ReadRequest
+from .protocol.messages import AppendRequest, Op, OpKind, ReadRequest, Value
 from .protocol.wire import pack
 from .transport import Transport
 
@@ -54,7 +54,7 @@ async def prune(saver: _Saver, threads: Iterable[str], strategy: str) -> None:
         by_namespace = await _by_namespace(saver, thread_id)
         for ns, checkpoints in by_namespace.items():
             kept = _needed(checkpoints, next(iter(checkpoints)))
-            await _drop(saver, thread_id, ns, [c for c in checkpoints if c not in kept])
+            await _drop(saver, thread_id, ns, checkpoints, checkpoints.keys() - kept)
 
 
 def _needed(checkpoints: dict[str, CheckpointTuple], head: str) -> set[str]:
@@ -77,8 +77,8 @@ async def delete_for_runs(saver: _Saver, run_ids: set[str]) -> None:
     """Drop the checkpoints of runs, by the ``run_id`` in their metadata."""
     for thread_id in await _candidates(saver):
         for ns, checkpoints in (await _by_namespace(saver, thread_id)).items():
-            doomed = [c for c, t in checkpoints.items() if t.metadata.get("run_id") in run_ids]
-            await _drop(saver, thread_id, ns, doomed)
+            doomed = {c for c, t in checkpoints.items() if t.metadata.get("run_id") in run_ids}
+            await _drop(saver, thread_id, ns, checkpoints, doomed)
 
 
 async def _candidates(saver: _Saver) -> list[str]:
@@ -120,7 +120,28 @@ async def _by_namespace(saver: _Saver, thread_id: str) -> dict[str, dict[str, Ch
     return found
 
 
-async def _drop(saver: _Saver, thread_id: str, ns: str, ids: list[str]) -> None:
-    if ids:
-        op = pack(Op(kind=OpKind.DROP, dropped=tuple(ids)))
-        await saver._shared.transport.append(thread_id, ns, AppendRequest(ops=(op,)))
+async def _drop(
+    saver: _Saver,
+    thread_id: str,
+    ns: str,
+    checkpoints: dict[str, CheckpointTuple],
+    doomed: set[str],
+) -> None:
+    if not doomed:
+        return
+    stored = {v for c in doomed for v in checkpoints[c].checkpoint["channel_versions"].items()}
+    referred = {
+        v
+        for c, t in checkpoints.items()
+        if c not in doomed
+        for v in t.checkpoint["channel_versions"].items()
+    }
+    op = Op(
+        kind=OpKind.DROP,
+        dropped=tuple(sorted(doomed)),
+        values=tuple(
+            Value(channel=channel, key=version, type="", data=b"")
+            for channel, version in sorted(stored & referred, key=str)
+        ),
+    )
+    await saver._shared.transport.append(thread_id, ns, AppendRequest(ops=(pack(op),)))

@@ -96,9 +96,10 @@ class Replica:
             self.known_namespaces.clear()
 
     def _fold(self, ns: str, op: Op) -> None:
-        if op.kind == OpKind.PUT:
+        if op.kind in (OpKind.PUT, OpKind.VALUES):
             for v in op.values:
                 self._memory.blobs[(self.thread_id, ns, v.channel, v.key)] = (v.type, v.data)
+        if op.kind == OpKind.PUT:
             self._memory.storage[self.thread_id][ns][op.checkpoint_id] = (
                 (op.checkpoint_type, op.checkpoint),
                 (op.metadata_type, op.metadata),
@@ -113,7 +114,7 @@ class Replica:
                 if key[1] >= 0 and key in writes:
                     continue
                 writes[key] = (op.task_id, v.channel, (v.type, v.data), op.task_path)
-        else:
+        elif op.kind == OpKind.DROP:
             for checkpoint_id in op.dropped:
                 self._memory.storage[self.thread_id][ns].pop(checkpoint_id, None)
                 self._memory.writes.pop((self.thread_id, ns, checkpoint_id), None)

@@ -22,6 +22,7 @@ from ..errors import (
     RunCancelledError,
     RunFailedError,
     ServerUnavailableError,
+    StreamLostError,
     ThreadFullError,
 )
 from ..protocol import names
@@ -113,5 +114,10 @@ def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str
             run_id,
             outcome.chunks - received,
             outcome.chunks,
+        )
+    if not outcome.tail:
+        raise StreamLostError(
+            f"Run {run_id} ended ({outcome.status}), but its stream did not arrive and its result "
+            "was lost with the worker that had it. Everything is recorded: read it with get_state."
         )
     return [load_exact(serde, chunk) for chunk in outcome.tail]

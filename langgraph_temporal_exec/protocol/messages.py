@@ -19,7 +19,10 @@ class OpKind(IntEnum):
     WRITES = 2
     """Writes of one task, pending on a checkpoint."""
     DROP = 3
-    """Checkpoints removed from the thread (pruning, deletion of runs)."""
+    """Checkpoints removed from the thread (pruning, deletion of runs). Its ``values``, without
+    data, name what they stored and remaining checkpoints still refer to."""
+    VALUES = 4
+    """What is left of the PUT of a dropped checkpoint: values others still refer to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

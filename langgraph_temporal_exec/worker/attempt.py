@@ -126,10 +126,15 @@ class Attempt:
         saver: The saver of the graph; the loop gets a copy bound to the session.
         graph: The graph as the user compiled it.
         call: The call, live or rebuilt.
+        for_others: The caller is in another process and may miss chunks, so the outcome carries
+            those it cannot do without.
     """
 
-    def __init__(self, session: Session, saver: SaverPort, graph: Any, call: Call) -> None:
+    def __init__(
+        self, session: Session, saver: SaverPort, graph: Any, call: Call, *, for_others: bool
+    ) -> None:
         self.session = session
+        self._for_others = for_others
         self._serde: SerializerProtocol = saver.serde
         self._call = call
         plan = plan_input(call.input, call.config, session.applied)
@@ -188,18 +193,29 @@ class Attempt:
     def _note(self, chunk: Any) -> None:
         """Count, and keep the last chunks a plain ``ainvoke`` needs."""
         self.chunks += 1
-        options = self._call.options
-        mode, subgraphs = options.get("stream_mode"), options.get("subgraphs")
-        if subgraphs or options.get("version") == "v2":
+        if not self._for_others:
             return
-        if mode is None or isinstance(mode, str):
-            kind, payload = mode or "values", chunk
-        else:
-            kind, payload = chunk
-        if kind == "values":
+        ns, mode, payload = self._parts(chunk)
+        if ns:
+            return
+        if mode == "values":
             self._tail["values"] = chunk
-        elif kind == "updates" and isinstance(payload, dict) and _langgraph.INTERRUPT in payload:
+        elif mode == "updates" and isinstance(payload, dict) and _langgraph.INTERRUPT in payload:
             self._tail["interrupt"] = chunk
+
+    def _parts(self, chunk: Any) -> tuple[Any, str, Any]:
+        """Namespace, mode and payload of a chunk, in whatever form the call asked for."""
+        options = self._call.options
+        if options.get("version") == "v2":
+            return chunk["ns"], chunk["type"], chunk["data"]
+        ns: Any = ()
+        if options.get("subgraphs"):
+            ns, *rest = chunk
+            chunk = rest[0] if len(rest) == 1 else tuple(rest)
+        mode = options.get("stream_mode") or self._graph.stream_mode
+        if isinstance(mode, str):
+            return ns, mode, chunk
+        return ns, chunk[0], chunk[1]
 
     async def _end(self) -> None:
         status = "interrupted" if _langgraph.interrupted(self.session.loop) else "done"
@@ -230,5 +246,7 @@ class Attempt:
         tail = tuple(
             dump_exact(self._serde, chunk, what="the result") for chunk in self._tail.values()
         )
-        self.outcome = pack(replace(outcome, chunks=self.chunks, tail=tail))
-        await self.session.end(self.outcome)
+        outcome = replace(outcome, chunks=self.chunks)
+        # The stream's end is for the caller; the thread remembers only how the run ended.
+        await self.session.end(pack(outcome))
+        self.outcome = pack(replace(outcome, tail=tail))

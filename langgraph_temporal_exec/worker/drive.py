@@ -168,7 +168,7 @@ class Activities:
             if session.status == AttachStatus.QUEUED:
                 return DriveReply(status=DriveStatus.QUEUED)
             return DriveReply(status=DriveStatus.MOVED)
-        attempt = Attempt(session, self._saver, graph, call)
+        attempt = Attempt(session, self._saver, graph, call, for_others=True)
         relay = Relay(
             self._host.transport.client,
             self._host.thread,

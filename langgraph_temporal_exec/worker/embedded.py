@@ -222,7 +222,7 @@ class EmbeddedRuns:
                     for chunk in finish(acquired):
                         yield chunk
                     return
-                attempt = Attempt(acquired, self._saver, graph, call)
+                attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
                 try:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
@@ -258,7 +258,7 @@ class EmbeddedRuns:
                     self.remove(run.run_id)
                     yield from finish(acquired)
                     return
-                attempt = Attempt(acquired, self._saver, graph, call)
+                attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
                 try:
                     with closing(attempt.stream()) as chunks:
                         yield from chunks

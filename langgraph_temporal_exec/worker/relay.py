@@ -28,8 +28,8 @@ MAX_BACKLOG = 256
 """Chunks that may wait before the graph waits for the caller."""
 
 BATCH_BYTES = 1_500_000
-PUSH_TIMEOUT = timedelta(seconds=5)
-PUSH_TRIES = 3
+PUSH_TIMEOUT = timedelta(seconds=3)
+PUSH_TRIES = 2
 
 
 class Relay:

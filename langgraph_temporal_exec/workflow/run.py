@@ -39,7 +39,7 @@ TURN_RECHECK = timedelta(seconds=30)
 """A waiting run asks again this often: the active run may have been terminated by hand."""
 
 GRAPH_RETRIES = 3
-"""Workers of one queue may serve different graphs; this many must refuse before the run fails."""
+"""Workers of one queue may serve different graphs; this many must refuse before a new run fails."""
 
 BACKOFF_MAX_S = 30.0
 
@@ -62,6 +62,7 @@ class RunWorkflow:
         self._refused = 0
         self._last_failure = ""
         self._ended = False
+        self._was_driven = bool(self._start.home_queue)
 
     @workflow.run
     async def run(self, start: bytes) -> bytes:
@@ -141,6 +142,7 @@ class RunWorkflow:
             await self._after_loss(exc.cause or exc)
             return None
         self._lost = self._refused = 0
+        self._was_driven = True
         return unpack(DriveReply, result)
 
     async def _after_loss(self, cause: BaseException) -> None:
@@ -157,12 +159,14 @@ class RunWorkflow:
             raise ApplicationError(cause.message, type=names.THREAD_FULL, non_retryable=True)
         if isinstance(cause, ApplicationError) and cause.type == names.GRAPH_NOT_FOUND:
             self._refused += 1
-            if self._refused >= GRAPH_RETRIES:
+            if self._refused >= GRAPH_RETRIES and not self._was_driven:
                 raise ApplicationError(
                     cause.message, type=names.GRAPH_NOT_FOUND, non_retryable=True
                 )
-            await asyncio.sleep(0.3)
+            # A run that was under way waits for its graph to be served again, however long.
+            await asyncio.sleep(min(BACKOFF_MAX_S, 0.3 * 2 ** min(self._refused, 7)))
             return
+        self._was_driven = True
         self._lost += 1
         if self._lost >= start.max_lost_attempts:
             raise ApplicationError(

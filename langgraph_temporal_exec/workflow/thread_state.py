@@ -25,6 +25,7 @@ from ..protocol.messages import (
     StepRequest,
     TaskOutput,
     TaskSpec,
+    Version,
 )
 from ..protocol.wire import pack, unpack
 
@@ -315,7 +316,7 @@ class ThreadState:
         op = unpack(Op, data)
         self.log.append(data)
         if op.kind == OpKind.DROP:
-            self._forget(frozenset(op.dropped))
+            self._forget(frozenset(op.dropped), {(v.channel, v.key) for v in op.values})
         elif own_run and self.root and self.active is not None:
             self._note_progress(self.active, op)
 
@@ -343,11 +344,22 @@ class ThreadState:
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]
 
-    def _forget(self, dropped: frozenset[str]) -> None:
-        """Blank the entries of dropped checkpoints; sequence numbers stay as they are."""
+    def _forget(self, dropped: frozenset[str], needed: set[tuple[str, Version]]) -> None:
+        """Blank the entries of dropped checkpoints; sequence numbers stay as they are.
+
+        A checkpoint stores only what is new in it, so values of a dropped one may belong to the
+        state of one that stays.
+        """
         for i, data in enumerate(self.log):
-            if data and unpack(Op, data).checkpoint_id in dropped:
+            op = unpack(Op, data) if data else None
+            if op is None or op.checkpoint_id not in dropped:
+                continue
+            kept = tuple(v for v in op.values if (v.channel, v.key) in needed)
+            if op.kind == OpKind.WRITES or not kept:
                 self.log[i] = b""
+            else:
+                left = Op(kind=OpKind.VALUES, checkpoint_id=op.checkpoint_id, values=kept)
+                self.log[i] = pack(left)
 
     # -- reading ------------------------------------------------------------------------------
 
