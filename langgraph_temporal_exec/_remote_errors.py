@@ -1,8 +1,8 @@
 """Shared: exceptions across processes as data: no pickle, no import by name.
 
-The sender writes the qualified names of the class and its bases, and the arguments and
-attributes serialized like state. The receiver looks the names up among the exception classes
-that exist in its process already (docs/decisions/0005).
+The sender writes the qualified name of the class, and its arguments and attributes as plain
+msgpack. The receiver looks the name up among the exception classes that exist in its process
+already (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -11,44 +11,38 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
+import msgpack
 
 from .errors import RemoteError
 from .protocol.messages import ErrorInfo
 
 TRACEBACK_CHARS = 16_000
+MESSAGE_CHARS = 20_000
+MAX_NOTES = 20
+MAX_DATA_BYTES = 200_000
+"""Bounds, so that an error always fits into the step that records it."""
 
 
-def describe(serde: SerializerProtocol, exc: BaseException) -> ErrorInfo:
-    """An exception as data. Arguments or attributes without a serialized form become text."""
-    bases = tuple(
-        _qualified(cls)
-        for cls in type(exc).__mro__
-        if issubclass(cls, BaseException) and cls not in (BaseException, Exception)
-    ) or (_qualified(type(exc)),)
-    args_type, args = _dump_safely(serde, list(exc.args))
-    attributes_type, attributes = _dump_safely(
-        serde, {k: v for k, v in vars(exc).items() if k != "__notes__"}
-    )
+def describe(exc: BaseException) -> ErrorInfo:
+    """An exception as data. What is not plain data in its arguments and attributes becomes text."""
+    attributes = {k: _plain(v) for k, v in vars(exc).items() if k != "__notes__"}
     text = "".join(traceback.format_exception(exc))
     return ErrorInfo(
-        bases=bases,
-        message=str(exc),
-        args_type=args_type,
-        args=args,
-        attributes_type=attributes_type,
-        attributes=attributes,
-        notes=tuple(str(n) for n in getattr(exc, "__notes__", ())),
+        type_name=_qualified(type(exc)),
+        message=str(exc)[:MESSAGE_CHARS],
+        args=_bounded([_plain(a) for a in exc.args], otherwise=[str(exc)[:MESSAGE_CHARS]]),
+        attributes=_bounded(attributes, otherwise={}),
+        notes=tuple(str(n)[:MESSAGE_CHARS] for n in getattr(exc, "__notes__", ())[:MAX_NOTES]),
         traceback=text[-TRACEBACK_CHARS:],
     )
 
 
-def rebuild(serde: SerializerProtocol, info: ErrorInfo) -> BaseException:
+def rebuild(info: ErrorInfo) -> BaseException:
     """The exception again, of its own class if this process knows it, else ``RemoteError``.
 
     The class's ``__init__`` does not run: arguments and attributes are restored as they were.
     """
-    exc = _instance(serde, info)
+    exc = _instance(info)
     for note in info.notes:
         exc.add_note(note)
     if info.traceback:
@@ -56,20 +50,20 @@ def rebuild(serde: SerializerProtocol, info: ErrorInfo) -> BaseException:
     return exc
 
 
-def _instance(serde: SerializerProtocol, info: ErrorInfo) -> BaseException:
-    cls = _known_class(info.bases[0])
+def _instance(info: ErrorInfo) -> BaseException:
+    cls = _known_class(info.type_name)
     if cls is not None:
         try:
-            args = serde.loads_typed((info.args_type, info.args))
+            args = msgpack.unpackb(info.args, strict_map_key=False)
             exc = cls.__new__(cls, *args)
             exc.args = tuple(args)
-            vars(exc).update(serde.loads_typed((info.attributes_type, info.attributes)))
+            vars(exc).update(msgpack.unpackb(info.attributes, strict_map_key=False))
         except Exception as problem:
-            stand_in = RemoteError(info.message, type_name=info.bases[0])
-            stand_in.add_note(f"{info.bases[0]} could not be rebuilt here: {problem!r}")
+            stand_in = RemoteError(info.message, type_name=info.type_name)
+            stand_in.add_note(f"{info.type_name} could not be rebuilt here: {problem!r}")
             return stand_in
         return exc
-    return RemoteError(info.message, type_name=info.bases[0], remote_traceback=info.traceback)
+    return RemoteError(info.message, type_name=info.type_name, remote_traceback=info.traceback)
 
 
 def _known_class(name: str) -> type[BaseException] | None:
@@ -95,19 +89,21 @@ def _qualified(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _dump_safely(serde: SerializerProtocol, value: Any) -> tuple[str, bytes]:
-    try:
-        return serde.dumps_typed(value)
-    except Exception:
-        # The exception must reach the caller even if something it carries cannot.
-        if isinstance(value, dict):
-            return serde.dumps_typed({k: _or_text(serde, v) for k, v in value.items()})
-        return serde.dumps_typed([_or_text(serde, v) for v in value])
+def _plain(value: Any, depth: int = 8) -> Any:
+    """Scalars, lists and string-keyed dicts as they are, anything else as its ``repr``."""
+    if value is None or isinstance(value, (bool, float, str, bytes)):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
+    if depth and isinstance(value, (list, tuple)):
+        return [_plain(v, depth - 1) for v in value]
+    if depth and isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {k: _plain(v, depth - 1) for k, v in value.items()}
+    return repr(value)
 
 
-def _or_text(serde: SerializerProtocol, value: Any) -> Any:
-    try:
-        serde.dumps_typed(value)
-    except Exception:
-        return repr(value)
-    return value
+def _bounded(value: Any, *, otherwise: Any) -> bytes:
+    data: bytes = msgpack.packb(value)
+    if len(data) > MAX_DATA_BYTES:
+        data = msgpack.packb(otherwise)
+    return data

@@ -62,21 +62,30 @@ class Replica:
 
     def position(self, checkpoint_ns: str) -> tuple[str, int]:
         """Incarnation and cursor up to which the log of a namespace is known."""
-        log = self._logs.get(checkpoint_ns)
-        return (log.incarnation, log.cursor) if log else ("", 0)
+        with self._lock:
+            log = self._logs.get(checkpoint_ns)
+            return (log.incarnation, log.cursor) if log else ("", 0)
 
-    def absorb(self, checkpoint_ns: str, page: LogPage, namespaces: Iterable[str]) -> None:
-        """Fold a page that was read; starts over when it is of another incarnation."""
+    def absorb(self, checkpoint_ns: str, page: LogPage, namespaces: Iterable[str]) -> bool:
+        """Fold a page that was read; starts over when it is of another incarnation.
+
+        Returns:
+            Whether the page fits. If not (the replica was emptied since the page was asked for),
+            nothing was folded, and reading must start from ``position`` again.
+        """
         with self._lock:
             log = self._logs.setdefault(checkpoint_ns, NamespaceLog())
             if page.incarnation != log.incarnation or page.start > log.cursor:
                 self._clear(checkpoint_ns)
-                log.incarnation, log.cursor = page.incarnation, page.start
+                log.incarnation, log.cursor = page.incarnation, 0
+                if page.start:
+                    return False
             self.known_namespaces.update(namespaces)
             for data in page.ops[max(0, log.cursor - page.start) :]:
                 if data:
                     self._fold(checkpoint_ns, unpack(Op, data))
             log.cursor = max(log.cursor, page.start + len(page.ops))
+            return True
 
     def fold_local(self, checkpoint_ns: str, op: bytes) -> None:
         """Fold an op of this process before (or without) reading it back.

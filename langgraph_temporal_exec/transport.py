@@ -59,6 +59,8 @@ _PAST_THE_END = 1 << 62
 SERVER_AWAY_S = 120.0
 """How long an attempt waits for a server that went away, while its worker stays alive."""
 
+DELETED_S = 10.0
+
 _TRY_AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
 
 BUSY_RETRIES = 150
@@ -103,7 +105,10 @@ class Transport:
             )
             return result
 
-        return unpack(AttachReply, await self._update(send))
+        # A deleted thread is closing: its successor takes the Update in a moment.
+        return unpack(
+            AttachReply, await self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
+        )
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; waits for a result when the request collects."""
@@ -128,7 +133,7 @@ class Transport:
                 start_workflow_operation=self._start_thread(thread_id),
             )
 
-        await self._bounded(thread_id, self._update(send_root))
+        await self._bounded(thread_id, self._update(send_root, deleted_s=DELETED_S))
         if not root:
             child = self._handle(thread_id, checkpoint_ns)
 
@@ -211,21 +216,28 @@ class Transport:
 
     # -- errors -------------------------------------------------------------------------------
 
-    async def _update(self, send: Callable[[], Awaitable[T]], *, patience_s: float = 0) -> T:
+    async def _update(
+        self, send: Callable[[], Awaitable[T]], *, patience_s: float = 0, deleted_s: float = 0
+    ) -> T:
         """Send an Update; retries what the server turned away unseen.
 
         Args:
             patience_s: How long to go on when the server does not answer at all. Only for
                 Updates that may be applied twice without harm.
+            deleted_s: How long to go on while the thread is being deleted.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
+        deleted_deadline = loop.time() + deleted_s
         for attempt in range(BUSY_RETRIES):
             try:
                 return await send()
             except WorkflowUpdateFailedError as exc:
                 if _has_type(exc, names.FENCED):
                     raise AttemptSupersededError(str(exc.cause)) from exc
+                if _has_type(exc, names.THREAD_DELETED) and loop.time() < deleted_deadline:
+                    await asyncio.sleep(0.1)
+                    continue
                 if _has_type(exc, names.THREAD_FULL):
                     raise ThreadFullError(str(exc.cause).partition(": ")[2]) from exc
                 raise

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 SERVER_AWAY_S = 120.0
 """How long a caller waits for a server that went away under a recorded run."""
 
+AWAY_RESET_S = 30.0
+"""A failure this long after the last one is another outage. The SDK itself retries for 10 s."""
+
 
 async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> bytes:
     """The outcome of a run, wherever it is driven.
@@ -47,7 +50,7 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
         transport.run_workflow_id(run_id), result_type=bytes
     )
     loop = asyncio.get_running_loop()
-    away_since: float | None = None
+    away_since = last_failure = float("-inf")
     while True:
         try:
             result: bytes = await handle.result()
@@ -57,7 +60,9 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
         except RPCError as exc:
             if exc.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
                 raise
-            away_since = away_since or loop.time()
+            if loop.time() - last_failure > AWAY_RESET_S:
+                away_since = loop.time()
+            last_failure = loop.time()
             if loop.time() - away_since > SERVER_AWAY_S:
                 raise ServerUnavailableError(
                     f"The Temporal server went away while run {run_id} (thread {thread_id!r}) "
@@ -103,7 +108,7 @@ def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str
     """
     outcome = unpack(Outcome, data)
     if outcome.error is not None:
-        raise rebuild(serde, outcome.error)
+        raise rebuild(outcome.error)
     if outcome.status == "cancelled":
         raise RunCancelledError(f"Run {run_id} was cancelled.")
     if received >= outcome.chunks:

@@ -173,7 +173,8 @@ class StepRequest:
     retried one applies once. ``requires`` are tasks whose results must be in the log first: a
     checkpoint is never recorded before the writes that produced it. ``watch`` are tasks that
     have not started yet, for which the sender wants to know whether they are lost. ``outcome``
-    ends the run.
+    ends the run. An ``extra`` request appends ops before the one with the same ``seq``: results of
+    lost tasks, which may be appended twice without harm.
     """
 
     epoch: int
@@ -185,6 +186,7 @@ class StepRequest:
     requires: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     outcome: bytes = b""
+    extra: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,17 +313,15 @@ class RunStatusReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorInfo:
-    """Part of ``Outcome``: an exception as plain data; nothing in it names code to load.
+    """Part of ``Outcome``: an exception as plain data.
 
-    ``args`` and ``attributes`` are values serialized like state. ``bases`` are the qualified
-    names of the class and its bases, nearest first.
+    ``args`` and ``attributes`` are plain msgpack: a list and a map. ``type_name`` is the qualified
+    name of the class, to be found among classes that are loaded already.
     """
 
-    bases: tuple[str, ...]
+    type_name: str
     message: str
-    args_type: str = ""
     args: bytes = b""
-    attributes_type: str = ""
     attributes: bytes = b""
     notes: tuple[str, ...] = ()
     traceback: str = ""

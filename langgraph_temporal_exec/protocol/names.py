@@ -25,6 +25,7 @@ DELIVER_QUERY = "deliver"
 TURN_SIGNAL = "turn"
 FENCE_SIGNAL = "fence"
 RUN_CLOSED_SIGNAL = "run_closed"
+ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
 
 # Types of ApplicationError that cross Temporal.

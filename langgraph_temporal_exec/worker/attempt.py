@@ -15,8 +15,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from .. import _langgraph
 from .._remote_errors import describe
-from .._serde import dump_exact
-from ..errors import RunCancelledError, ThreadFullError
+from .._serde import MAX_OP_BYTES, dump_exact
+from ..errors import RunCancelledError, ThreadFullError, UnserializableError
 from ..protocol import names
 from ..protocol.messages import (
     AttachReply,
@@ -100,8 +100,7 @@ async def _absorb(
 ) -> None:
     if page is None:
         return
-    replica.absorb("", page, namespaces)
-    if page.more:
+    if not replica.absorb("", page, namespaces) or page.more:
         await read_all(transport, replica, "")
 
 
@@ -156,9 +155,15 @@ class Attempt:
                 self._note(chunk)
                 yield chunk
             self.session.check()
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit) as exc:
             with contextlib.suppress(Exception):
                 await stream.aclose()
+            task = asyncio.current_task()
+            lost = self.session.error
+            by_caller = isinstance(exc, GeneratorExit) or (task is not None and task.cancelling())
+            if lost is not None and not by_caller:
+                # Ended from outside: the run goes on somewhere.
+                raise lost from None
             await self._end_cancelled()
             raise
         except Exception as exc:
@@ -238,15 +243,23 @@ class Attempt:
             Outcome(
                 status="error",
                 attempt=self.session.attempt,
-                error=describe(self._serde, exc),
+                error=describe(exc),
             )
         )
 
     async def _record(self, outcome: Outcome) -> None:
-        tail = tuple(
-            dump_exact(self._serde, chunk, what="the result") for chunk in self._tail.values()
-        )
         outcome = replace(outcome, chunks=self.chunks)
         # The stream's end is for the caller; the thread remembers only how the run ended.
         await self.session.end(pack(outcome))
-        self.outcome = pack(replace(outcome, tail=tail))
+        self.outcome = pack(replace(outcome, tail=self._packed_tail()))
+
+    def _packed_tail(self) -> tuple[bytes, ...]:
+        """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
+        try:
+            tail = tuple(
+                dump_exact(self._serde, chunk, what="the result") for chunk in self._tail.values()
+            )
+        except UnserializableError:
+            # Untracked values, for example: allowed in the state, never on the wire.
+            return ()
+        return tail if sum(map(len, tail)) <= MAX_OP_BYTES else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from temporalio import activity
 from temporalio.common import RawValue
@@ -26,7 +25,7 @@ from ..protocol.messages import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from .attempt import Attempt, attach, thread_full
-from .embedded import EmbeddedRuns
+from .embedded import EmbeddedRuns, LiveRun
 from .ports import Host, SaverPort
 from .registry import GraphRegistry
 from .relay import Relay
@@ -96,8 +95,12 @@ class Activities:
             try:
                 return pack(await asyncio.shield(asyncio.wrap_future(live.done)))
             except asyncio.CancelledError:
-                # Superseded, deleted, or the worker stops: the node must not go on unseen.
-                live.cancel()
+                details = activity.cancellation_details()
+                if details is None or details.cancel_requested or details.worker_shutdown:
+                    # Superseded, deleted, or the worker stops: the attempt is over.
+                    live.give_up("its tasks were cancelled in Temporal")
+                # Otherwise only this Activity was lost (no heartbeat got through): the node goes
+                # on, and its result travels as an op of the next step.
                 raise
 
     @activity.defn(name=names.DRIVE_ACTIVITY)
@@ -117,16 +120,20 @@ class Activities:
 
     # -- the caller is in this process --------------------------------------------------------
 
-    async def _shell(self, live: Any, request: DriveRequest) -> DriveReply:
+    async def _shell(self, live: LiveRun, request: DriveRequest) -> DriveReply:
         try:
-            reply: DriveReply = await live.drive(request.attempt)
+            reply = await live.drive(request.attempt)
         except asyncio.CancelledError:
             if reason := _lost_because():
-                live.lose(reason)
+                live.lose(request.attempt, reason)
                 raise _moved(reason) from None
             live.cancel()
-            async with asyncio.timeout(CANCEL_GRACE_S):
-                reply = await live.drive(request.attempt)
+            try:
+                async with asyncio.timeout(CANCEL_GRACE_S):
+                    reply = await live.drive(request.attempt)
+            except TimeoutError:
+                # A sync node cannot be stopped; the run is over all the same.
+                raise asyncio.CancelledError from None
         if reply.status == DriveStatus.ENDED:
             self._embedded.remove(request.run_id)
             await self._cancel_workflow_if_cancelled(request, reply)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, TypeVar
 
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from ..errors import (
@@ -28,6 +29,8 @@ from .attempt import Attempt, attach, thread_full
 from .ports import Host, SaverPort
 from .session import RunIdentity, Session
 
+T = TypeVar("T")
+
 AwaitOutcome = Callable[[], Awaitable[bytes]]
 
 
@@ -35,9 +38,10 @@ class LiveRun:
     """One run of this process. Its state is touched on the worker's loop only.
 
     Args:
-        run: The run, already recorded in Temporal.
+        run: The run; entered here before it is recorded in Temporal.
+        start: Records the run.
         await_outcome: Waits for the run workflow's result, wherever the run is driven.
-        let_go_of: Called with the run id when this process does not care for the run any more.
+        remove: Takes the run out of the table of live runs.
     """
 
     def __init__(
@@ -45,136 +49,173 @@ class LiveRun:
         host: Host,
         saver: SaverPort,
         run: RunIdentity,
+        *,
+        start: Callable[[], Awaitable[None]],
         await_outcome: AwaitOutcome,
-        let_go_of: Callable[[str], None],
+        remove: Callable[[str], None],
     ) -> None:
         self.run = run
-        self._let_go_of = let_go_of
         self._host = host
         self._saver = saver
+        self._start = start
         self._await_outcome = await_outcome
+        self._remove = remove
         self._attempts: asyncio.Queue[int] = asyncio.Queue()
         self._attempts.put_nowait(1)
         self._seen = 1
         self._replies: dict[int, asyncio.Future[DriveReply]] = {}
-        self._elsewhere: asyncio.Task[bytes] | None = None
+        self._elsewhere: asyncio.Future[bytes] | None = None
         self._session: Session | None = None
-        self._stopped: BaseException | None = None
-        self._outcome_known = False
+        self._stopped: asyncio.Event = asyncio.Event()
+        self._cancelled = False
+        self._closed = False
+        self._outcome = b""
+        self._failure: ApplicationError | None = None
 
     # -- the caller's side --------------------------------------------------------------------
 
+    async def start(self) -> None:
+        """Record the run."""
+        await self._start()
+
     async def acquire(self) -> Session | bytes:
-        """The next attempt of the run in this process, or the outcome it got elsewhere."""
+        """The next attempt of the run in this process, or the outcome it got elsewhere.
+
+        Raises:
+            WorkerStoppedError: The worker of this process stops; the run goes on elsewhere.
+            ThreadFullError: The thread takes no more runs; this one has ended.
+        """
         while True:
             attempt = await self._next_attempt()
             if isinstance(attempt, bytes):
                 return attempt
             try:
-                result = await attach(self._host, self._saver, self.run, attempt)
-            except Exception as exc:
-                self._let_go(attempt, exc)
+                result = await self._unless_stopped(
+                    attach(self._host, self._saver, self.run, attempt)
+                )
+            except ThreadFullError as exc:
+                self._failure = thread_full(exc)
                 raise
             if isinstance(result, Session):
                 self._session = result
+                if self._cancelled:
+                    result.reject(self._cancellation())
                 return result
             if result.status == AttachStatus.ENDED:
-                self._settle(attempt, DriveStatus.ENDED, result.outcome)
+                self._outcome = result.outcome
                 return result.outcome
-            status = (
-                DriveStatus.QUEUED if result.status == AttachStatus.QUEUED else DriveStatus.MOVED
-            )
-            self._settle(attempt, status)
+            queued = result.status == AttachStatus.QUEUED
+            self._settle(attempt, DriveStatus.QUEUED if queued else DriveStatus.MOVED)
 
     async def _next_attempt(self) -> int | bytes:
-        if self._stopped is not None:
-            raise self._stopped
         if not self._attempts.empty():
             return self._attempts.get_nowait()
         if self._elsewhere is None:
-            self._elsewhere = asyncio.ensure_future(self._outcome())
+            self._elsewhere = asyncio.ensure_future(self._await_outcome())
         here = asyncio.ensure_future(self._attempts.get())
-        await asyncio.wait([here, self._elsewhere], return_when=asyncio.FIRST_COMPLETED)
-        if here.done():
-            return here.result()
-        here.cancel()
-        return self._elsewhere.result()
+        either: list[asyncio.Future[Any]] = [here, self._elsewhere]
+        try:
+            await self._unless_stopped(asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED))
+            return here.result() if here.done() else self._elsewhere.result()
+        finally:
+            here.cancel()
 
-    async def _outcome(self) -> bytes:
-        return await self._await_outcome()
-
-    def _let_go(self, attempt: int, exc: Exception) -> None:
-        """The caller gets an error instead of a run: the run ends with it, or goes on without."""
-        if isinstance(exc, ThreadFullError):
-            reply = self._reply(attempt)
-            if not reply.done():
-                reply.set_exception(thread_full(exc))
-        else:
-            # Recorded is recorded: another attempt is made from the record.
-            self._settle(attempt, DriveStatus.MOVED)
-        self._let_go_of(self.run.run_id)
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise self._stop_error()
+            return task.result()
+        finally:
+            task.cancel()
+            stopped.cancel()
 
     async def ended(self, attempt: Attempt) -> None:
-        """The caller's loop is over: tell the drive Activity."""
-        status = DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED
-        self._settle(attempt.session.attempt, status, attempt.outcome)
+        """The caller's loop of an attempt is over: tell its drive Activity."""
+        self._outcome = self._outcome or attempt.outcome
+        status = DriveStatus.ENDED if self._outcome else DriveStatus.MOVED
+        self._settle(attempt.session.attempt, status)
 
     async def abandon(self) -> None:
         """The caller went away on purpose: what is not recorded as ended is cancelled."""
-        if self._outcome_known:
+        if self._outcome or self._stopped.is_set():
             return
-        for attempt in self._replies:
-            self._settle(attempt, DriveStatus.MOVED)
         handle = self._host.transport.client.get_workflow_handle(self.run.run_workflow_id)
-        # Already closed, or no server: then there is nothing left to cancel from here.
+        # Never recorded, already closed, or no server: there is nothing to cancel from here.
         with contextlib.suppress(RPCError):
             await handle.cancel()
+
+    async def close(self) -> None:
+        """The caller is gone, with a result, an error or without either; answer every drive."""
+        self._closed = True
+        if self._elsewhere is not None:
+            self._elsewhere.cancel()
+        for attempt in list(self._replies):
+            self._settle(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
+        # With an outcome the entry stays until a drive Activity has reported it.
+        if not self._outcome and self._failure is None:
+            self._remove(self.run.run_id)
 
     # -- the drive Activity's side ------------------------------------------------------------
 
     async def drive(self, attempt: int) -> DriveReply:
         """Stay until the caller's loop is over."""
-        if attempt > self._seen:
+        if attempt > self._seen and not self._closed:
             self._seen = attempt
             self._attempts.put_nowait(attempt)
-        return await asyncio.shield(self._reply(attempt))
+        reply = self._reply(attempt)
+        if self._closed:
+            self._settle(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
+        return await asyncio.shield(reply)
 
     def cancel(self) -> None:
         """Somebody cancelled the run from outside."""
+        self._cancelled = True
         if self._session is not None:
-            self._session.reject(RunCancelledError(f"Run {self.run.run_id} was cancelled."))
+            self._session.reject(self._cancellation())
 
-    def lose(self, reason: str) -> None:
-        """Temporal gave the current attempt up; the caller waits for the next one."""
-        if self._session is not None:
+    def _cancellation(self) -> RunCancelledError:
+        return RunCancelledError(f"Run {self.run.run_id} was cancelled.")
+
+    def lose(self, attempt: int, reason: str) -> None:
+        """Temporal gave an attempt up; the caller waits for the next one."""
+        if self._session is not None and self._session.attempt == attempt:
             self._session.fail(AttemptSupersededError(reason))
 
     def stop(self) -> None:
         """The worker of this process stops."""
-        self._stopped = WorkerStoppedError(
+        self._stopped.set()
+        if self._session is not None:
+            self._session.fail(self._stop_error())
+
+    def _stop_error(self) -> WorkerStoppedError:
+        return WorkerStoppedError(
             f"The worker of this process stopped while run {self.run.run_id} (thread "
             f"{self.run.thread_id!r}) was running. The run is recorded and goes on as soon as "
             "another worker serves the graph; read it with get_state."
         )
-        if self._session is not None:
-            self._session.fail(self._stopped)
-        if self._elsewhere is not None:
-            self._elsewhere.cancel()
 
     def _reply(self, attempt: int) -> asyncio.Future[DriveReply]:
         if attempt not in self._replies:
             self._replies[attempt] = asyncio.get_running_loop().create_future()
         return self._replies[attempt]
 
-    def _settle(self, attempt: int, status: DriveStatus, outcome: bytes = b"") -> None:
-        self._outcome_known = self._outcome_known or bool(outcome)
+    def _settle(self, attempt: int, status: DriveStatus) -> None:
         reply = self._reply(attempt)
-        if not reply.done():
-            reply.set_result(DriveReply(status=status, outcome=outcome, queue=self._host.queue))
+        if reply.done():
+            return
+        if self._failure is not None:
+            reply.set_exception(self._failure)
+            return
+        # The next attempt comes back here only as long as a caller waits for it.
+        queue = "" if self._closed else self._host.queue
+        reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
 
 
 class EmbeddedRuns:
-    """The live runs of one worker, by run id; entries are removed by the drive Activity."""
+    """The live runs of one worker, by run id."""
 
     def __init__(self, host: Host, saver: SaverPort) -> None:
         self._host = host
@@ -197,8 +238,18 @@ class EmbeddedRuns:
         for live in list(self._runs.values()):
             live.stop()
 
-    def _open(self, run: RunIdentity, await_outcome: AwaitOutcome) -> LiveRun:
-        live = LiveRun(self._host, self._saver, run, await_outcome, self.remove)
+    async def _open(
+        self, run: RunIdentity, start: Callable[[], Awaitable[None]], await_outcome: AwaitOutcome
+    ) -> LiveRun:
+        # Entered before the run is recorded: its first attempt may arrive before the reply does.
+        live = LiveRun(
+            self._host,
+            self._saver,
+            run,
+            start=start,
+            await_outcome=await_outcome,
+            remove=self.remove,
+        )
         self._runs[run.run_id] = live
         return live
 
@@ -213,12 +264,12 @@ class EmbeddedRuns:
     ) -> AsyncGenerator[Any, None]:
         """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
         thread = self._host.thread
-        live = await thread.call(self._begin(run, start, await_outcome))
+        live = await thread.call(self._open(run, start, await_outcome))
         try:
+            await thread.call(live.start())
             while True:
                 acquired = await thread.call(live.acquire())
                 if isinstance(acquired, bytes):
-                    self.remove(run.run_id)
                     for chunk in finish(acquired):
                         yield chunk
                     return
@@ -238,6 +289,8 @@ class EmbeddedRuns:
         except (asyncio.CancelledError, GeneratorExit):
             await thread.call(live.abandon())
             raise
+        finally:
+            await thread.call(live.close())
 
     def stream(
         self,
@@ -250,12 +303,12 @@ class EmbeddedRuns:
     ) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
         thread = self._host.thread
-        live = thread.submit(self._begin(run, start, await_outcome)).result()
+        live = thread.submit(self._open(run, start, await_outcome)).result()
         try:
+            thread.submit(live.start()).result()
             while True:
                 acquired = thread.submit(live.acquire()).result()
                 if isinstance(acquired, bytes):
-                    self.remove(run.run_id)
                     yield from finish(acquired)
                     return
                 attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
@@ -271,15 +324,5 @@ class EmbeddedRuns:
         except (KeyboardInterrupt, GeneratorExit):
             thread.submit(live.abandon()).result()
             raise
-
-    async def _begin(
-        self, run: RunIdentity, start: Callable[[], Awaitable[None]], await_outcome: AwaitOutcome
-    ) -> LiveRun:
-        # Registered before the start: its first attempt may arrive before the reply does.
-        live = self._open(run, await_outcome)
-        try:
-            await start()
-        except BaseException:
-            self.remove(run.run_id)
-            raise
-        return live
+        finally:
+            thread.submit(live.close()).result()

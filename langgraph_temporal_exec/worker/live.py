@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Callable
 
 from ..protocol.messages import TaskOutput, TaskStatus
 
@@ -18,10 +19,13 @@ class LiveTask:
     Args:
         key: Unique within the process; also the Activity's argument.
         node: Name of the node, for errors and summaries.
+        give_up: Called with a reason when the attempt of the task is over.
     """
 
-    def __init__(self, key: str, node: str) -> None:
+    def __init__(self, key: str, node: str, give_up: Callable[[str], None]) -> None:
         self.key = key
+        self.give_up = give_up
+        self.stopped = False
         self.node = node
         self.error = ""
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -58,6 +62,7 @@ class LiveTask:
 
     def cancel(self) -> None:
         """Cancel the node, if it is async and running. A thread cannot be cancelled."""
+        self.stopped = True
         runner = self._runner
         if runner is not None:
             loop, task = runner

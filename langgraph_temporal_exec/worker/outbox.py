@@ -99,6 +99,9 @@ class Outbox:
         """The result of a task, kept until it is known to be in the log."""
         if key in self._unconfirmed:
             self._unconfirmed[key] = (self._unconfirmed[key][0], op)
+        else:
+            # Given up as lost before it was finished.
+            self.add(op)
 
     def watch(self, key: str) -> None:
         """Ask whether a task that has not started was lost, and schedule it again if so."""
@@ -200,26 +203,21 @@ class Outbox:
                 tasks=tuple(self._tasks),
                 open=tuple(self._open),
                 watch=tuple(self._watch),
-                outcome=self._outcome,
             )
-            self._tasks, self._open, self._watch, self._outcome = [], [], [], b""
+            self._tasks, self._open, self._watch = [], [], []
+            if self._outcome and size + len(self._outcome) <= BATCH_BYTES:
+                request = replace(request, outcome=self._outcome)
+                self._outcome = b""
         return request
 
     async def _deliver(self, request: StepRequest) -> None:
         required = request.requires
-        refused = 0
         try:
             while True:
-                reply = await self._send(request)
-                if reply.again:
-                    # At once the first time: the new run of the workflow is there already.
-                    await asyncio.sleep(min(1.0, 0.05 * refused))
-                    refused += 1
-                    continue
-                again = self._repair(request, reply)
-                if again is None:
+                reply = await self._send_until_taken(request)
+                if not reply.lost:
                     break
-                request = again
+                request = await self._repair(request, reply)
             for key in required:
                 self._unconfirmed.pop(key, None)
                 self._specs.pop(key, None)
@@ -229,22 +227,29 @@ class Outbox:
             self._in_flight -= 1
             self._after_delivery()
 
-    def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest | None:
-        """What to send instead when tasks were lost; ``None`` when the step was applied."""
-        if not reply.lost:
-            return None
+    async def _send_until_taken(self, request: StepRequest) -> StepReply:
+        """Send; repeat while the workflow is about to continue as new."""
+        refused = 0
+        while (reply := await self._send(request)).again:
+            # At once the first time: the new run of the workflow is there already.
+            await asyncio.sleep(min(1.0, 0.05 * refused))
+            refused += 1
+        return reply
+
+    async def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest:
+        """What to send instead of a step that named lost tasks."""
         lost = set(reply.lost)
-        # Finished here, but the result never arrived: it travels as an op instead.
-        results = tuple(
-            self._unconfirmed[k][1]
-            for k in request.requires
-            if k in lost and k in self._unconfirmed and self._unconfirmed[k][1]
-        )
+        for key in request.requires:
+            # Finished here, but the result never arrived: it travels as an op, each in a request
+            # of its own because together they may exceed a payload.
+            result = self._unconfirmed.get(key, ("", b""))[1] if key in lost else b""
+            if result:
+                extra = replace(self._template, seq=request.seq, ops=(result,), extra=True)
+                await self._send_until_taken(extra)
         # Never started here: schedule it once more.
         restart = tuple(self._specs[k] for k in request.watch if k in lost and k in self._specs)
         return replace(
             request,
-            ops=(*results, *request.ops),
             tasks=(*restart, *request.tasks),
             requires=tuple(k for k in request.requires if k not in lost),
             watch=(),

@@ -115,12 +115,22 @@ class Session:
     async def arun_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
         """Wait for the Activity of the task, then run the node right here."""
         live = self._dispatch(task)
+        current = asyncio.current_task()
         try:
             await self._started(live, task.checkpoint_ns)
-            current = asyncio.current_task()
             if current is not None:
                 live.runs_in(asyncio.get_running_loop(), current)
             return await run()
+        except asyncio.CancelledError as exc:
+            self._note_failure(live, exc)
+            problem = self._error or self._rejected
+            if live.stopped and problem is not None:
+                # We cancelled the node because the attempt is over. LangGraph must not take that
+                # for the caller's own cancellation.
+                if current is not None:
+                    current.uncancel()
+                raise problem from None
+            raise
         except BaseException as exc:
             self._note_failure(live, exc)
             raise
@@ -154,12 +164,16 @@ class Session:
 
     def _ask_about(self, checkpoint_ns: str, key: str) -> None:
         """A task that does not start may be lost on its way here; a lost one is rescheduled."""
+        self.check()
         self._on_loop(lambda: self._outbox(checkpoint_ns).watch(key))
 
     def _dispatch(self, task: _langgraph.SeamTask) -> LiveTask:
         self.check()
-        live = LiveTask(f"{task.id}.{self.run.run_id[:8]}.{self.attempt}", task.name)
+        key = f"{task.id}.{self.run.run_id[:8]}.{self.attempt}"
+        live = LiveTask(key, task.name, lambda why: self.fail(AttemptSupersededError(why)))
         self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
+        # Again: what ended the attempt in between did not see this task.
+        self.check()
         self._tasks.add(live)
         spec = TaskSpec(
             key=live.key,
@@ -356,8 +370,8 @@ async def read_all(transport: Transport, replica: Replica, checkpoint_ns: str) -
         )
         if reply is None:
             return False
-        replica.absorb(checkpoint_ns, reply.page, reply.namespaces)
-        if not reply.page.more:
+        fits = replica.absorb(checkpoint_ns, reply.page, reply.namespaces)
+        if fits and not reply.page.more:
             return True
 
 

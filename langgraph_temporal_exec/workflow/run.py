@@ -137,7 +137,9 @@ class RunWorkflow:
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
         except ActivityError as exc:
-            if is_cancelled_exception(exc):
+            task = asyncio.current_task()
+            if is_cancelled_exception(exc) or (task is not None and task.cancelling()):
+                # However the attempt ended: a cancelled run gets no other one.
                 raise
             await self._after_loss(exc.cause or exc)
             return None
@@ -195,7 +197,7 @@ class RunWorkflow:
             # The message names only the class: failure messages are not encrypted by codecs,
             # details are.
             raise ApplicationError(
-                f"run ended with {outcome.error.bases[0]}",
+                f"run ended with {outcome.error.type_name}",
                 data,
                 type=names.RUN_ERROR,
                 non_retryable=True,

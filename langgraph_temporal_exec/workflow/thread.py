@@ -8,13 +8,14 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import (
         AppendRequest,
         AttachRequest,
+        Op,
         ReadRequest,
         StepReply,
         StepRequest,
@@ -23,8 +24,10 @@ with workflow.unsafe.imports_passed_through():
         TaskSpec,
         ThreadStart,
     )
-    from ..protocol.wire import pack, unpack
+    from ..protocol.wire import WireError, pack, unpack
     from .thread_state import (
+        AnswerTaken,
+        CancelRun,
         CancelTask,
         DeleteNamespace,
         Effect,
@@ -164,6 +167,7 @@ class ThreadWorkflow:
     def _check_step(self, request: bytes) -> None:
         self._check_alive()
         r = unpack(StepRequest, request)
+        _check_ops(r.ops)
         self._check_epoch(r.epoch)
         if r.tasks:
             self._check_room()
@@ -176,7 +180,7 @@ class ThreadWorkflow:
 
     @append.validator
     def _check_append(self, request: bytes) -> None:
-        unpack(AppendRequest, request)
+        _check_ops(unpack(AppendRequest, request).ops)
         self._check_alive()
 
     @workflow.update(name=names.DELETE_UPDATE)
@@ -213,6 +217,11 @@ class ThreadWorkflow:
         """The parent thread entered a newer epoch."""
         await self._perform(self._state.fence(epoch))
 
+    @workflow.signal(name=names.ANSWER_SIGNAL)
+    def answer_taken(self, epoch: int) -> None:
+        """A nested graph consumed the run's resume value."""
+        self._state.answer_taken(epoch)
+
     @workflow.signal(name=names.DELETE_SIGNAL)
     async def delete_namespace(self) -> None:
         """The parent thread was deleted."""
@@ -236,9 +245,14 @@ class ThreadWorkflow:
             elif isinstance(effect, OpenNamespace):
                 await self._open_child(effect.namespace)
             elif isinstance(effect, FenceNamespace):
-                self._spawn(self._signal_child(effect.namespace, names.FENCE_SIGNAL, effect.epoch))
+                # Awaited: the new attempt must not read a namespace its predecessor still writes.
+                await self._signal_child(effect.namespace, names.FENCE_SIGNAL, effect.epoch)
             elif isinstance(effect, DeleteNamespace):
                 self._spawn(self._signal_child(effect.namespace, names.DELETE_SIGNAL))
+            elif isinstance(effect, AnswerTaken):
+                self._spawn(self._tell_thread(effect.epoch))
+            elif isinstance(effect, CancelRun):
+                self._spawn(self._cancel_run(effect.run_workflow_id))
             else:
                 self._spawn(self._give_turn(effect))
 
@@ -269,11 +283,10 @@ class ThreadWorkflow:
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
-        except (ActivityError, asyncio.CancelledError) as exc:
-            if isinstance(exc, ActivityError) or is_cancelled_exception(exc):
-                self._state.task_lost(key, epoch)
+        except (ActivityError, asyncio.CancelledError, WireError):
+            self._state.task_lost(key, epoch)
         else:
-            self._state.task_ended(key, epoch, output)
+            await self._perform(self._state.task_ended(key, epoch, output))
         finally:
             if self._activities.get(key) is handle:
                 del self._activities[key]
@@ -306,6 +319,19 @@ class ThreadWorkflow:
             # The child is gone (terminated by hand): there is nothing left to tell.
             workflow.logger.warning("namespace %s is gone", namespace)
 
+    async def _tell_thread(self, epoch: int) -> None:
+        root = names.thread_workflow_id(self._start.id_prefix, self._start.thread_id)
+        try:
+            await workflow.get_external_workflow_handle(root).signal(names.ANSWER_SIGNAL, epoch)
+        except ApplicationError:
+            workflow.logger.warning("thread %s is gone", self._start.thread_id)
+
+    async def _cancel_run(self, run_workflow_id: str) -> None:
+        try:
+            await workflow.get_external_workflow_handle(run_workflow_id).cancel()
+        except ApplicationError:
+            workflow.logger.info("%s has closed already", run_workflow_id)
+
     async def _give_turn(self, turn: GiveTurn) -> None:
         handle = workflow.get_external_workflow_handle(turn.run_workflow_id)
         try:
@@ -313,3 +339,9 @@ class ThreadWorkflow:
         except ApplicationError:
             workflow.logger.warning("run %s left the line", turn.run_id)
             await self._perform(self._state.waiter_gone(turn.run_id))
+
+
+def _check_ops(ops: tuple[bytes, ...]) -> None:
+    """In validators: bytes that are no ops must be refused before they are in history."""
+    for data in ops:
+        unpack(Op, data)

@@ -7,7 +7,6 @@ without a server. State is opaque bytes here; only op headers are looked at.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ..protocol.messages import (
@@ -87,7 +86,30 @@ class DeleteNamespace:
     namespace: str
 
 
-Effect = StartTask | CancelTask | OpenNamespace | FenceNamespace | GiveTurn | DeleteNamespace
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerTaken:
+    """Effect, of a nested namespace: tell the thread that the resume value was consumed."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelRun:
+    """Effect: request cancellation of a run workflow whose thread is gone."""
+
+    run_workflow_id: str
+
+
+Effect = (
+    StartTask
+    | CancelTask
+    | OpenNamespace
+    | FenceNamespace
+    | GiveTurn
+    | DeleteNamespace
+    | AnswerTaken
+    | CancelRun
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -267,10 +289,12 @@ class ThreadState:
         """
         if request.seq < self.next_seq:
             return []
-        self.next_seq = request.seq + 1
         effects: list[Effect] = []
         for data in request.ops:
-            self._append(data, own_run=True)
+            effects += self._append(data, own_run=True)
+        if request.extra:
+            return effects
+        self.next_seq = request.seq + 1
         effects += self._open(request.open)
         for spec in request.tasks:
             if spec.key not in self.running:
@@ -282,13 +306,12 @@ class ThreadState:
             effects += self._release(fence=False)
         return effects
 
-    def task_ended(self, key: str, epoch: int, output: TaskOutput) -> None:
+    def task_ended(self, key: str, epoch: int, output: TaskOutput) -> list[Effect]:
         """Record the result of a task's Activity, unless its attempt was superseded."""
         if epoch != self.epoch or key not in self.running:
-            return
+            return []
         self.running.discard(key)
-        if output.op:
-            self._append(output.op, own_run=True)
+        return self._append(output.op, own_run=True) if output.op else []
 
     def task_lost(self, key: str, epoch: int) -> None:
         """The Activity of a task timed out or failed by itself."""
@@ -312,28 +335,32 @@ class ThreadState:
                 self.active.namespaces = (*self.active.namespaces, namespace)
         return effects
 
-    def _append(self, data: bytes, *, own_run: bool) -> None:
+    def _append(self, data: bytes, *, own_run: bool) -> list[Effect]:
         op = unpack(Op, data)
         self.log.append(data)
         if op.kind == OpKind.DROP:
             self._forget(frozenset(op.dropped), {(v.channel, v.key) for v in op.values})
-        elif own_run and self.root and self.active is not None:
-            self._note_progress(self.active, op)
+        if not own_run:
+            return []
+        if self.root:
+            if self.active is not None:
+                self._note_progress(self.active, op)
+            return []
+        return [AnswerTaken(epoch=self.epoch)] if _takes_answer(op) else []
 
     @staticmethod
     def _note_progress(active: ActiveRun, op: Op) -> None:
         if op.kind == OpKind.PUT:
             active.checkpoints += 1
-            return
-        resumes = any(v.channel == RESUME_CHANNEL for v in op.values)
-        if op.task_id == NULL_TASK_ID:
+        elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
-            if resumes:
-                active.resume_consumed = False
-        elif resumes:
-            # A task that recorded an answer of its own has taken the run's resume value; the
-            # next interrupt() of a retried run must not be given it again.
+        elif _takes_answer(op):
             active.resume_consumed = True
+
+    def answer_taken(self, epoch: int) -> None:
+        """A nested namespace recorded an answer of its own during the current attempt's epoch."""
+        if self.active is not None and epoch == self.epoch:
+            self.active.resume_consumed = True
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
@@ -394,6 +421,8 @@ class ThreadState:
     def delete(self) -> list[Effect]:
         """End the thread: nothing of it can be read through this workflow any more."""
         effects = self._new_epoch(self.epoch + 1)
+        runs = [r.run_workflow_id for r in (self.active, *self.waiting) if r is not None]
+        effects += [CancelRun(run_workflow_id=r) for r in runs]
         self.active = None
         self.waiting.clear()
         self.log.clear()
@@ -405,7 +434,8 @@ class ThreadState:
 
     def size(self) -> int:
         """Bytes a snapshot would carry, nearly."""
-        return sum(len(d) for d in self.log) + sum(len(o) for o in self.ended.values())
+        small = sum(len(o) + 40 for o in self.ended.values()) + sum(map(len, self.namespaces))
+        return sum(map(len, self.log)) + small
 
     def snapshot(self) -> bytes:
         """Everything, for continue-as-new. Tasks must not be running."""
@@ -442,6 +472,13 @@ class ThreadState:
         )
 
 
-def live_ops(ops: tuple[bytes, ...]) -> Iterator[bytes]:
-    """The entries of a page that were not dropped."""
-    return (data for data in ops if data)
+def _takes_answer(op: Op) -> bool:
+    """Whether a task recorded an answer, which means it has taken the run's resume value.
+
+    The next ``interrupt()`` of a retried run must not be given that value again.
+    """
+    return (
+        op.kind == OpKind.WRITES
+        and op.task_id != NULL_TASK_ID
+        and any(v.channel == RESUME_CHANNEL for v in op.values)
+    )

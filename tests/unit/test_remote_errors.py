@@ -6,13 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_temporal_exec import RemoteError
 from langgraph_temporal_exec._remote_errors import describe, rebuild
 
 pytestmark = pytest.mark.compat
-SERDE = JsonPlusSerializer()
 
 
 class KeywordOnly(Exception):
@@ -29,7 +27,7 @@ def raised(exc: Exception) -> Exception:
 
 
 def crossed(exc: Exception) -> BaseException:
-    return rebuild(SERDE, describe(SERDE, raised(exc)))
+    return rebuild(describe(raised(exc)))
 
 
 def test_own_class_with_arguments_attributes_notes_and_traceback() -> None:
@@ -57,9 +55,9 @@ def test_builtin_classes(exc: Exception) -> None:
 
 
 def test_an_unknown_class_becomes_a_stand_in_and_nothing_is_imported() -> None:
-    info = replace(describe(SERDE, raised(ValueError("x"))), bases=("turtle.Terminator",))
+    info = replace(describe(raised(ValueError("x"))), type_name="turtle.Terminator")
     assert "turtle" not in sys.modules
-    copy = rebuild(SERDE, info)
+    copy = rebuild(info)
     assert isinstance(copy, RemoteError)
     assert (copy.type_name, str(copy)) == ("turtle.Terminator", "turtle.Terminator: x")
     assert "turtle" not in sys.modules
@@ -75,5 +73,15 @@ def test_what_cannot_be_serialized_arrives_as_text() -> None:
 
 
 def test_exceptions_that_end_a_process_are_never_rebuilt() -> None:
-    info = replace(describe(SERDE, raised(ValueError("x"))), bases=("builtins.SystemExit",))
-    assert isinstance(rebuild(SERDE, info), RemoteError)
+    info = replace(describe(raised(ValueError("x"))), type_name="builtins.SystemExit")
+    assert isinstance(rebuild(info), RemoteError)
+
+
+def test_a_huge_error_fits_into_a_step() -> None:
+    original = KeywordOnly("m" * 3_000_000, code=1)
+    original.payload = ["x" * 1_000_000]  # type: ignore[attr-defined]
+    info = describe(raised(original))
+    assert len(info.message) + len(info.args) + len(info.attributes) < 300_000
+    copy = rebuild(info)
+    assert type(copy) is KeywordOnly
+    assert str(copy).startswith("mmm")

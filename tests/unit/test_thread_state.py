@@ -23,6 +23,7 @@ from langgraph_temporal_exec.workflow.thread_state import (
     NULL_TASK_ID,
     PAGE_BYTES,
     REMEMBERED_OUTCOME_BYTES,
+    CancelRun,
     CancelTask,
     DeleteNamespace,
     FenceNamespace,
@@ -238,7 +239,11 @@ def test_deletion_leaves_nothing() -> None:
     state = fresh()
     attach(state, "r1")
     state.step(step(state, 0, ops=(put("c1"),), tasks=(spec("t1"),), open=("ns",)))
-    assert state.delete() == [CancelTask(key="t1"), DeleteNamespace(namespace="ns")]
+    assert state.delete() == [
+        CancelTask(key="t1"),
+        CancelRun(run_workflow_id="wf-r1"),
+        DeleteNamespace(namespace="ns"),
+    ]
     reply = state.read(ReadRequest(), "t")
     assert (reply.deleted, reply.page.ops) == (True, ())
 

@@ -26,12 +26,10 @@ PAGE = m.LogPage(incarnation="life", start=3, ops=(b"\x05", b""), more=True)
 APPLIED = m.Applied(checkpoints=1, null_writes=True, resume_consumed=True)
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0)
 ERROR = m.ErrorInfo(
-    bases=("a.B", "builtins.ValueError"),
+    type_name="a.B",
     message="boom",
-    args_type="msgpack",
-    args=b"\x06",
-    attributes_type="msgpack",
-    attributes=b"\x07",
+    args=b"\x90",
+    attributes=b"\x80",
     notes=("n",),
     traceback="tb",
 )
@@ -74,6 +72,7 @@ SAMPLES: dict[str, Any] = {
         requires=("k0",),
         watch=("k1",),
         outcome=b"\x0b",
+        extra=True,
     ),
     "step_reply": m.StepReply(again=True, lost=("k",)),
     "append_request": m.AppendRequest(ops=(b"\x0c",), open=("ns",)),
