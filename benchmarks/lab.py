@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -153,31 +152,19 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """What is started inside writes to stderr: the server's greeting is no part of the JSON."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
 @asynccontextmanager
 async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> AsyncIterator[Lab]:
     """A dev server, on a file or in memory, and a client of it."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         database = str(Path(directory) / "temporal.db") if server_file else None
-        with _stdout_to_stderr():
-            environment = await start_server(database)
-        async with environment:
+        server = await start_server(database)
+        try:
             yield Lab(
                 shape=shape,
-                client=environment.client,
-                address=environment.client.service_client.config.target_host,
+                client=server.client,
+                address=server.address,
                 supersteps=supersteps,
                 directory=Path(directory),
             )
+        finally:
+            await server.shutdown()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -248,29 +247,13 @@ def _scripted_steps() -> int:
 async def server(work: Path, account: Account, *, ui: bool) -> AsyncIterator[tuple[Client, str]]:
     """The embedded server, and the address of its web UI."""
     port = _free_port() if ui else None
-    with _stdout_to(work / "server.log"):
-        environment = await start_server(work / "temporal.db", port=port, ui=ui)
+    environment = await start_server(work / "temporal.db", port=port, ui=ui)
     try:
-        address = environment.client.service_client.config.target_host
-        account.say("demo", f"Temporal dev server at {address}, with a database file")
+        account.say("demo", f"Temporal dev server at {environment.address}, with a database file")
         url = f"http://127.0.0.1:{port + 1000}" if port else ""
         yield environment.client, url
     finally:
         await environment.shutdown()
-
-
-@contextlib.contextmanager
-def _stdout_to(path: Path) -> Iterator[None]:
-    """Give a child process that is started meanwhile another stdout: the server prints a banner."""
-    sys.stdout.flush()
-    terminal = os.dup(1)
-    with path.open("wb") as log:
-        os.dup2(log.fileno(), 1)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 1)
-        os.close(terminal)
 
 
 def _free_port() -> int:

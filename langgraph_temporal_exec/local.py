@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
+import signal
+import socket
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +15,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from temporalio.testing import WorkflowEnvironment
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from ._threads import settle
 from .errors import ServerUnavailableError
@@ -29,7 +35,17 @@ DURABLE_TUNING = ("--sqlite-pragma", "journal_mode=wal")
 """For a server that persists to a file: fewer disk flushes per transaction, as safe."""
 
 
-START_TRIES = 3
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+# The server is tied to this process by a pipe: when the process dies, however, `cat` ends and the
+# server is told to stop, so no orphan holds the database file. It is in a session of its own, so
+# that Ctrl-C in a terminal reaches the program first, which then stops the server in order.
+_SHELL = (
+    'exec 3<&0; "$@" </dev/null & server=$!; '
+    "(cat <&3 >/dev/null; kill $server 2>/dev/null) & "
+    "exec 3<&-; wait $server"
+)
 
 
 def find_temporal() -> str:
@@ -51,36 +67,115 @@ def find_temporal() -> str:
     )
 
 
+class LocalServer:
+    """A Temporal dev server that lives no longer than this process.
+
+    Args:
+        process: The shell that runs the server.
+        client: Connected client.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, client: Client) -> None:
+        self._process = process
+        self.client = client
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of the frontend."""
+        return self.client.service_client.config.target_host
+
+    async def shutdown(self) -> None:
+        """Stop the server; idempotent."""
+        if self._process.returncode is None:
+            await _stop(self._process)
+        await settle()
+
+
 async def start_server(
     path: str | Path | None = None, *, port: int | None = None, ui: bool = False
-) -> WorkflowEnvironment:
+) -> LocalServer:
     """Start a tuned dev server.
 
     Args:
         path: File it persists to; ``None``: in memory.
         port: Port of its frontend; ``None``: a free one.
-        ui: Whether to serve Temporal's web UI as well.
+        ui: Whether to serve Temporal's web UI as well, on ``port + 1000``.
+
+    Raises:
+        ServerUnavailableError: It did not start, for example because another one has the file.
     """
     database = None if path is None else await asyncio.to_thread(_prepare, Path(path))
-    tries = START_TRIES
-    while True:
-        tries -= 1
-        try:
-            return await WorkflowEnvironment.start_local(
-                dev_server_existing_path=find_temporal(),
-                dev_server_database_filename=database,
-                dev_server_extra_args=[*TUNING, *(DURABLE_TUNING if database else ())],
-                dev_server_log_level="error",
-                port=port,
-                ui=ui,
+    if port is not None and await asyncio.to_thread(_in_use, port):
+        # Not left to the server to find out: until it gives up, the other one would answer.
+        raise ServerUnavailableError(f"Port {port} is in use; stop what listens there.")
+    port = port or _free_port()
+    arguments = [
+        *(find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)),
+        *("--log-level", "error", *TUNING),
+        *(("--db-filename", database, *DURABLE_TUNING) if database else ()),
+        *(() if ui else ("--headless",)),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", _SHELL, "sh", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        client = await _connect(process, f"127.0.0.1:{port}")
+    except BaseException:
+        await _stop(process)
+        raise
+    if client is None:
+        raise ServerUnavailableError(
+            f"The embedded Temporal server did not start on port {port}"
+            f"{f' with the file {database}' if database else ''}. If another process uses "
+            f"{'the file' if database else 'the port'}, stop that one first."
+        )
+    return LocalServer(process, client)
+
+
+async def _connect(process: asyncio.subprocess.Process, address: str) -> Client | None:
+    """A client as soon as the namespace is there; ``None`` when the server ended instead."""
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while asyncio.get_running_loop().time() < deadline:
+        if process.returncode is not None:
+            return None
+        with contextlib.suppress(RuntimeError, RPCError):
+            client = await Client.connect(address)
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace), retry=False
             )
-        except RuntimeError as exc:
-            # temporalio waits 5 s for the server, which a busy machine may not make.
-            if not tries:
-                raise ServerUnavailableError(
-                    f"The embedded Temporal server did not start: {exc}. If another process uses "
-                    f"{database or 'its port'}, stop that one first."
-                ) from exc
+            return client
+        await asyncio.sleep(0.1)
+    await _stop(process)
+    return None
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        # Its own session: this reaches the shell and the server, nobody else.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _prepare(path: Path) -> str:
@@ -105,4 +200,3 @@ async def embedded(
             saver.close()
     finally:
         await server.shutdown()
-        await settle()

@@ -114,19 +114,6 @@ async def test_a_terminated_run_does_not_block_its_thread(client: Client, task_q
                 pass
 
 
-async def test_local_keeps_threads_in_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "temporal.db"
-    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
-        graph = parallel().with_config(checkpointer=saver)
-        first = await graph.ainvoke({"x": ["in"]}, config("t"))
-        assert "__interrupt__" in first
-    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
-        graph = parallel().with_config(checkpointer=saver)
-        state = await graph.aget_state(config("t"))
-        assert state.next == ("ask",)
-        assert state.values == {"x": ["in", "a", "b1", "b2"]}
-
-
 @pytest.mark.compat
 async def test_worker_as_a_process(
     client: Client, temporal_server: TemporalServer, task_queue: str

@@ -1,0 +1,82 @@
+"""The embedded server: quiet, tied to its process, one per file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from langgraph_temporal_exec import ServerUnavailableError, TemporalSaver
+from langgraph_temporal_exec.local import start_server
+from tests.support.graphs import config, parallel
+
+PROGRAM = textwrap.dedent(
+    """
+    import asyncio, sys
+    from langgraph_temporal_exec import TemporalSaver
+    async def main():
+        async with TemporalSaver.local(sys.argv[1]) as saver:
+            print(saver.client.service_client.config.target_host, flush=True)
+            await asyncio.sleep(100)
+    asyncio.run(main())
+    """
+)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_the_server_dies_with_its_process(tmp_path: Path, signum: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "t.db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert _listens(address)
+    os.kill(process.pid, signum)
+    rest, errors = process.communicate(timeout=60)
+    assert rest == ""
+    assert "Fatal" not in errors
+    deadline = time.monotonic() + 60
+    while _listens(address):
+        assert time.monotonic() < deadline, "the server outlived its process"
+        time.sleep(0.2)
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    server = await start_server()
+    try:
+        port = int(server.address.rpartition(":")[2])
+        with pytest.raises(ServerUnavailableError, match=str(port)):
+            await start_server(port=port)
+    finally:
+        await server.shutdown()
+        await server.shutdown()
+
+
+async def test_local_keeps_threads_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "temporal.db"
+    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
+        graph = parallel().with_config(checkpointer=saver)
+        first = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert "__interrupt__" in first
+    async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
+        graph = parallel().with_config(checkpointer=saver)
+        state = await graph.aget_state(config("t"))
+        assert state.next == ("ask",)
+        assert state.values == {"x": ["in", "a", "b1", "b2"]}
