@@ -122,11 +122,14 @@ class LogPage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Applied:
-    """Part of ``AttachReply``: what the log shows that earlier attempts of the run applied."""
+    """Part of ``AttachReply``: what the log shows that earlier attempts of the run applied.
+
+    ``answered`` are the tasks, nested ones included, that recorded an answer of their own.
+    """
 
     checkpoints: int = 0
     null_writes: bool = False
-    resume_consumed: bool = False
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -72,7 +72,7 @@ async def attach(
     if reply.status != AttachStatus.GRANTED:
         return reply
     await _absorb(transport, replica, reply.page, reply.namespaces)
-    return Session(
+    session = Session(
         run=run,
         attempt=attempt,
         grant=reply,
@@ -83,6 +83,12 @@ async def attach(
         replica=replica,
         options=saver.options,
     )
+    if session.applied.answered:
+        answered = frozenset(session.applied.answered)
+        for checkpoint_ns in reply.namespaces:
+            await session.load(checkpoint_ns)
+        session.answered_interrupts = replica.interrupts_of(saver.serde, answered)
+    return session
 
 
 def thread_full(exc: ThreadFullError) -> ApplicationError:
@@ -136,7 +142,7 @@ class Attempt:
         self._for_others = for_others
         self._serde: SerializerProtocol = saver.serde
         self._call = call
-        plan = plan_input(call.input, call.config, session.applied)
+        plan = plan_input(call.input, call.config, session.applied, session.answered_interrupts)
         session.keeps_breakpoints = plan.keeps_breakpoints
         bound = saver.bound(session, drop_resume=plan.drop_resume)
         self._graph = _langgraph.bind(graph, bound)

@@ -33,27 +33,35 @@ class PlannedInput:
     drop_resume: bool = False
 
 
-def plan_input(input: Any, config: RunnableConfig, applied: Applied) -> PlannedInput:
+def plan_input(
+    input: Any,
+    config: RunnableConfig,
+    applied: Applied,
+    answered_interrupts: frozenset[str] = frozenset(),
+) -> PlannedInput:
     """Decide by kind of input and by what is in the log.
 
     - Nothing of the run is in the log: the input as given.
-    - A checkpoint of the run, or its null writes (how a ``Command`` is recorded), are in the
-      log: the input was applied, continue with ``None``. A resume map lives only in the config,
-      so it is passed again. An explicit ``checkpoint_id`` chose where to start; the run is past
-      it. The recursion budget goes on where it was.
+    - A checkpoint of the run, its null writes (how a ``Command`` is recorded), or an answer are in
+      the log: the input was applied, continue with ``None``. A resume map lives only in the config,
+      so it is passed again, without the interrupts whose answer is recorded. An explicit
+      ``checkpoint_id`` chose where to start; the run is past it. The recursion budget goes on
+      where it was.
     """
-    if not applied.checkpoints and not applied.null_writes:
+    if not applied.checkpoints and not applied.null_writes and not applied.answered:
         return PlannedInput(input=input, config=config)
     configurable = {k: v for k, v in config.get("configurable", {}).items() if k != "checkpoint_id"}
     rest: RunnableConfig = {**config, "configurable": configurable}
     if "recursion_limit" in config:
         rest["recursion_limit"] = max(1, config["recursion_limit"] - applied.checkpoints)
-    resume_map = _resume_map(input)
+    resume_map = {
+        k: v for k, v in (_resume_map(input) or {}).items() if k not in answered_interrupts
+    }
     return PlannedInput(
         input=Command(resume=resume_map) if resume_map else None,
         config=rest,
         keeps_breakpoints=True,
-        drop_resume=applied.resume_consumed,
+        drop_resume=bool(applied.answered),
     )
 
 

@@ -218,9 +218,9 @@ class ThreadWorkflow:
         await self._perform(self._state.fence(epoch))
 
     @workflow.signal(name=names.ANSWER_SIGNAL)
-    def answer_taken(self, epoch: int) -> None:
-        """A nested graph consumed the run's resume value."""
-        self._state.answer_taken(epoch)
+    def answer_taken(self, epoch: int, task_id: str) -> None:
+        """A task of a nested graph recorded an answer."""
+        self._state.answer_taken(epoch, task_id)
 
     @workflow.signal(name=names.DELETE_SIGNAL)
     async def delete_namespace(self) -> None:
@@ -250,7 +250,7 @@ class ThreadWorkflow:
             elif isinstance(effect, DeleteNamespace):
                 self._spawn(self._signal_child(effect.namespace, names.DELETE_SIGNAL))
             elif isinstance(effect, AnswerTaken):
-                self._spawn(self._tell_thread(effect.epoch))
+                self._spawn(self._tell_thread(effect))
             elif isinstance(effect, CancelRun):
                 self._spawn(self._cancel_run(effect.run_workflow_id))
             else:
@@ -319,10 +319,11 @@ class ThreadWorkflow:
             # The child is gone (terminated by hand): there is nothing left to tell.
             workflow.logger.warning("namespace %s is gone", namespace)
 
-    async def _tell_thread(self, epoch: int) -> None:
+    async def _tell_thread(self, taken: AnswerTaken) -> None:
         root = names.thread_workflow_id(self._start.id_prefix, self._start.thread_id)
+        handle = workflow.get_external_workflow_handle(root)
         try:
-            await workflow.get_external_workflow_handle(root).signal(names.ANSWER_SIGNAL, epoch)
+            await handle.signal(names.ANSWER_SIGNAL, args=[taken.epoch, taken.task_id])
         except ApplicationError:
             workflow.logger.warning("thread %s is gone", self._start.thread_id)
 

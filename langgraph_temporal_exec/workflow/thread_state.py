@@ -88,9 +88,10 @@ class DeleteNamespace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerTaken:
-    """Effect, of a nested namespace: tell the thread that the resume value was consumed."""
+    """Effect, of a nested namespace: tell the thread that a task recorded an answer."""
 
     epoch: int
+    task_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +122,7 @@ class ActiveRun:
     attempt: int = 0
     checkpoints: int = 0
     null_writes: bool = False
-    resume_consumed: bool = False
+    answered: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
 
 
@@ -214,7 +215,7 @@ class ThreadState:
             applied=Applied(
                 checkpoints=active.checkpoints,
                 null_writes=active.null_writes,
-                resume_consumed=active.resume_consumed,
+                answered=active.answered,
             ),
         )
         return reply, effects
@@ -346,7 +347,9 @@ class ThreadState:
             if self.active is not None:
                 self._note_progress(self.active, op)
             return []
-        return [AnswerTaken(epoch=self.epoch)] if _takes_answer(op) else []
+        if not _takes_answer(op):
+            return []
+        return [AnswerTaken(epoch=self.epoch, task_id=op.task_id)]
 
     @staticmethod
     def _note_progress(active: ActiveRun, op: Op) -> None:
@@ -355,12 +358,12 @@ class ThreadState:
         elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
         elif _takes_answer(op):
-            active.resume_consumed = True
+            active.answered = (*active.answered, op.task_id)
 
-    def answer_taken(self, epoch: int) -> None:
-        """A nested namespace recorded an answer of its own during the current attempt's epoch."""
+    def answer_taken(self, epoch: int, task_id: str) -> None:
+        """A task of a nested namespace recorded an answer during the current attempt's epoch."""
         if self.active is not None and epoch == self.epoch:
-            self.active.resume_consumed = True
+            self.active.answered = (*self.active.answered, task_id)
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:

@@ -15,7 +15,7 @@ RESUME_MAP = {"0123456789abcdef0123456789abcdef": "yes"}
 NOTHING = Applied()
 CHECKPOINT = Applied(checkpoints=2)
 NULL_WRITES = Applied(null_writes=True)
-CONSUMED = Applied(null_writes=True, resume_consumed=True)
+CONSUMED = Applied(null_writes=True, answered=("task",))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,16 @@ def test_a_resume_map_lives_only_in_the_config_and_is_passed_again() -> None:
     plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, CHECKPOINT)
     assert plan.input == Command(resume=RESUME_MAP)
     plan = plan_input(Command(resume={"plain": "dict"}), {"configurable": {}}, CHECKPOINT)
+    assert plan.input is None
+
+
+def test_answered_interrupts_leave_the_resume_map() -> None:
+    other = "f" * 32
+    given = Command(resume={**RESUME_MAP, other: "no"})
+    answered = frozenset(RESUME_MAP)
+    plan = plan_input(given, {"configurable": {}}, CHECKPOINT, answered)
+    assert plan.input == Command(resume={other: "no"})
+    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, CHECKPOINT, answered)
     assert plan.input is None
 
 

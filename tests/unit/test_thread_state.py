@@ -23,6 +23,7 @@ from langgraph_temporal_exec.workflow.thread_state import (
     NULL_TASK_ID,
     PAGE_BYTES,
     REMEMBERED_OUTCOME_BYTES,
+    AnswerTaken,
     CancelRun,
     CancelTask,
     DeleteNamespace,
@@ -167,11 +168,58 @@ def test_progress_of_a_run_is_what_a_retry_needs_to_know() -> None:
     state.step(step(state, 0, ops=(writes("c0", NULL_TASK_ID, "__resume__"),)))
     applied = attach(state, "r1", 2)[0].applied
     assert applied is not None
-    assert (applied.checkpoints, applied.null_writes, applied.resume_consumed) == (0, True, False)
+    assert (applied.checkpoints, applied.null_writes, applied.answered) == (0, True, ())
     state.step(step(state, 0, ops=(writes("c0", "task", "__resume__"),)))
     applied = attach(state, "r1", 3)[0].applied
     assert applied is not None
-    assert applied.resume_consumed
+    assert applied.answered == ("task",)
+    state.answer_taken(state.epoch - 1, "stale")
+    state.answer_taken(state.epoch, "nested")
+    applied = attach(state, "r1", 4)[0].applied
+    assert applied is not None
+    assert applied.answered == ("task", "nested")
+
+
+def test_a_nested_namespace_reports_answers() -> None:
+    state = ThreadState(incarnation="life", root=False)
+    state.enter_epoch(3)
+    answer = writes("c0", "task", "__resume__")
+    effects = state.step(StepRequest(epoch=3, seq=0, run_id="r1", ops=(answer,)))
+    assert effects == [AnswerTaken(epoch=3, task_id="task")]
+    state.step(StepRequest(epoch=3, seq=1, run_id="r1", tasks=(spec("t1"),)))
+    output = TaskOutput(status=TaskStatus.FINISHED, op=answer)
+    assert state.task_ended("t1", 3, output) == [AnswerTaken(epoch=3, task_id="task")]
+
+
+def test_an_extra_step_does_not_take_a_turn() -> None:
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, ops=(put("c0"),), extra=True))
+    state.step(step(state, 0, ops=(put("c1"),)))
+    assert logged(state) == ["c0", "c1"]
+
+
+def test_pruning_keeps_values_that_remaining_checkpoints_refer_to() -> None:
+    state = fresh()
+    kept = Value(channel="kept", key="1", type="msgpack", data=b"\x01")
+    gone = Value(channel="gone", key="1", type="msgpack", data=b"\x02")
+    state.append(
+        AppendRequest(
+            ops=(
+                pack(Op(kind=OpKind.PUT, checkpoint_id="c1", values=(kept, gone))),
+                put("c2"),
+                pack(
+                    Op(
+                        kind=OpKind.DROP,
+                        dropped=("c1",),
+                        values=(Value(channel="kept", key="1", type="", data=b""),),
+                    )
+                ),
+            )
+        )
+    )
+    left = unpack(Op, state.read(ReadRequest(), "t").page.ops[0])
+    assert (left.kind, left.values) == (OpKind.VALUES, (kept,))
 
 
 def test_a_closed_run_frees_the_thread() -> None:

@@ -23,7 +23,7 @@ OP = m.Op(
     dropped=("c0",),
 )
 PAGE = m.LogPage(incarnation="life", start=3, ops=(b"\x05", b""), more=True)
-APPLIED = m.Applied(checkpoints=1, null_writes=True, resume_consumed=True)
+APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0)
 ERROR = m.ErrorInfo(
     type_name="a.B",
