@@ -17,8 +17,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from .protocol.messages import LogPage, Op, OpKind
 from .protocol.wire import unpack
 
-INTERRUPT_CHANNEL = "__interrupt__"
-
 
 class NamespaceLog:
     """How far the log of one namespace has been read."""
@@ -97,17 +95,6 @@ class Replica:
         with self._lock:
             self.known_namespaces.add(checkpoint_ns)
             self._fold(checkpoint_ns, unpack(Op, op))
-
-    def interrupts_of(self, serde: SerializerProtocol, task_ids: frozenset[str]) -> frozenset[str]:
-        """Ids of the interrupts which tasks raised, in all namespaces read so far."""
-        found: set[str] = set()
-        with self._lock:
-            for writes in self._memory.writes.values():
-                for task_id, channel, stored, _ in writes.values():
-                    if task_id in task_ids and channel == INTERRUPT_CHANNEL:
-                        value = serde.loads_typed(stored)
-                        found.update(i.id for i in value if hasattr(i, "id"))
-        return frozenset(found)
 
     def forget(self) -> None:
         """Drop everything: the thread is gone."""

@@ -27,6 +27,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
@@ -123,6 +124,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         self._shared = _Shared(Transport(client, options))
         self._session: Session | None = None
         self._drop_resume = False
+        self._unanswer: frozenset[str] = frozenset()
 
     # -- properties ---------------------------------------------------------------------------
 
@@ -202,9 +204,12 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     # -- binding ------------------------------------------------------------------------------
 
-    def bound(self, session: _langgraph.Session, *, drop_resume: bool) -> TemporalSaver:
-        """A copy that writes through a session; for the worker side."""
+    def bound(
+        self, session: _langgraph.Session, *, drop_resume: bool, unanswer: frozenset[str]
+    ) -> TemporalSaver:
+        """A copy that writes through a session; for the worker side (see ``PlannedInput``)."""
         clone = copy.copy(self)
+        clone._unanswer = unanswer
         clone._session = cast(Session, session)
         clone._drop_resume = drop_resume
         return clone
@@ -222,18 +227,25 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         return self._local_tuple(config)
 
     def _local_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        thread_id, ns = _address(config)
-        replica = self.replica(thread_id)
+        replica = self.replica(_address(config)[0])
         with replica.lock:
             found = replica.view(self.serde).get_tuple(_normalized(config))
-        if found is not None and self._drop_resume and not ns:
-            writes = [
-                w
-                for w in found.pending_writes or ()
-                if not (w[0] == _langgraph.NULL_TASK_ID and w[1] == _langgraph.RESUME)
-            ]
+        if found is not None and (self._drop_resume or self._unanswer):
+            writes = [w for w in map(self._as_planned, found.pending_writes or ()) if w]
             found = found._replace(pending_writes=writes)
         return found
+
+    def _as_planned(self, write: PendingWrite) -> PendingWrite | None:
+        """A pending write as a retried attempt is to see it; ``None``: not at all."""
+        task_id, channel, value = write
+        if channel != _langgraph.RESUME:
+            return write
+        if task_id == _langgraph.NULL_TASK_ID:
+            return None if self._drop_resume else write
+        if task_id in self._unanswer:
+            earlier = value[:-1] if isinstance(value, list) else []
+            return (task_id, channel, earlier) if earlier else None
+        return write
 
     async def alist(
         self,

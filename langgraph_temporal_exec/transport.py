@@ -194,6 +194,7 @@ class Transport:
             id=self.thread_workflow_id(thread_id),
             task_queue=self.options.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
             memo={"thread_id": thread_id},
             static_summary=f"thread {thread_id}"[:200],
         )

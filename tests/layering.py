@@ -68,7 +68,7 @@ def _layer(
 
 
 # Values of LangGraph and their serialized form; shared by caller and worker.
-VALUES = {"_serde", "_remote_errors", "record", "replica"}
+VALUES = {"_serde", "_remote_errors", "_stream", "record", "replica"}
 VALUE_LIBRARIES = {"langgraph.checkpoint", "langchain_core", "msgpack"}
 # What both processes stand on.
 BASE = {"errors", "options", "protocol", "transport", "_langgraph", "_threads", *VALUES}

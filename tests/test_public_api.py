@@ -67,7 +67,9 @@ def test_the_error_tree_is_as_drawn() -> None:
         assert name in drawn
         assert cls.__doc__
     usage = {n for n, c in classes.items() if issubclass(c, errors.UsageError)}
-    indented = {line.split()[2] for line in drawn.splitlines() if line.startswith(("|   |", "|   `"))}
+    indented = {
+        line.split()[2] for line in drawn.splitlines() if line.startswith(("|   |", "|   `"))
+    }
     assert usage - {"UsageError"} == indented
 
 

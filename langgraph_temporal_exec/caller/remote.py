@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from .._serde import load_exact
+from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
 from ..protocol import names
 from ..protocol.messages import MailItem, Outcome
@@ -29,6 +31,9 @@ TAIL_GRACE_S = 2.0
 QUIET_BEFORE_PROBE_S = 1.5
 PROBE_EVERY_S = 30.0
 CANCEL_WAIT_S = 10.0
+
+UNTAKEN_EVENTS = 2
+"""Events of a run no worker has taken: started, and its first workflow task scheduled."""
 
 
 class _Ordered:
@@ -71,20 +76,24 @@ async def stream_remote(
             loop.call_soon_threadsafe(arrived.put_nowait, item)
 
     order = _Ordered()
+    shown = ShownInterrupts()
     mailbox_sinks.listen(run_id, sink)
     background: list[asyncio.Task[Any]] = []
     finished = False
     try:
         await start()
         outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
-        probe = asyncio.create_task(_watch_for_worker(transport, run_id, thread_id))
+        probe = asyncio.create_task(
+            _watch_for_worker(transport, run_id, thread_id, lambda: order.attempt > 0)
+        )
         background += [outcome, probe]
         while True:
             item = await _next_item(arrived, outcome, probe)
             if item is None:
                 break
             if order.accept(item):
-                yield load_exact(serde, item.data)
+                for chunk in shown.filter(item.attempt, load_exact(serde, item.data)):
+                    yield chunk
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
         while order.received < expected.chunks and order.attempt == expected.attempt:
@@ -93,7 +102,8 @@ async def stream_remote(
             except TimeoutError:
                 break
             if order.accept(item):
-                yield load_exact(serde, item.data)
+                for chunk in shown.filter(item.attempt, load_exact(serde, item.data)):
+                    yield chunk
         finished = True
         received = order.received if order.attempt == expected.attempt else 0
         for chunk in finish(serde, data, received=received, run_id=run_id):
@@ -141,7 +151,9 @@ async def _result(outcome: asyncio.Task[bytes], probe: asyncio.Task[None]) -> by
         raise
 
 
-async def _watch_for_worker(transport: Transport, run_id: str, thread_id: str) -> None:
+async def _watch_for_worker(
+    transport: Transport, run_id: str, thread_id: str, heard: Callable[[], bool]
+) -> None:
     """Fail when no worker picks the run up; later only warn, for then it is under way."""
     options = transport.options
     handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
@@ -160,7 +172,9 @@ async def _watch_for_worker(transport: Transport, run_id: str, thread_id: str) -
             if exc.status is RPCStatusCode.UNAVAILABLE:
                 await asyncio.sleep(1.0)
                 continue
-            if not seen:
+            if not seen and not heard():
+                seen = await _was_taken(handle)
+            if not seen and not heard():
                 await _withdraw(transport, run_id)
                 raise NoWorkersError(
                     f"{transport.no_workers(f'the graph for thread {thread_id!r}')} The run was "
@@ -172,6 +186,13 @@ async def _watch_for_worker(transport: Transport, run_id: str, thread_id: str) -
                 run_id,
             )
         await asyncio.sleep(PROBE_EVERY_S)
+
+
+async def _was_taken(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether a worker has ever worked on the run, even if none answers now."""
+    with contextlib.suppress(RPCError):
+        return (await handle.describe()).history_length > UNTAKEN_EVENTS
+    return True
 
 
 async def _withdraw(transport: Transport, run_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -239,6 +240,7 @@ class _Prepared:
                     pack(start),
                     id=self._transport.run_workflow_id(self.run_id),
                     task_queue=options.task_queue,
+                    task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
                     memo={"thread_id": self.thread_id, "graph": self.name},
                     static_summary=f"{self.name} · thread {self.thread_id}"[:200],
                     # The worker of this process may take the first workflow task from the

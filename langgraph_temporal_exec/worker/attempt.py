@@ -72,7 +72,7 @@ async def attach(
     if reply.status != AttachStatus.GRANTED:
         return reply
     await _absorb(transport, replica, reply.page, reply.namespaces)
-    session = Session(
+    return Session(
         run=run,
         attempt=attempt,
         grant=reply,
@@ -83,12 +83,6 @@ async def attach(
         replica=replica,
         options=saver.options,
     )
-    if session.applied.answered:
-        answered = frozenset(session.applied.answered)
-        for checkpoint_ns in reply.namespaces:
-            await session.load(checkpoint_ns)
-        session.answered_interrupts = replica.interrupts_of(saver.serde, answered)
-    return session
 
 
 def thread_full(exc: ThreadFullError) -> ApplicationError:
@@ -142,9 +136,9 @@ class Attempt:
         self._for_others = for_others
         self._serde: SerializerProtocol = saver.serde
         self._call = call
-        plan = plan_input(call.input, call.config, session.applied, session.answered_interrupts)
+        plan = plan_input(call.input, call.config, session.applied)
         session.keeps_breakpoints = plan.keeps_breakpoints
-        bound = saver.bound(session, drop_resume=plan.drop_resume)
+        bound = saver.bound(session, drop_resume=plan.drop_resume, unanswer=plan.unanswer)
         self._graph = _langgraph.bind(graph, bound)
         self._plan: PlannedInput = plan
         self._tail: dict[str, Any] = {}

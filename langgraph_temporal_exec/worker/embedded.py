@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
+from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
@@ -265,6 +266,7 @@ class EmbeddedRuns:
         """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
         thread = self._host.thread
         live = await thread.call(self._open(run, start, await_outcome))
+        shown = ShownInterrupts()
         try:
             await thread.call(live.start())
             while True:
@@ -278,7 +280,8 @@ class EmbeddedRuns:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
                         async for chunk in chunks:
-                            yield chunk
+                            for item in shown.filter(acquired.attempt, chunk):
+                                yield item
                     return
                 except Exception:
                     if acquired.error is None:
@@ -304,6 +307,7 @@ class EmbeddedRuns:
         """The same for a sync call, in the calling thread."""
         thread = self._host.thread
         live = thread.submit(self._open(run, start, await_outcome)).result()
+        shown = ShownInterrupts()
         try:
             thread.submit(live.start()).result()
             while True:
@@ -314,7 +318,8 @@ class EmbeddedRuns:
                 attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
                 try:
                     with closing(attempt.stream()) as chunks:
-                        yield from chunks
+                        for chunk in chunks:
+                            yield from shown.filter(acquired.attempt, chunk)
                     return
                 except Exception:
                     if acquired.error is None:

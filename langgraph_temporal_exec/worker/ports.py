@@ -28,8 +28,10 @@ class SaverPort(Protocol):
         """What this process knows of a thread."""
         ...
 
-    def bound(self, session: _langgraph.Session, *, drop_resume: bool) -> Any:
-        """A copy of the saver that writes through a session."""
+    def bound(
+        self, session: _langgraph.Session, *, drop_resume: bool, unanswer: frozenset[str]
+    ) -> Any:
+        """A copy of the saver that writes through a session; see ``PlannedInput``."""
         ...
 
 

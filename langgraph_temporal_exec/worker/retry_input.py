@@ -25,28 +25,26 @@ class PlannedInput:
 
     ``keeps_breakpoints``: the input is empty only because it was applied before.
     ``drop_resume``: the resume value in the log answered an interrupt already.
+    ``unanswer``: tasks whose latest recorded answer comes again with the input, so it must not be
+    loaded as well.
     """
 
     input: Any
     config: RunnableConfig
     keeps_breakpoints: bool = False
     drop_resume: bool = False
+    unanswer: frozenset[str] = frozenset()
 
 
-def plan_input(
-    input: Any,
-    config: RunnableConfig,
-    applied: Applied,
-    answered_interrupts: frozenset[str] = frozenset(),
-) -> PlannedInput:
+def plan_input(input: Any, config: RunnableConfig, applied: Applied) -> PlannedInput:
     """Decide by kind of input and by what is in the log.
 
     - Nothing of the run is in the log: the input as given.
     - A checkpoint of the run, its null writes (how a ``Command`` is recorded), or an answer are in
       the log: the input was applied, continue with ``None``. A resume map lives only in the config,
-      so it is passed again, without the interrupts whose answer is recorded. An explicit
-      ``checkpoint_id`` chose where to start; the run is past it. The recursion budget goes on
-      where it was.
+      so it is passed again, and the answers recorded from it are hidden: one of the two would
+      answer the task's next interrupt. An explicit ``checkpoint_id`` chose where to start; the run
+      is past it. The recursion budget goes on where it was.
     """
     if not applied.checkpoints and not applied.null_writes and not applied.answered:
         return PlannedInput(input=input, config=config)
@@ -54,14 +52,13 @@ def plan_input(
     rest: RunnableConfig = {**config, "configurable": configurable}
     if "recursion_limit" in config:
         rest["recursion_limit"] = max(1, config["recursion_limit"] - applied.checkpoints)
-    resume_map = {
-        k: v for k, v in (_resume_map(input) or {}).items() if k not in answered_interrupts
-    }
+    resume_map = _resume_map(input)
     return PlannedInput(
         input=Command(resume=resume_map) if resume_map else None,
         config=rest,
         keeps_breakpoints=True,
         drop_resume=bool(applied.answered),
+        unanswer=frozenset(applied.answered) if resume_map else frozenset(),
     )
 
 

@@ -86,7 +86,6 @@ class Session:
         self.attempt = attempt
         self.epoch = grant.epoch
         self.applied = grant.applied or Applied()
-        self.answered_interrupts: frozenset[str] = frozenset()
         self.keeps_breakpoints = False
         self.loop: Any = None
         self._transport = transport

@@ -308,6 +308,7 @@ class ThreadWorkflow:
             id=self._child_id(namespace),
             # The child is part of the store: it must survive its parent's continue-as-new.
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
             static_summary=f"{self._start.thread_id} · {namespace}"[:200],
         )
 

@@ -120,6 +120,7 @@ class ActiveRun:
     run_id: str
     run_workflow_id: str
     attempt: int = 0
+    first_epoch: int = 0
     checkpoints: int = 0
     null_writes: bool = False
     answered: tuple[str, ...] = ()
@@ -206,6 +207,8 @@ class ThreadState:
                 effects += [
                     FenceNamespace(namespace=ns, epoch=self.epoch) for ns in active.namespaces
                 ]
+            else:
+                active.first_epoch = self.epoch
             active.attempt = request.attempt
         reply = AttachReply(
             status=AttachStatus.GRANTED,
@@ -361,8 +364,11 @@ class ThreadState:
             active.answered = (*active.answered, op.task_id)
 
     def answer_taken(self, epoch: int, task_id: str) -> None:
-        """A task of a nested namespace recorded an answer during the current attempt's epoch."""
-        if self.active is not None and epoch == self.epoch:
+        """A task of a nested namespace recorded an answer during some attempt of the active run.
+
+        The news may come when the next attempt has the thread already.
+        """
+        if self.active is not None and epoch >= self.active.first_epoch:
             self.active.answered = (*self.active.answered, task_id)
 
     def _remember(self, run_id: str, outcome: bytes) -> None:

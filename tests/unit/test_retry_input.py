@@ -15,6 +15,7 @@ RESUME_MAP = {"0123456789abcdef0123456789abcdef": "yes"}
 NOTHING = Applied()
 CHECKPOINT = Applied(checkpoints=2)
 NULL_WRITES = Applied(null_writes=True)
+ANSWERED = Applied(answered=("task",))
 CONSUMED = Applied(null_writes=True, answered=("task",))
 
 
@@ -48,14 +49,11 @@ def test_a_resume_map_lives_only_in_the_config_and_is_passed_again() -> None:
     assert plan.input is None
 
 
-def test_answered_interrupts_leave_the_resume_map() -> None:
-    other = "f" * 32
-    given = Command(resume={**RESUME_MAP, other: "no"})
-    answered = frozenset(RESUME_MAP)
-    plan = plan_input(given, {"configurable": {}}, CHECKPOINT, answered)
-    assert plan.input == Command(resume={other: "no"})
-    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, CHECKPOINT, answered)
-    assert plan.input is None
+def test_answers_of_a_resume_map_come_from_the_map_alone() -> None:
+    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, ANSWERED)
+    assert plan.input == Command(resume=RESUME_MAP)
+    assert plan.unanswer == {"task"}
+    assert plan_input(Command(resume="yes"), {"configurable": {}}, CONSUMED).unanswer == set()
 
 
 def test_a_consumed_answer_is_dropped() -> None:

@@ -173,8 +173,8 @@ def test_progress_of_a_run_is_what_a_retry_needs_to_know() -> None:
     applied = attach(state, "r1", 3)[0].applied
     assert applied is not None
     assert applied.answered == ("task",)
-    state.answer_taken(state.epoch - 1, "stale")
-    state.answer_taken(state.epoch, "nested")
+    state.answer_taken(0, "of an earlier run")
+    state.answer_taken(1, "nested")
     applied = attach(state, "r1", 4)[0].applied
     assert applied is not None
     assert applied.answered == ("task", "nested")
