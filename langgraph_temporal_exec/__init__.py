@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import (
+        DuplicateGraphError,
         GraphNotFoundError,
         MissingThreadIdError,
         NoWorkersError,
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
         RunCancelledError,
         RunFailedError,
         ServerUnavailableError,
+        StreamLostError,
         TemporalExecError,
+        ThreadFullError,
         UnserializableError,
         UnsupportedLangGraphError,
+        UsageError,
         ValueTooLargeError,
+        WorkerStoppedError,
     )
     from .saver import TemporalSaver
 
 _EXPORTS = {
+    "DuplicateGraphError": "errors",
     "GraphNotFoundError": "errors",
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
@@ -33,14 +39,19 @@ _EXPORTS = {
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
     "ServerUnavailableError": "errors",
+    "StreamLostError": "errors",
     "TemporalExecError": "errors",
     "TemporalSaver": "saver",
+    "ThreadFullError": "errors",
     "UnserializableError": "errors",
     "UnsupportedLangGraphError": "errors",
+    "UsageError": "errors",
     "ValueTooLargeError": "errors",
+    "WorkerStoppedError": "errors",
 }
 
 __all__ = [
+    "DuplicateGraphError",
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
@@ -48,11 +59,15 @@ __all__ = [
     "RunCancelledError",
     "RunFailedError",
     "ServerUnavailableError",
+    "StreamLostError",
     "TemporalExecError",
     "TemporalSaver",
+    "ThreadFullError",
     "UnserializableError",
     "UnsupportedLangGraphError",
+    "UsageError",
     "ValueTooLargeError",
+    "WorkerStoppedError",
 ]
 
 

@@ -23,19 +23,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._config import ensure_config
-from langgraph._internal._constants import (
-    CONF,
-    CONFIG_KEY_CALL,
-    CONFIG_KEY_CHECKPOINTER,
-    CONFIG_KEY_TASK_ID,
-    INTERRUPT,
-    NULL_TASK_ID,
-    RESUME,
-)
-from langgraph.pregel import Pregel, _algo, _loop, _runner
 
 from .errors import UnsupportedLangGraphError
+
+try:
+    from langgraph._internal._config import ensure_config
+    from langgraph._internal._constants import (
+        CONF,
+        CONFIG_KEY_CALL,
+        CONFIG_KEY_CHECKPOINTER,
+        CONFIG_KEY_TASK_ID,
+        INTERRUPT,
+        NULL_TASK_ID,
+        RESUME,
+    )
+    from langgraph.pregel import Pregel, _loop, _runner
+except ImportError as moved:
+    raise UnsupportedLangGraphError(
+        f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
+    ) from moved
 
 SUPPORTED = ">=1.2.13,<1.3"
 DURABLE = "__langgraph_temporal__"
@@ -68,8 +74,6 @@ class SeamTask:
 
     id: str
     name: str
-    path: str
-    thread_id: str
     checkpoint_ns: str
     checkpoint_id: str
     checkpoint_stored: bool
@@ -265,8 +269,6 @@ def _seam_task(task: Any, configurable: Mapping[str, Any]) -> tuple[Session, Sea
     return session, SeamTask(
         id=task.id,
         name=task.name,
-        path=_algo.task_path_str(task.path),
-        thread_id=str(conf["thread_id"]),
         checkpoint_ns=loop.config[CONF].get("checkpoint_ns", ""),
         checkpoint_id=loop.checkpoint["id"],
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
@@ -393,7 +395,6 @@ _USED = (
     (Pregel, "_resolve_checkpointer"),
     (Pregel, "_defaults"),
     (Pregel, "copy"),
-    (_algo, "task_path_str"),
     (_loop.PregelLoop, "accept_push"),
     (_loop.AsyncPregelLoop, "aaccept_push"),
 )

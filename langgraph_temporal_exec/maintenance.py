@@ -17,8 +17,6 @@ from .transport import Transport
 DELTA_COUNTERS = "counters_since_delta_snapshot"
 """Checkpoint metadata in which LangGraph names the DeltaChannels without a snapshot there."""
 
-APPEND_BYTES = 1_500_000
-
 
 class _Saver(Protocol):
     _shared: Any

@@ -68,7 +68,7 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
     }
     encoded: dict[str, Any] = {}
     for name, value in parts.items():
-        if isinstance(value, Mapping) and not isinstance(call, type) and name != "input":
+        if isinstance(value, Mapping) and name != "input":
             for key, item in value.items():
                 dump_exact(serde, item, what=f"{name}[{key!r}] of the call on {where}")
         elif name == "input" and isinstance(value, Mapping):

@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -52,7 +53,10 @@ class _Shared:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.replicas: dict[str, Replica] = {}
-        self.read_locks: dict[tuple[str, str, int], asyncio.Lock] = {}
+        # Locks belong to a loop and go with it.
+        self.read_locks: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Lock]
+        ] = WeakKeyDictionary()
         self.mailbox = Mailbox(transport)
         self.host: WorkerHost | None = None
 
@@ -303,8 +307,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     async def _read(self, thread_id: str, ns: str) -> None:
         # One reader at a time per loop: two with the same cursor would fetch the same pages.
-        key = (thread_id, ns, id(asyncio.get_running_loop()))
-        lock = self._shared.read_locks.setdefault(key, asyncio.Lock())
+        locks = self._shared.read_locks.setdefault(asyncio.get_running_loop(), {})
+        lock = locks.setdefault((thread_id, ns), asyncio.Lock())
         async with lock:
             replica = self.replica(thread_id)
             exists = await read_all(self._shared.transport, replica, ns)

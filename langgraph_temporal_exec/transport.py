@@ -111,7 +111,7 @@ class Transport:
         )
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
-        """Update ``step``; waits for a result when the request collects."""
+        """Update ``step``; returns when it is applied, or says what to send instead."""
         data = pack(request)
         handle = self.client.get_workflow_handle(workflow_id)
 

@@ -15,6 +15,7 @@ from langgraph_temporal_exec import TemporalSaver, errors
 ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = [
+    "DuplicateGraphError",
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
@@ -22,11 +23,15 @@ NAMES = [
     "RunCancelledError",
     "RunFailedError",
     "ServerUnavailableError",
+    "StreamLostError",
     "TemporalExecError",
     "TemporalSaver",
+    "ThreadFullError",
     "UnserializableError",
     "UnsupportedLangGraphError",
+    "UsageError",
     "ValueTooLargeError",
+    "WorkerStoppedError",
 ]
 
 

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import os
 import socket
+import threading
 import uuid
 from datetime import timedelta
 
@@ -45,10 +46,15 @@ class Mailbox:
         self._workflow_id = ""
         self._opened_at = 0.0
         self._lock: asyncio.Lock | None = None
+        self._starting = threading.Lock()
 
     @property
     def thread(self) -> LoopThread:
         """The mailbox's loop; also serves the sync API of callers without a worker."""
+        with self._starting:
+            return self._start_thread()
+
+    def _start_thread(self) -> LoopThread:
         if self._thread is None:
             self._thread = LoopThread("langgraph-temporal-caller")
             self._lock = asyncio.Lock()

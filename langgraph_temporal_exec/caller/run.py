@@ -26,12 +26,6 @@ from .outcome import await_outcome, finish
 from .remote import stream_remote
 
 
-class RunIdentityPort(Protocol):
-    """Names of a run, as the worker side wants them."""
-
-    run_id: str
-
-
 class EmbeddedPort(Protocol):
     """The worker of this process, if it has one."""
 

@@ -100,7 +100,6 @@ class AttachRequest:
     run_id: str
     attempt: int
     run_workflow_id: str
-    graph: str = ""
     incarnation: str = ""
     cursor: int = 0
     evict: str = ""
@@ -228,9 +227,6 @@ class ReadReply:
     page: LogPage
     namespaces: tuple[str, ...] = ()
     deleted: bool = False
-    thread_id: str = ""
-    active_run: str = ""
-    active_run_workflow_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,7 +249,7 @@ class TaskOutput:
 class RunStart:
     """Workflow input of ``LangGraphRun``: the admission record of one run.
 
-    ``record`` is opaque to the workflow (see ``RunRecord`` of the callers). ``home_queue`` is
+    ``record`` is opaque to the workflow (see ``record.py``). ``home_queue`` is
     the pinned queue of an embedded caller, tried first; ``task_queue`` is the shared one.
     """
 

@@ -51,7 +51,6 @@ async def attach(
         run_id=run.run_id,
         attempt=attempt,
         run_workflow_id=run.run_workflow_id,
-        graph=run.graph,
         incarnation=incarnation,
         cursor=cursor,
     )
@@ -63,7 +62,6 @@ async def attach(
             run_id=run.run_id,
             attempt=attempt,
             run_workflow_id=run.run_workflow_id,
-            graph=run.graph,
             incarnation=incarnation,
             cursor=cursor,
             evict=reply.active_run,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from .._threads import LoopThread
 from ..errors import DuplicateGraphError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 class GraphRegistry:
@@ -38,8 +41,19 @@ class GraphRegistry:
             self._put(self._default_name or graph_name(graph), graph)
 
     def seen(self, name: str, graph: Any) -> None:
-        """A graph was called in this process: serve it, unless the name is taken."""
-        self._graphs.setdefault(name, graph)
+        """A graph was called in this process: serve it to others as well.
+
+        Two different graphs under one name are served to nobody: a run that moves here would
+        continue with the wrong one.
+        """
+        known = self._graphs.setdefault(name, graph)
+        if known is not None and known.nodes.keys() != graph.nodes.keys():
+            logger.warning(
+                "two different graphs named %r were called in this process; runs of them cannot "
+                "move here from elsewhere. Name them: compile(name=...).",
+                name,
+            )
+            self._graphs[name] = None
 
     def _put(self, name: str, graph: Any) -> None:
         if not hasattr(graph, "astream") or not hasattr(graph, "nodes"):
@@ -60,7 +74,7 @@ class GraphRegistry:
 
     def names(self) -> list[str]:
         """Names of all graphs served."""
-        return sorted(self._graphs)
+        return sorted(name for name, graph in self._graphs.items() if graph is not None)
 
     def user_loop(self) -> asyncio.AbstractEventLoop:
         """The loop for user code of runs whose caller is elsewhere."""

@@ -67,6 +67,7 @@ class Session:
         tasks: Live tasks of this process.
         queue: Task queue only this process polls.
         replica: What this process knows of the thread; kept up to date by the session.
+        options: The saver's options.
     """
 
     def __init__(

@@ -230,7 +230,7 @@ class ThreadWorkflow:
     @workflow.query(name=names.READ_QUERY)
     def read(self, request: bytes) -> bytes:
         """The log after a cursor."""
-        return pack(self._state.read(unpack(ReadRequest, request), self._start.thread_id))
+        return pack(self._state.read(unpack(ReadRequest, request)))
 
     # -- effects ------------------------------------------------------------------------------
 

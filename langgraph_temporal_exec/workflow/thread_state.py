@@ -141,7 +141,6 @@ class Snapshot:
 
     epoch: int
     seq: int
-    base: int
     log: tuple[bytes, ...]
     namespaces: tuple[str, ...]
     ended: tuple[tuple[str, bytes], ...]
@@ -164,7 +163,6 @@ class ThreadState:
     root: bool = True
     epoch: int = 0
     next_seq: int = 0
-    base: int = 0
     log: list[bytes] = field(default_factory=list)
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
@@ -399,30 +397,25 @@ class ThreadState:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def read(self, request: ReadRequest, thread_id: str) -> ReadReply:
+    def read(self, request: ReadRequest) -> ReadReply:
         """The log after the reader's cursor, one page."""
-        active = self.active
         return ReadReply(
             page=self._page(request.incarnation, request.cursor),
             namespaces=tuple(self.namespaces),
             deleted=self.deleted,
-            thread_id=thread_id,
-            active_run=active.run_id if active else "",
-            active_run_workflow_id=active.run_workflow_id if active else "",
         )
 
     def _page(self, incarnation: str, cursor: int) -> LogPage:
-        known = incarnation in ("", self.incarnation) and cursor >= self.base
-        end = self.base + len(self.log)
-        start = min(cursor, end) if known else self.base
+        known = incarnation in ("", self.incarnation)
+        start = min(cursor, len(self.log)) if known else 0
         ops: list[bytes] = []
         size = 0
-        for data in self.log[start - self.base :]:
+        for data in self.log[start:]:
             size += len(data)
             if ops and size > PAGE_BYTES:
                 break
             ops.append(data)
-        more = start - self.base + len(ops) < len(self.log)
+        more = start + len(ops) < len(self.log)
         return LogPage(incarnation=self.incarnation, start=start, ops=tuple(ops), more=more)
 
     # -- life ---------------------------------------------------------------------------------
@@ -452,7 +445,6 @@ class ThreadState:
             Snapshot(
                 epoch=self.epoch,
                 seq=self.next_seq,
-                base=self.base,
                 log=tuple(self.log),
                 namespaces=tuple(self.namespaces),
                 ended=tuple(self.ended.items()),
@@ -471,7 +463,6 @@ class ThreadState:
             root=root,
             epoch=s.epoch,
             next_seq=s.seq,
-            base=s.base,
             log=list(s.log),
             namespaces=list(s.namespaces),
             active=s.active,

@@ -61,7 +61,7 @@ def step(state: ThreadState, seq: int, **parts: object) -> StepRequest:
 
 
 def logged(state: ThreadState) -> list[str]:
-    page = state.read(ReadRequest(), "t").page
+    page = state.read(ReadRequest()).page
     return [unpack(Op, data).checkpoint_id for data in page.ops if data]
 
 
@@ -218,7 +218,7 @@ def test_pruning_keeps_values_that_remaining_checkpoints_refer_to() -> None:
             )
         )
     )
-    left = unpack(Op, state.read(ReadRequest(), "t").page.ops[0])
+    left = unpack(Op, state.read(ReadRequest()).page.ops[0])
     assert (left.kind, left.values) == (OpKind.VALUES, (kept,))
 
 
@@ -267,7 +267,7 @@ def test_dropped_checkpoints_are_blank_and_cursors_stay_valid() -> None:
     state.append(AppendRequest(ops=(put("c1"), writes("c1", "t", "x"), put("c2"))))
     state.append(AppendRequest(ops=(pack(Op(kind=OpKind.DROP, dropped=("c1",))),)))
     assert logged(state) == ["c2", ""]
-    page = state.read(ReadRequest(incarnation="life", cursor=2), "t").page
+    page = state.read(ReadRequest(incarnation="life", cursor=2)).page
     assert (page.start, len(page.ops)) == (2, 2)
 
 
@@ -275,11 +275,11 @@ def test_pages_are_bounded_and_another_life_starts_over() -> None:
     state = fresh()
     big = pack(Op(kind=OpKind.PUT, checkpoint_id="c", checkpoint=b"x" * (PAGE_BYTES // 2)))
     state.append(AppendRequest(ops=(big, big, big)))
-    first = state.read(ReadRequest(), "t").page
+    first = state.read(ReadRequest()).page
     assert (len(first.ops), first.more) == (1, True)
-    rest = state.read(ReadRequest(incarnation="life", cursor=2), "t").page
+    rest = state.read(ReadRequest(incarnation="life", cursor=2)).page
     assert (rest.start, len(rest.ops), rest.more) == (2, 1, False)
-    other = state.read(ReadRequest(incarnation="earlier life", cursor=2), "t").page
+    other = state.read(ReadRequest(incarnation="earlier life", cursor=2)).page
     assert other.start == 0
 
 
@@ -292,7 +292,7 @@ def test_deletion_leaves_nothing() -> None:
         CancelRun(run_workflow_id="wf-r1"),
         DeleteNamespace(namespace="ns"),
     ]
-    reply = state.read(ReadRequest(), "t")
+    reply = state.read(ReadRequest())
     assert (reply.deleted, reply.page.ops) == (True, ())
 
 
