@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -79,9 +79,10 @@ async def stream_remote(
     shown = ShownInterrupts()
     mailbox_sinks.listen(run_id, sink)
     background: list[asyncio.Task[Any]] = []
+    starting = asyncio.ensure_future(start())
     finished = False
     try:
-        await start()
+        await asyncio.shield(starting)
         outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
         probe = asyncio.create_task(
             _watch_for_worker(transport, run_id, thread_id, lambda: order.attempt > 0)
@@ -109,8 +110,8 @@ async def stream_remote(
         for chunk in finish(serde, data, received=received, run_id=run_id):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
-        if not finished and background:
-            await _cancel(transport, run_id, background[0])
+        if not finished:
+            await _cancel(transport, run_id, [starting, *background[:1]])
         raise
     finally:
         mailbox_sinks.stop(run_id)
@@ -202,14 +203,22 @@ async def _withdraw(transport: Transport, run_id: str) -> None:
         await handle.terminate("no worker answered its caller")
 
 
-async def _cancel(transport: Transport, run_id: str, outcome: asyncio.Task[bytes]) -> None:
-    """The consumer went away on purpose: stop the run, as plain LangGraph would."""
+async def _cancel(
+    transport: Transport, run_id: str, pending: Sequence[asyncio.Future[Any]]
+) -> None:
+    """The consumer went away on purpose: stop the run, as plain LangGraph would.
+
+    ``pending``: the start, which must be recorded before it can be cancelled, then the outcome.
+    """
     handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+    starting, *outcome = pending
 
     async def stop() -> None:
+        await asyncio.wait([starting], timeout=CANCEL_WAIT_S)
         with contextlib.suppress(RPCError):
             await handle.cancel()
-            await asyncio.wait([outcome], timeout=CANCEL_WAIT_S)
+            if outcome:
+                await asyncio.wait(outcome, timeout=CANCEL_WAIT_S)
 
     task = asyncio.ensure_future(stop())
     with contextlib.suppress(asyncio.CancelledError):

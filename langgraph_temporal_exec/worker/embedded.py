@@ -32,6 +32,9 @@ from .session import RunIdentity, Session
 
 T = TypeVar("T")
 
+START_WAIT_S = 10.0
+"""How long an abandoned call waits for the start of its run to be answered."""
+
 AwaitOutcome = Callable[[], Awaitable[bytes]]
 
 
@@ -59,6 +62,7 @@ class LiveRun:
         self._host = host
         self._saver = saver
         self._start = start
+        self._starting: asyncio.Future[None] | None = None
         self._await_outcome = await_outcome
         self._remove = remove
         self._attempts: asyncio.Queue[int] = asyncio.Queue()
@@ -76,8 +80,9 @@ class LiveRun:
     # -- the caller's side --------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Record the run."""
-        await self._start()
+        """Record the run. A cancelled caller does not take the request back: see ``abandon``."""
+        self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
 
     async def acquire(self) -> Session | bytes:
         """The next attempt of the run in this process, or the outcome it got elsewhere.
@@ -143,6 +148,9 @@ class LiveRun:
         """The caller went away on purpose: what is not recorded as ended is cancelled."""
         if self._outcome or self._stopped.is_set():
             return
+        if self._starting is not None and not self._starting.done():
+            # What is on its way to the server must be recorded before it can be cancelled.
+            await asyncio.wait([self._starting], timeout=START_WAIT_S)
         handle = self._host.transport.client.get_workflow_handle(self.run.run_workflow_id)
         # Never recorded, already closed, or no server: there is nothing to cancel from here.
         with contextlib.suppress(RPCError):

@@ -16,7 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
-from tests.support.graphs import config, countdown, nested, parallel, wide
+from tests.support.graphs import config, countdown, durable, nested, parallel, wide
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -187,3 +187,21 @@ async def test_inline_nodes_are_no_activities(client: Client, task_queue: str) -
         if e.HasField("activity_task_scheduled_event_attributes")
     ]
     assert sorted(nodes) == ["ask", "b1"]
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+@pytest.mark.parametrize("after_ms", [0, 20, 120])
+async def test_a_cancelled_call_leaves_no_run(
+    client: Client, task_queue: str, mode: str, after_ms: int
+) -> None:
+    async with durable(mode, client, task_queue) as saver, asyncio.timeout(100):
+        graph = countdown().with_config(checkpointer=saver)
+        if mode == "remote":
+            await saver._shared.mailbox.address()
+        call = asyncio.create_task(graph.ainvoke({"n": 500}, config("t")))
+        await asyncio.sleep(after_ms / 1000)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        # Whatever of it was recorded is cancelled: the thread is free for the next call.
+        assert await graph.ainvoke({"n": 1}, config("t")) == {"n": 0}
