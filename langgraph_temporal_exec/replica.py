@@ -87,6 +87,13 @@ class Replica:
             log.cursor = max(log.cursor, page.start + len(page.ops))
             return True
 
+    def caught_up(self, checkpoint_ns: str, incarnation: str, log_end: int) -> None:
+        """All ops up to ``log_end`` were folded as they were written: do not read them back."""
+        with self._lock:
+            log = self._logs.get(checkpoint_ns)
+            if log is not None and log.incarnation == incarnation:
+                log.cursor = max(log.cursor, log_end)
+
     def fold_local(self, checkpoint_ns: str, op: bytes) -> None:
         """Fold an op of this process before (or without) reading it back.
 

@@ -197,11 +197,13 @@ class StepReply:
 
     With ``again`` (the workflow is about to continue as new) or with a required task in
     ``lost`` nothing was applied, and the sender repeats the request under the same ``seq``;
-    the writes of a lost task then travel among its ops.
+    the writes of a lost task then travel among its ops. ``log_end`` answers an outcome: the length
+    of the log, if all of it since the attempt was granted came from the attempt, else 0.
     """
 
     again: bool = False
     lost: tuple[str, ...] = ()
+    log_end: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,6 +63,7 @@ class Outbox:
         self._pump: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self.error: BaseException | None = None
+        self.log_end = 0
 
     # -- what goes in -------------------------------------------------------------------------
 
@@ -218,6 +219,7 @@ class Outbox:
                 if not reply.lost:
                     break
                 request = await self._repair(request, reply)
+            self.log_end = max(self.log_end, reply.log_end)
             for key in required:
                 self._unconfirmed.pop(key, None)
                 self._specs.pop(key, None)

@@ -95,6 +95,7 @@ class Session:
         self._queue = queue
         self._replica = replica
         self._options = options
+        self._incarnation = grant.page.incarnation if grant.page else ""
         self._existing = set(grant.namespaces)
         self._loaded = {""}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
@@ -318,8 +319,10 @@ class Session:
         for ns, outbox in list(self._outboxes.items()):
             if ns:
                 await outbox.flush()
-        await self._outbox("").end(outcome)
+        root = self._outbox("")
+        await root.end(outcome)
         self._closed = True
+        self._replica.caught_up("", self._incarnation, root.log_end)
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
         if self.thread.is_current:

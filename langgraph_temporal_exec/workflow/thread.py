@@ -160,8 +160,10 @@ class ThreadWorkflow:
             return pack(StepReply(again=True))
         if missing := self._state.missing(r):
             return pack(StepReply(lost=missing))
+        # The log's end is asked for while the run is still the active one.
+        end = self._state.log_end() + len(r.ops) if r.outcome and self._state.log_end() else 0
         await self._perform(self._state.step(r))
-        return pack(StepReply())
+        return pack(StepReply(log_end=end))
 
     @step.validator
     def _check_step(self, request: bytes) -> None:

@@ -125,6 +125,7 @@ class ActiveRun:
     null_writes: bool = False
     answered: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    alone: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +209,7 @@ class ThreadState:
             else:
                 active.first_epoch = self.epoch
             active.attempt = request.attempt
+            active.alone = True
         reply = AttachReply(
             status=AttachStatus.GRANTED,
             epoch=self.epoch,
@@ -280,6 +282,11 @@ class ThreadState:
         """Whether it is the step's turn and all it requires has ended."""
         return request.seq <= self.next_seq and self.running.isdisjoint(request.requires)
 
+    def log_end(self) -> int:
+        """Length of the log, if only the active attempt has appended since it was granted."""
+        alone = self.root and self.active is not None and self.active.alone
+        return len(self.log) if alone else 0
+
     def missing(self, request: StepRequest) -> tuple[str, ...]:
         """Required or watched tasks that ended without a result."""
         return tuple(k for k in (*request.requires, *request.watch) if k in self.lost)
@@ -323,6 +330,8 @@ class ThreadState:
 
     def append(self, request: AppendRequest) -> list[Effect]:
         """Append ops from outside any run."""
+        if self.active is not None:
+            self.active.alone = False
         for data in request.ops:
             self._append(data, own_run=False)
         return self._open(request.open)

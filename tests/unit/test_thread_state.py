@@ -252,6 +252,18 @@ def test_a_nested_namespace_takes_newer_epochs_from_steps() -> None:
     assert state.refuses(3)
 
 
+def test_the_end_of_the_log_is_told_to_whoever_wrote_all_of_it() -> None:
+    state = fresh()
+    assert state.log_end() == 0
+    attach(state, "r1")
+    state.step(step(state, 0, ops=(put("c1"),)))
+    assert state.log_end() == 1
+    state.append(AppendRequest(ops=(put("foreign"),)))
+    assert state.log_end() == 0
+    attach(state, "r1", 2)
+    assert state.log_end() == 2
+
+
 def test_namespaces_open_once() -> None:
     state = fresh()
     attach(state, "r1")

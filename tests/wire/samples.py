@@ -73,7 +73,7 @@ SAMPLES: dict[str, Any] = {
         outcome=b"\x0b",
         extra=True,
     ),
-    "step_reply": m.StepReply(again=True, lost=("k",)),
+    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
     "append_request": m.AppendRequest(ops=(b"\x0c",), open=("ns",)),
     "read_request": m.ReadRequest(incarnation="life", cursor=1),
     "read_reply": m.ReadReply(
