@@ -26,15 +26,33 @@ MAX_DATA_BYTES = 200_000
 def describe(exc: BaseException) -> ErrorInfo:
     """An exception as data. What is not plain data in its arguments and attributes becomes text."""
     attributes = {k: _plain(v) for k, v in vars(exc).items() if k != "__notes__"}
-    text = "".join(traceback.format_exception(exc))
+    message = _text(exc)
     return ErrorInfo(
         type_name=_qualified(type(exc)),
-        message=str(exc)[:MESSAGE_CHARS],
-        args=_bounded([_plain(a) for a in exc.args], otherwise=[str(exc)[:MESSAGE_CHARS]]),
+        message=message,
+        args=_bounded([_plain(a) for a in exc.args], otherwise=[message]),
         attributes=_bounded(attributes, otherwise={}),
-        notes=tuple(str(n)[:MESSAGE_CHARS] for n in getattr(exc, "__notes__", ())[:MAX_NOTES]),
-        traceback=text[-TRACEBACK_CHARS:],
+        notes=tuple(_text(n) for n in getattr(exc, "__notes__", ())[:MAX_NOTES]),
+        traceback=_traceback(exc),
     )
+
+
+def _text(value: object, limit: int = MESSAGE_CHARS) -> str:
+    """``str(value)``, whatever it does, in a form that can be encoded."""
+    try:
+        text = str(value)
+    except Exception as problem:
+        text = f"<{type(value).__name__} whose text raises {type(problem).__name__}>"
+    return text[:limit].encode("utf-8", "backslashreplace").decode()
+
+
+def _traceback(exc: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(exc)
+    except Exception:
+        # The exception's own text raises: show where it came from without it.
+        lines = traceback.format_tb(exc.__traceback__)
+    return _text("".join(lines)[-TRACEBACK_CHARS:], TRACEBACK_CHARS)
 
 
 def rebuild(info: ErrorInfo) -> BaseException:
@@ -91,15 +109,27 @@ def _qualified(cls: type) -> str:
 
 def _plain(value: Any, depth: int = 8) -> Any:
     """Scalars, lists and string-keyed dicts as they are, anything else as its ``repr``."""
-    if value is None or isinstance(value, (bool, float, str, bytes)):
+    if value is None or isinstance(value, (bool, float, bytes)):
         return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return value
     if depth and isinstance(value, (list, tuple)):
         return [_plain(v, depth - 1) for v in value]
     if depth and isinstance(value, dict) and all(isinstance(k, str) for k in value):
-        return {k: _plain(v, depth - 1) for k, v in value.items()}
-    return repr(value)
+        return {_plain(k): _plain(v, depth - 1) for k, v in value.items()}
+    return _text(_Repr(value))
+
+
+class _Repr:
+    """``str`` of this is ``repr`` of the value, so that ``_text`` guards it too."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return repr(self._value)
 
 
 def _bounded(value: Any, *, otherwise: Any) -> bytes:

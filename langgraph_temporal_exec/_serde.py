@@ -42,8 +42,9 @@ def dump(serde: SerializerProtocol, value: Any, *, what: str) -> tuple[str, byte
     except Exception as exc:
         raise UnserializableError(
             f"{what} holds a value of type {_culprit(value)} that cannot be serialized: {exc}. "
-            "Keep such objects out of the state: pass them through `context` or closures, use an "
-            "UntrackedValue channel, or give the saver a `serde` that supports them."
+            "Keep such objects out of it: nodes reach them through closures or module globals, an "
+            "UntrackedValue channel keeps them in memory only, or give the saver a `serde` that "
+            "supports them."
         ) from exc
 
 

@@ -70,7 +70,8 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
     for name, value in parts.items():
         if isinstance(value, Mapping) and name != "input":
             for key, item in value.items():
-                dump_exact(serde, item, what=f"{name}[{key!r}] of the call on {where}")
+                part = f"`{key}=`" if name == "options" else f"{name}[{key!r}]"
+                dump_exact(serde, item, what=f"{part} of the call on {where}")
         elif name == "input" and isinstance(value, Mapping):
             for key, item in value.items():
                 dump_exact(serde, item, what=f"input channel {key!r} for {where}")

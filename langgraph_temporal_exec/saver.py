@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import random
 from collections.abc import (
@@ -37,7 +38,7 @@ from . import _langgraph, local, maintenance
 from ._serde import put_op, writes_op
 from .caller.mailbox import Mailbox
 from .caller.run import Caller
-from .errors import UsageError
+from .errors import UnsupportedLangGraphError, UsageError
 from .options import Options
 from .protocol.messages import AppendRequest
 from .replica import Replica
@@ -81,7 +82,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     ``builder.compile(checkpointer=saver)``, ``create_deep_agent(..., checkpointer=saver)``.
     Every ``invoke``/``ainvoke``/``stream``/``astream`` is then recorded in Temporal before it
     starts, its checkpoints live in the history of one workflow per thread, and each node runs
-    as an Activity. Creating the first saver hooks LangGraph (see ``_langgraph``).
+    as an Activity. Importing this class hooks LangGraph (see ``_langgraph``).
 
     Args:
         client: Connected Temporal client; also available as ``saver.client``.
@@ -476,3 +477,10 @@ def _stored_config(config: RunnableConfig, checkpoint_id: str) -> RunnableConfig
             "checkpoint_id": checkpoint_id,
         }
     }
+
+
+# `graph.with_config(checkpointer=TemporalSaver(...))` looks `with_config` up before the saver is
+# made, so the hooks must be there when this module is imported. They do nothing for other savers.
+# What makes them impossible is raised by the constructor.
+with contextlib.suppress(UnsupportedLangGraphError):
+    _langgraph.install()

@@ -61,7 +61,14 @@ SERVER_AWAY_S = 120.0
 
 DELETED_S = 10.0
 
-_TRY_AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)
+_TRY_AGAIN = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    # A connection that breaks under a call: "transport error", "h2 protocol error".
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.INTERNAL,
+)
 
 BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
@@ -250,6 +257,14 @@ class Transport:
                     await asyncio.sleep(1.0)
                     continue
                 raise self.translate(exc) from exc
+            except WorkflowUpdateRPCTimeoutOrCancelledError as exc:
+                # The SDK raises this for a cancelled task as well.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from exc
+                if loop.time() >= deadline:
+                    raise self.unavailable("the call was cut off") from exc
+                await asyncio.sleep(1.0)
             except RuntimeError as exc:
                 raise self.translate(exc) from exc
         raise AssertionError("unreachable")

@@ -35,6 +35,14 @@ logger = logging.getLogger(__name__)
 SERVER_AWAY_S = 120.0
 """How long a caller waits for a server that went away under a recorded run."""
 
+_FINAL = (
+    RPCStatusCode.NOT_FOUND,
+    RPCStatusCode.INVALID_ARGUMENT,
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+)
+"""Answers of a server that is there; a broken connection has many other names."""
+
 AWAY_RESET_S = 30.0
 """A failure this long after the last one is another outage. The SDK itself retries for 10 s."""
 
@@ -58,7 +66,7 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
         except WorkflowFailureError as exc:
             return _outcome_of_failure(exc, run_id, thread_id)
         except RPCError as exc:
-            if exc.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+            if exc.status in _FINAL:
                 raise
             if loop.time() - last_failure > AWAY_RESET_S:
                 away_since = loop.time()

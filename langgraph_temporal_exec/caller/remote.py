@@ -43,15 +43,23 @@ class _Ordered:
         self.attempt = 0
         self.received = 0
         self._next = 0
+        self._pieces = b""
 
-    def accept(self, item: MailItem) -> bool:
-        if item.attempt < self.attempt or (item.attempt == self.attempt and item.seq < self._next):
-            return False
+    def accept(self, item: MailItem) -> bytes | None:
+        """The whole chunk that the item completes, if it does."""
+        if item.attempt < self.attempt:
+            return None
         if item.attempt > self.attempt:
-            self.attempt, self.received = item.attempt, 0
+            self.attempt, self.received, self._next, self._pieces = item.attempt, 0, 0, b""
+        if item.seq < self._next:
+            return None
+        self._pieces += item.data
+        if item.more:
+            return None
+        data, self._pieces = self._pieces, b""
         self._next = item.seq + 1
         self.received += 1
-        return True
+        return data
 
 
 async def stream_remote(
@@ -92,8 +100,8 @@ async def stream_remote(
             item = await _next_item(arrived, outcome, probe)
             if item is None:
                 break
-            if order.accept(item):
-                for chunk in shown.filter(item.attempt, load_exact(serde, item.data)):
+            if (whole := order.accept(item)) is not None:
+                for chunk in shown.filter(item.attempt, load_exact(serde, whole)):
                     yield chunk
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
@@ -102,8 +110,8 @@ async def stream_remote(
                 item = await asyncio.wait_for(arrived.get(), TAIL_GRACE_S)
             except TimeoutError:
                 break
-            if order.accept(item):
-                for chunk in shown.filter(item.attempt, load_exact(serde, item.data)):
+            if (whole := order.accept(item)) is not None:
+                for chunk in shown.filter(item.attempt, load_exact(serde, whole)):
                     yield chunk
         finished = True
         received = order.received if order.attempt == expected.attempt else 0

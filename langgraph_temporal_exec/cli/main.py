@@ -99,14 +99,22 @@ def _load(target: str) -> Any:
     try:
         graph: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
-        raise UsageError(
-            f"{target!r}: no module {exc.name!r}. Run the command where it can be imported."
-        ) from exc
+        remedy = (
+            f"Name the module, not the file: {module_name.removesuffix('.py')}:{attribute}."
+            if module_name.endswith(".py")
+            else "Run the command where it can be imported."
+        )
+        raise UsageError(f"{target!r}: no module {exc.name!r}. {remedy}") from exc
     for part in attribute.split("."):
         if not hasattr(graph, part):
             raise UsageError(f"{target!r}: {module_name} has no {attribute!r}.")
         graph = getattr(graph, part)
     return {name: graph} if name else graph
+
+
+def _names(graphs: list[Any]) -> list[str]:
+    """What callers must name: the mapping's name, else the graph's own."""
+    return [name for g in graphs for name in (g if isinstance(g, dict) else [g.name])]
 
 
 async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[str, Any]) -> None:
@@ -124,8 +132,8 @@ async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[st
         loop.add_signal_handler(signum, stop.set)
     async with saver.worker(*graphs):
         console.print(
-            f"serving task queue [bold]{options['task_queue']}[/bold] "
-            f"at {connect['target_host']}; Ctrl-C stops"
+            f"serving {', '.join(_names(graphs))} on task queue "
+            f"[bold]{options['task_queue']}[/bold] at {connect['target_host']}; Ctrl-C stops"
         )
         await stop.wait()
         console.print("stopping")

@@ -345,11 +345,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MailItem:
-    """Part of ``Mail``: one chunk, numbered within its attempt."""
+    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt."""
 
     attempt: int
     seq: int
     data: bytes
+    more: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -164,7 +164,8 @@ class Attempt:
                 raise lost from None
             await self._end_cancelled()
             raise
-        except Exception as exc:
+        except BaseException as exc:
+            # SystemExit and the like too: without an outcome the run would be driven again.
             await self._end_failed(exc)
             raise
         else:
@@ -187,7 +188,7 @@ class Attempt:
             stream.close()
             thread.submit(self._end_cancelled()).result()
             raise
-        except Exception as exc:
+        except BaseException as exc:
             thread.submit(self._end_failed(exc)).result()
             raise
         else:
@@ -231,7 +232,7 @@ class Attempt:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
 
-    async def _end_failed(self, exc: Exception) -> None:
+    async def _end_failed(self, exc: BaseException) -> None:
         if self.session.error is not None:
             return
         if isinstance(exc, RunCancelledError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from temporalio import activity
 from temporalio.common import RawValue
@@ -30,6 +31,8 @@ from .ports import Host, SaverPort
 from .registry import GraphRegistry
 from .relay import Relay
 from .session import RunIdentity, Session
+
+logger = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 30.0
 """How long a cancelled run may take to stop and record that it was cancelled."""
@@ -150,6 +153,13 @@ class Activities:
     async def _drive(self, request: DriveRequest) -> DriveReply:
         graph = self._registry.get(request.graph)
         if graph is None:
+            logger.warning(
+                "run %s of thread %r wants graph %r; this worker serves %s",
+                request.run_id,
+                request.thread_id,
+                request.graph,
+                self._registry.names(),
+            )
             raise ApplicationError(
                 f"The worker serves no graph {request.graph!r}, only "
                 f"{self._registry.names() or 'none'}.",
@@ -175,6 +185,14 @@ class Activities:
             if session.status == AttachStatus.QUEUED:
                 return DriveReply(status=DriveStatus.QUEUED)
             return DriveReply(status=DriveStatus.MOVED)
+        if request.attempt > 1:
+            logger.info(
+                "run %s of thread %r continues here: attempt %d, from %d recorded checkpoints",
+                request.run_id,
+                request.thread_id,
+                request.attempt,
+                session.applied.checkpoints,
+            )
         attempt = Attempt(session, self._saver, graph, call, for_others=True)
         relay = Relay(
             self._host.transport.client,
@@ -229,14 +247,27 @@ class Activities:
             raise
 
 
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """A node may end its run, not its worker: asyncio lets SystemExit out of any loop it meets."""
+    try:
+        yield
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as exc:
+        raise RuntimeError(f"a node raised {type(exc).__name__}") from exc
+
+
 async def _consume(attempt: Attempt, relay: Relay) -> None:
-    async with contextlib.aclosing(attempt.astream()) as chunks:
-        async for chunk in chunks:
-            if not relay.offer(chunk):
-                await relay.drain()
+    with _contained():
+        async with contextlib.aclosing(attempt.astream()) as chunks:
+            async for chunk in chunks:
+                if not relay.offer(chunk):
+                    await relay.drain()
 
 
 def _consume_sync(attempt: Attempt, relay: Relay) -> None:
-    for chunk in attempt.stream():
-        if not relay.offer(chunk):
-            attempt.session.thread.submit(relay.drain()).result()
+    with _contained(), contextlib.closing(attempt.stream()) as chunks:
+        for chunk in chunks:
+            if not relay.offer(chunk):
+                attempt.session.thread.submit(relay.drain()).result()

@@ -74,11 +74,12 @@ class Relay:
             # The caller sees the gap in the numbers and says so.
             logger.warning("run %s: chunk %d is not relayed: %s", self._run_id, seq, exc)
             return True
-        if len(data) > BATCH_BYTES:
-            logger.warning("run %s: chunk %d is too large to relay", self._run_id, seq)
-            return True
-        item = MailItem(attempt=self._attempt, seq=seq, data=data)
-        self._thread.loop.call_soon_threadsafe(self._add, item)
+        for start in range(0, len(data), BATCH_BYTES):
+            end = start + BATCH_BYTES
+            piece = MailItem(
+                attempt=self._attempt, seq=seq, data=data[start:end], more=end < len(data)
+            )
+            self._thread.loop.call_soon_threadsafe(self._add, piece)
         return len(self._backlog) < MAX_BACKLOG
 
     async def drain(self) -> None:
@@ -120,7 +121,7 @@ class Relay:
                     names.DELIVER_QUERY, mail, result_type=bool, rpc_timeout=PUSH_TIMEOUT
                 )
             except RPCError as exc:
-                logger.info("run %s: caller does not answer (%s)", self._run_id, exc)
+                logger.debug("run %s: its caller does not answer: %s", self._run_id, exc)
                 await asyncio.sleep(0.1 * 2**attempt)
             else:
                 return heard

@@ -70,10 +70,14 @@ class RunWorkflow:
         try:
             while True:
                 reply = await self._drive()
+                if reply is not None and reply.status == DriveStatus.ENDED:
+                    return self._finish(reply.outcome)
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # An Activity that completes swallows the cancellation that waited for it.
+                    raise asyncio.CancelledError
                 if reply is None:
                     continue
-                if reply.status == DriveStatus.ENDED:
-                    return self._finish(reply.outcome)
                 if reply.status == DriveStatus.QUEUED:
                     await self._wait_for_turn()
                 else:
@@ -212,4 +216,4 @@ class RunWorkflow:
             await asyncio.shield(handle.signal(names.RUN_CLOSED_SIGNAL, self._start.run_id))
         except ApplicationError:
             # The run never reached its thread, so the thread may not exist.
-            workflow.logger.info("thread %s does not exist", self._start.thread_workflow_id)
+            workflow.logger.debug("thread %s was never made", self._start.thread_workflow_id)

@@ -41,6 +41,9 @@ with workflow.unsafe.imports_passed_through():
 TASK_TIMEOUT = timedelta(days=30)
 """Start-to-close of a task; heartbeats, not this, notice a dead worker."""
 
+MAX_ACTIVITY_TYPE = 200
+"""Characters of a node's name shown as the Activity's type; Temporal allows 1,000 bytes."""
+
 CARRY_BYTES = 1_500_000
 """Largest snapshot carried over continue-as-new (one payload, limit 2 MB)."""
 
@@ -265,7 +268,7 @@ class ThreadWorkflow:
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
         handle = workflow.start_activity(
-            spec.node,
+            spec.node[:MAX_ACTIVITY_TYPE] or "(no name)",
             pack(TaskInput(key=spec.key)),
             task_queue=spec.queue,
             result_type=bytes,

@@ -14,6 +14,7 @@ from langgraph_temporal_exec import (
     GraphNotFoundError,
     MissingThreadIdError,
     NoWorkersError,
+    RemoteError,
     ServerUnavailableError,
     TemporalSaver,
     UnserializableError,
@@ -21,7 +22,16 @@ from langgraph_temporal_exec import (
 )
 from langgraph_temporal_exec.errors import DuplicateGraphError, UsageError
 from langgraph_temporal_exec.local import start_server
-from tests.support.graphs import all_graphs, config, countdown, durable, parallel, unserializable
+from tests.support.graphs import (
+    all_graphs,
+    config,
+    countdown,
+    durable,
+    large,
+    leaving,
+    parallel,
+    unserializable,
+)
 
 
 async def test_no_thread_id(client: Client, task_queue: str) -> None:
@@ -196,3 +206,34 @@ async def test_two_workers_of_one_client(client: Client, task_queue: str) -> Non
                 pass
         graph = countdown().with_config(checkpointer=first)
         assert await graph.ainvoke({"n": 1}, config("t")) == {"n": 0}
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_a_node_that_exits_ends_its_run_and_nothing_else(
+    client: Client, task_queue: str, mode: str
+) -> None:
+    async with durable(mode, client, task_queue) as saver, asyncio.timeout(100):
+        graph = leaving().with_config(checkpointer=saver)
+        expected = SystemExit if mode == "embedded" else RemoteError
+
+        def call() -> str:
+            try:
+                graph.invoke({"x": ["in"]}, config("t"))
+            except BaseException as exc:
+                return type(exc).__name__
+            return "no error"
+
+        assert await asyncio.to_thread(call) == expected.__name__
+        other = countdown().with_config(checkpointer=saver)
+        assert await other.ainvoke({"n": 1}, config("u")) == {"n": 0}
+        assert (await graph.aget_state(config("t"))).next == ("leave",)
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_a_state_larger_than_a_payload(client: Client, task_queue: str, mode: str) -> None:
+    async with durable(mode, client, task_queue) as saver, asyncio.timeout(100):
+        graph = large().with_config(checkpointer=saver)
+        result = await graph.ainvoke({"start": 1}, config("t"))
+        assert {k: len(v) for k, v in result.items() if k != "start"} == dict.fromkeys(
+            "abc", 1_000_000
+        )

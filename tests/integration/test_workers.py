@@ -205,3 +205,28 @@ async def test_a_cancelled_call_leaves_no_run(
             await call
         # Whatever of it was recorded is cancelled: the thread is free for the next call.
         assert await graph.ainvoke({"n": 1}, config("t")) == {"n": 0}
+
+
+@pytest.mark.compat
+async def test_a_saver_made_inline_in_a_fresh_process(
+    temporal_server: TemporalServer, task_queue: str
+) -> None:
+    program = f"""
+import asyncio
+from temporalio.client import Client
+from langgraph_temporal_exec import TemporalSaver
+from tests.support.graphs import config, countdown
+async def main():
+    client = await Client.connect({temporal_server.address!r})
+    graph = countdown().with_config(checkpointer=TemporalSaver(client, task_queue={task_queue!r}))
+    async with graph.checkpointer.worker():
+        assert await graph.ainvoke({{"n": 1}}, config("inline")) == {{"n": 0}}
+        assert (await graph.aget_state(config("inline"))).values == {{"n": 0}}
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(100):
+        _, stderr = await process.communicate()
+    assert process.returncode == 0, stderr.decode()

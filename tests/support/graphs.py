@@ -19,6 +19,13 @@ class State(TypedDict):
     x: Annotated[list[Any], operator.add]
 
 
+class LargeState(TypedDict, total=False):
+    start: int
+    a: str
+    b: str
+    c: str
+
+
 class Counter(TypedDict):
     n: int
 
@@ -180,6 +187,36 @@ async def functional(n: int) -> list[Any]:
     return [*[await f for f in futures], interrupt("more?")]
 
 
+def leaving() -> Any:
+    """A node that wants to end the process."""
+
+    def leave(state: State) -> State:
+        raise SystemExit(3)
+
+    return (
+        StateGraph(State).add_node("leave", leave).add_edge(START, "leave").compile(name="leaving")
+    )
+
+
+def large() -> Any:
+    """Three nodes that each write a megabyte, so that the state outgrows a payload."""
+
+    builder = StateGraph(LargeState)
+    for name in "abc":
+        # Nodes and channels share no names.
+        builder.add_node(f"write_{name}", _one_channel(name))
+    builder.add_edge(START, "write_a")
+    builder.add_edge("write_a", "write_b").add_edge("write_b", "write_c")
+    return builder.compile(name="large")
+
+
+def _one_channel(name: str) -> Any:
+    def write(state: LargeState) -> Any:
+        return {name: name * 1_000_000}
+
+    return write
+
+
 def all_graphs() -> dict[str, Any]:
     """Every graph by the name callers use."""
     made = [
@@ -190,6 +227,8 @@ def all_graphs() -> dict[str, Any]:
         failing(),
         sync_nodes(),
         unserializable(),
+        leaving(),
+        large(),
     ]
     return {**{g.name: g for g in made}, "functional": functional}
 

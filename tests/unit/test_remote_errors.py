@@ -85,3 +85,15 @@ def test_a_huge_error_fits_into_a_step() -> None:
     copy = rebuild(info)
     assert type(copy) is KeywordOnly
     assert str(copy).startswith("mmm")
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("exc", [ValueError("bad \ud800"), NoText(), ValueError(NoText())])
+def test_whatever_an_exception_does_it_can_be_described(exc: Exception) -> None:
+    assert type(crossed(exc)) is type(exc)
