@@ -132,8 +132,8 @@ async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[st
         loop.add_signal_handler(signum, stop.set)
     async with saver.worker(*graphs):
         console.print(
-            f"serving {', '.join(_names(graphs))} on task queue "
-            f"[bold]{options['task_queue']}[/bold] at {connect['target_host']}; Ctrl-C stops"
+            f"serving task queue [bold]{options['task_queue']}[/bold] "
+            f"at {connect['target_host']}: {', '.join(_names(graphs))}; Ctrl-C stops"
         )
         await stop.wait()
         console.print("stopping")
