@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ._serde import MAX_OP_BYTES, dump_exact, load_exact
-from .errors import ValueTooLargeError
+from .errors import UnserializableError, ValueTooLargeError
 
 CALL_OPTIONS = (
     "context",
@@ -66,23 +66,29 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         "sync": call.sync,
         "mailbox": call.mailbox,
     }
-    encoded: dict[str, Any] = {}
-    for name, value in parts.items():
-        if isinstance(value, Mapping) and name != "input":
-            for key, item in value.items():
-                part = f"`{key}=`" if name == "options" else f"{name}[{key!r}]"
-                dump_exact(serde, item, what=f"{part} of the call on {where}")
-        elif name == "input" and isinstance(value, Mapping):
-            for key, item in value.items():
-                dump_exact(serde, item, what=f"input channel {key!r} for {where}")
-        encoded[name] = value
-    data = dump_exact(serde, encoded, what=f"the input for {where}")
+    try:
+        data = dump_exact(serde, parts, what=f"the input for {where}")
+    except UnserializableError:
+        _name_the_part(serde, parts, where)
+        raise
     if len(data) > MAX_OP_BYTES:
         raise ValueTooLargeError(
             f"The input for {where} is {len(data):,} bytes serialized; the limit is "
             f"{MAX_OP_BYTES:,} bytes. Keep large values in files or a store and pass a reference."
         )
     return data
+
+
+def _name_the_part(serde: SerializerProtocol, parts: dict[str, Any], where: str) -> None:
+    """Raise for the part of a call that cannot be serialized, if one alone cannot."""
+    for name, value in parts.items():
+        for key, item in value.items() if isinstance(value, Mapping) else ():
+            if name == "input":
+                what = f"input channel {key!r} for {where}"
+            else:
+                part = f"`{key}=`" if name == "options" else f"{name}[{key!r}]"
+                what = f"{part} of the call on {where}"
+            dump_exact(serde, item, what=what)
 
 
 def decode(serde: SerializerProtocol, data: bytes) -> Call:

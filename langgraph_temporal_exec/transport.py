@@ -57,7 +57,7 @@ _PAST_THE_END = 1 << 62
 """A cursor after which there is nothing to read: a Query that only asks for a sign of life."""
 
 SERVER_AWAY_S = 120.0
-"""How long an attempt waits for a server that went away, while its worker stays alive."""
+"""How long an attempt, and a caller of a recorded run, wait for a server that went away."""
 
 DELETED_S = 10.0
 

@@ -28,12 +28,9 @@ from ..errors import (
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
-from ..transport import Transport
+from ..transport import SERVER_AWAY_S, Transport
 
 logger = logging.getLogger(__name__)
-
-SERVER_AWAY_S = 120.0
-"""How long a caller waits for a server that went away under a recorded run."""
 
 _FINAL = (
     RPCStatusCode.NOT_FOUND,
