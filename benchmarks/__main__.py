@@ -16,8 +16,8 @@ from typing import cast
 
 from rich.console import Console
 
-from benchmarks import report, shapes
-from benchmarks.lab import SERVER_FLAGS, Lab, LabError, Shape, open_lab
+from benchmarks import growth, report, shapes
+from benchmarks.lab import SERVER_FLAGS, Lab, LabError, Shape, open_lab, server_version
 from benchmarks.report import Entry, Json
 from benchmarks.timing import Measure
 
@@ -100,7 +100,7 @@ async def measure(
 ) -> dict[str, Json]:
     """Measure all contenders on one server, in turns, and sum up."""
     async with open_lab(shape, supersteps, server_file=server_file) as lab:
-        server = await lab.server_version()
+        server = await server_version(lab.client)
         field = [Contender(name, lab) for name in CONTENDERS]
         try:
             for contender in field:
@@ -165,6 +165,12 @@ def arguments() -> argparse.Namespace:
         "--runs", type=_at_least(1), default=10, help="rounds (default: %(default)s)"
     )
     parser.add_argument(
+        "--turns",
+        type=_at_least(growth.SHORT),
+        default=500,
+        help="of the chat of a shape that is counted in bytes (default: %(default)s)",
+    )
+    parser.add_argument(
         "--json",
         type=Path,
         default=RESULTS / "latest.json",
@@ -180,11 +186,19 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, write, print. A slow or failing contender does not change the exit code."""
     options = arguments()
-    shape = cast(Shape, importlib.import_module(f"benchmarks.shapes.{options.shape}"))
-    try:
-        result = asyncio.run(
-            measure(shape, options.supersteps, options.runs, server_file=not options.memory)
+    shape = importlib.import_module(f"benchmarks.shapes.{options.shape}")
+    server_file = not options.memory
+    if hasattr(shape, "KINDS"):
+        # Counted, not timed.
+        measuring = growth.measure(
+            options.shape, shape.KINDS, options.turns, console, server_file=server_file
         )
+    else:
+        measuring = measure(
+            cast(Shape, shape), options.supersteps, options.runs, server_file=server_file
+        )
+    try:
+        result = asyncio.run(measuring)
     except LabError as exc:
         raise SystemExit(f"No benchmark: {exc}") from exc
     text = json.dumps(result, indent=2)

@@ -21,7 +21,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSyste
 from temporalio.client import Client
 
 from benchmarks.timing import RunTimes, Sample
-from langgraph_temporal_exec.local import DURABLE_TUNING, TUNING, start_server
+from langgraph_temporal_exec.local import DURABLE_TUNING, TUNING, LocalServer, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -79,11 +79,6 @@ class Lab:
             start_ms=later.start_ms,
             end_ms=later.end_ms,
         )
-
-    async def server_version(self) -> str:
-        """Version of the Temporal server, as it reports itself."""
-        info = await self.client.workflow_service.get_system_info(GetSystemInfoRequest())
-        return info.server_version
 
     async def _has_pollers(self, queue: str, kind: TaskQueueType.ValueType) -> bool:
         reply = await self.client.workflow_service.describe_task_queue(
@@ -152,19 +147,32 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
+async def server_version(client: Client) -> str:
+    """Version of the Temporal server, as it reports itself."""
+    info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
+    return info.server_version
+
+
 @asynccontextmanager
-async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> AsyncIterator[Lab]:
-    """A dev server, on a file or in memory, and a client of it."""
+async def open_server(*, server_file: bool) -> AsyncIterator[tuple[LocalServer, Path]]:
+    """A dev server, on a file or in memory, and a directory that is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         database = str(Path(directory) / "temporal.db") if server_file else None
         server = await start_server(database)
         try:
-            yield Lab(
-                shape=shape,
-                client=server.client,
-                address=server.address,
-                supersteps=supersteps,
-                directory=Path(directory),
-            )
+            yield server, Path(directory)
         finally:
             await server.shutdown()
+
+
+@asynccontextmanager
+async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> AsyncIterator[Lab]:
+    """A server and a client of it."""
+    async with open_server(server_file=server_file) as (server, directory):
+        yield Lab(
+            shape=shape,
+            client=server.client,
+            address=server.address,
+            supersteps=supersteps,
+            directory=directory,
+        )

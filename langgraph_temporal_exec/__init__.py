@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RunCancelledError,
         RunFailedError,
         ServerUnavailableError,
+        StorageError,
         StreamLostError,
         TemporalExecError,
         ThreadFullError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         ValueTooLargeError,
         WorkerStoppedError,
     )
+    from .listing import ThreadInfo
+    from .options import Retention
     from .saver import TemporalSaver
 
 _EXPORTS = {
@@ -36,13 +39,16 @@ _EXPORTS = {
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
     "RemoteError": "errors",
+    "Retention": "options",
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
     "ServerUnavailableError": "errors",
+    "StorageError": "errors",
     "StreamLostError": "errors",
     "TemporalExecError": "errors",
     "TemporalSaver": "saver",
     "ThreadFullError": "errors",
+    "ThreadInfo": "listing",
     "UnserializableError": "errors",
     "UnsupportedLangGraphError": "errors",
     "UsageError": "errors",
@@ -56,13 +62,16 @@ __all__ = [
     "MissingThreadIdError",
     "NoWorkersError",
     "RemoteError",
+    "Retention",
     "RunCancelledError",
     "RunFailedError",
     "ServerUnavailableError",
+    "StorageError",
     "StreamLostError",
     "TemporalExecError",
     "TemporalSaver",
     "ThreadFullError",
+    "ThreadInfo",
     "UnserializableError",
     "UnsupportedLangGraphError",
     "UsageError",

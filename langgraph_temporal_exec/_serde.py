@@ -6,8 +6,10 @@ stored, and which classes may be rebuilt, is LangGraph's rule, not ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -20,15 +22,100 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .errors import UnserializableError, ValueTooLargeError
-from .protocol.messages import Op, OpKind, Value
-from .protocol.wire import pack
+from .protocol.blob import BLOB_AT, Upload, plan
+from .protocol.delta import MIN_BYTES, diff, digest
+from .protocol.log import EMPTY_TYPE, as_sent, with_parts
+from .protocol.stored import (
+    Inherited,
+    Op,
+    OpBody,
+    OpKind,
+    Value,
+    Version,
+)
+from .protocol.wire import pack, unpack
 
-EMPTY_TYPE = "empty"
-"""Type of a channel that has a version but no value."""
+MAX_VALUE_BYTES = 64_000_000
+"""Largest value of one channel, and largest input of a run."""
 
-MAX_OP_BYTES = 1_800_000
-"""Largest op. Temporal refuses payloads above 2 MB and retries such an Update for ever, so the
-size is checked before anything is sent."""
+MAX_TOTAL_BYTES = 256_000_000
+"""Largest sum of what is new in one checkpoint or one task."""
+
+MAX_OP_BYTES = 300_000
+"""Largest op in a log. An op of many values that are small one by one goes into a blob."""
+
+DELTA_COUNTERS = "counters_since_delta_snapshot"
+"""Checkpoint metadata in which LangGraph names the DeltaChannels without a snapshot there."""
+
+
+class Known(Protocol):
+    """What a writer knows of the thread: what its values may build on (see ``Replica``)."""
+
+    def bases(
+        self, checkpoint_ns: str, channel: str, parent_id: str | None
+    ) -> list[tuple[bytes, bytes]]:
+        """Digest and content of earlier values of a channel."""
+        ...
+
+    def part_bases(self, checkpoint_ns: str, part: str) -> list[tuple[bytes, bytes]]:
+        """The same for the "checkpoint" and the "metadata" of a PUT."""
+        ...
+
+    def sources(self, checkpoint_ns: str, checkpoint_id: str | None) -> dict[str, Version] | None:
+        """Channel versions of a checkpoint; ``None`` when not all are known."""
+        ...
+
+    def deltas(self, checkpoint_ns: str, checkpoint_id: str | None) -> tuple[str, ...]:
+        """DeltaChannels of a checkpoint that are rebuilt from writes of its ancestors."""
+        ...
+
+
+class Nothing:
+    """``Known`` of a writer who must not rely on anything: every value stands for itself."""
+
+    def bases(
+        self, checkpoint_ns: str, channel: str, parent_id: str | None
+    ) -> list[tuple[bytes, bytes]]:
+        """None."""
+        return []
+
+    def part_bases(self, checkpoint_ns: str, part: str) -> list[tuple[bytes, bytes]]:
+        """None."""
+        return []
+
+    def sources(self, checkpoint_ns: str, checkpoint_id: str | None) -> dict[str, Version] | None:
+        """Not known."""
+        return None
+
+    def deltas(self, checkpoint_ns: str, checkpoint_id: str | None) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Writer:
+    """Who writes: what the ops are marked with, and how their large values are kept.
+
+    Args:
+        known: What the values may build on.
+        scope: First part of the names of blobs: the run, or something unique.
+        piece_bytes: Size of a piece of a blob; 0: no limit.
+    """
+
+    known: Known
+    scope: str
+    piece_bytes: int
+    run_id: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """An op, whole and as it is sent, and the blobs that must be stored first."""
+
+    op: Op
+    data: bytes
+    uploads: tuple[Upload, ...]
 
 
 def dump(serde: SerializerProtocol, value: Any, *, what: str) -> tuple[str, bytes]:
@@ -65,50 +152,138 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool, bytes))
 
 
+class _Builder:
+    """Turns the values of one op into stored ones."""
+
+    def __init__(self, writer: Writer, checkpoint_ns: str, where: str) -> None:
+        self.writer = writer
+        self.ns = checkpoint_ns
+        self.where = where
+        self.uploads: list[Upload] = []
+        self._total = 0
+
+    def value(
+        self,
+        channel: str,
+        key: Version,
+        type_: str,
+        data: bytes,
+        bases: Callable[[], Sequence[tuple[bytes, bytes]]],
+        *,
+        inline: bool = False,
+    ) -> Value:
+        what = f"channel {channel!r} {self.where}" if channel else f"the {key} {self.where}"
+        self._total += len(data)
+        if len(data) > MAX_VALUE_BYTES or self._total > MAX_TOTAL_BYTES:
+            raise ValueTooLargeError(
+                f"{what} is {len(data):,} bytes serialized; the limit is {MAX_VALUE_BYTES:,} "
+                f"bytes for one value and {MAX_TOTAL_BYTES:,} bytes for all that is new in one "
+                "checkpoint or task. Nothing of it was recorded. Keep larger values in files or "
+                "a store and put a reference into the state."
+            )
+        if len(data) < MIN_BYTES:
+            return Value(channel=channel, key=key, type=type_, data=data)
+        found = list(bases())
+        delta = diff([content for _, content in found], data) if found else None
+        value = Value(
+            channel=channel,
+            key=key,
+            type=type_,
+            data=data if delta is None else delta,
+            digest=digest(data),
+            bases=() if delta is None else tuple(name for name, _ in found),
+        )
+        if inline or len(value.data) < BLOB_AT:
+            return value
+        upload = self.plan(value.data, what)
+        return replace(value, data=b"", blob=upload.ref)
+
+    def plan(self, data: bytes, what: str) -> Upload:
+        writer = self.writer
+        upload = plan(data, scope=writer.scope, what=what, piece_bytes=writer.piece_bytes)
+        self.uploads.append(upload)
+        return upload
+
+    def encoded(self, op: Op) -> Encoded:
+        data = pack(op)
+        if len(data) > MAX_OP_BYTES:
+            body = OpBody(
+                values=op.values,
+                checkpoint_type=op.checkpoint_type,
+                checkpoint=op.checkpoint,
+                metadata_type=op.metadata_type,
+                metadata=op.metadata,
+            )
+            upload = self.plan(pack(body), f"all that is new {self.where}")
+            op = replace(op, body=upload.ref)
+            data = pack(as_sent(op))
+        return Encoded(op=op, data=data, uploads=tuple(self.uploads))
+
+
 def put_op(
     serde: SerializerProtocol,
     config: RunnableConfig,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
-    *,
-    run_id: str = "",
-    attempt: int = 0,
-) -> bytes:
+    writer: Writer,
+) -> Encoded:
     """Encode a checkpoint: only channels in ``new_versions`` carry their value.
 
     Raises:
         UnserializableError, ValueTooLargeError: Naming thread and channel.
     """
     configurable = config["configurable"]
-    where = f"thread {configurable['thread_id']!r}"
+    ns = configurable.get("checkpoint_ns", "")
+    parent_id = configurable.get("checkpoint_id")
+    where = f"of thread {configurable['thread_id']!r}"
+    known = writer.known
+    builder = _Builder(writer, ns, where)
     values = checkpoint["channel_values"]
     stored = []
     for channel, version in new_versions.items():
-        type_, data = (
-            dump(serde, values[channel], what=f"channel {channel!r} of {where}")
-            if channel in values
-            else (EMPTY_TYPE, b"")
+        if channel not in values:
+            stored.append(Value(channel=channel, key=version, type=EMPTY_TYPE, data=b""))
+            continue
+        type_, data = dump(serde, values[channel], what=f"channel {channel!r} {where}")
+        stored.append(
+            builder.value(
+                channel,
+                version,
+                type_,
+                data,
+                partial(known.bases, ns, channel, parent_id),
+            )
         )
-        stored.append(Value(channel=channel, key=version, type=type_, data=data))
+    parts = {}
     body = {k: v for k, v in checkpoint.items() if k != "channel_values"}
-    checkpoint_type, checkpoint_data = dump(serde, body, what=f"the checkpoint of {where}")
-    metadata_type, metadata_data = dump(
-        serde, get_checkpoint_metadata(config, metadata), what=f"the metadata of {where}"
+    full_metadata = get_checkpoint_metadata(config, metadata)
+    for part, content in (("checkpoint", body), ("metadata", full_metadata)):
+        type_, data = dump(serde, content, what=f"the {part} {where}")
+        parts[part] = builder.value(
+            "", part, type_, data, partial(known.part_bases, ns, part), inline=True
+        )
+    sources = known.sources(ns, parent_id)
+    inherits = tuple(
+        Inherited(channel=channel, key=version)
+        for channel, version in checkpoint["channel_versions"].items()
+        if channel not in new_versions and (sources is None or sources.get(channel) != version)
     )
+    counters = cast(dict[str, Any], metadata).get(DELTA_COUNTERS) or {}
+    # A channel that was never written has no version. One that was a DeltaChannel under its
+    # parent and has not been stored since is rebuilt in the same way, whatever it is now.
+    rebuilt = {*counters, *known.deltas(ns, parent_id)} & checkpoint["channel_versions"].keys()
     op = Op(
         kind=OpKind.PUT,
         checkpoint_id=checkpoint["id"],
-        parent_id=configurable.get("checkpoint_id"),
-        run_id=run_id,
-        attempt=attempt,
-        values=tuple(stored),
-        checkpoint_type=checkpoint_type,
-        checkpoint=checkpoint_data,
-        metadata_type=metadata_type,
-        metadata=metadata_data,
+        parent_id=parent_id,
+        run_id=writer.run_id,
+        attempt=writer.attempt,
+        inherits=inherits,
+        complete=sources is None,
+        deltas=tuple(sorted(channel for channel in rebuilt if channel not in values)),
     )
-    return _sized(op, f"of {where}")
+    return builder.encoded(with_parts(op, stored, parts["checkpoint"], parts["metadata"]))
 
 
 def writes_op(
@@ -117,51 +292,56 @@ def writes_op(
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
+    writer: Writer,
     *,
     node: str = "",
-    run_id: str = "",
-    attempt: int = 0,
-) -> bytes:
+) -> Encoded:
     """Encode the writes of one task.
 
     Raises:
         UnserializableError, ValueTooLargeError: Naming thread, channel and node.
     """
     configurable = config["configurable"]
+    ns = configurable.get("checkpoint_ns", "")
     where = f"thread {configurable['thread_id']!r}"
     source = f"written by node {node!r} of {where}" if node else f"written to {where}"
+    builder = _Builder(writer, ns, source)
     stored = []
     for i, (channel, value) in enumerate(writes):
         type_, data = dump(serde, value, what=f"channel {channel!r} {source}")
-        key = WRITES_IDX_MAP.get(channel, i)
-        stored.append(Value(channel=channel, key=key, type=type_, data=data))
-    op = Op(
-        kind=OpKind.WRITES,
-        checkpoint_id=configurable["checkpoint_id"],
-        run_id=run_id,
-        attempt=attempt,
-        task_id=task_id,
-        task_path=task_path,
-        values=tuple(stored),
+        stored.append(
+            builder.value(
+                channel,
+                WRITES_IDX_MAP.get(channel, i),
+                type_,
+                data,
+                partial(writer.known.bases, ns, channel, None),
+            )
+        )
+    return builder.encoded(
+        Op(
+            kind=OpKind.WRITES,
+            checkpoint_id=configurable["checkpoint_id"],
+            run_id=writer.run_id,
+            attempt=writer.attempt,
+            task_id=task_id,
+            task_path=task_path,
+            values=tuple(stored),
+        )
     )
-    return _sized(op, source)
 
 
-def _sized(op: Op, where: str) -> bytes:
-    data = pack(op)
-    if len(data) > MAX_OP_BYTES:
-        largest = max(op.values, key=lambda v: len(v.data), default=None)
-        what = (
-            f"channel {largest.channel!r} ({len(largest.data):,} bytes)"
-            if largest is not None
-            else "the checkpoint"
-        )
-        raise ValueTooLargeError(
-            f"{what} {where} makes a record of {len(data):,} bytes; the limit is "
-            f"{MAX_OP_BYTES:,} bytes for all that is new in one checkpoint or task. Keep large "
-            "values in files or a store and put a reference into the state."
-        )
-    return data
+def with_body(op: Op, data: bytes) -> Op:
+    """An op whose values are outside, with what its blob holds."""
+    body = unpack(OpBody, data)
+    return replace(
+        op,
+        values=body.values,
+        checkpoint_type=body.checkpoint_type,
+        checkpoint=body.checkpoint,
+        metadata_type=body.metadata_type,
+        metadata=body.metadata,
+    )
 
 
 # -- values that cross to another process and must come back exactly --------------------------

@@ -10,6 +10,7 @@ TemporalExecError
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
 |-- GraphNotFoundError            workers poll, but none serves this graph
+|-- StorageError                  a large value could not be stored or read; retrying may help
 |-- ThreadFullError               the thread reached a limit; start a new thread
 |-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
 |-- WorkerStoppedError            the worker in this process stopped under a run
@@ -60,6 +61,10 @@ class NoWorkersError(TemporalExecError):
 
 class GraphNotFoundError(TemporalExecError):
     """The workers of the task queue do not serve the graph that was called."""
+
+
+class StorageError(TemporalExecError):
+    """A value that is kept outside the thread's log could not be stored or read."""
 
 
 class ThreadFullError(TemporalExecError):

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
 
+from .blobs import BlobStore, delete_execution
 from .errors import UsageError
+from .options import Retention
 from .protocol import names
-from .protocol.messages import AppendRequest, Op, OpKind, ReadRequest, Value
+from .protocol.blob import Upload
+from .protocol.log import as_sent, blobs_of
+from .protocol.messages import (
+    AppendRequest,
+    ReadRequest,
+)
+from .protocol.stored import (
+    BlobRef,
+    Op,
+    OpKind,
+)
 from .protocol.wire import pack
+from .reader import Reader
+from .replica import Replica
 from .transport import Transport
 
-DELTA_COUNTERS = "counters_since_delta_snapshot"
-"""Checkpoint metadata in which LangGraph names the DeltaChannels without a snapshot there."""
+BATCH_BYTES = 400_000
+"""Ops in one Update of a copy."""
+
+UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 
 
-class _Saver(Protocol):
-    _shared: Any
+class Saver(Protocol):
+    """What is needed of a saver."""
 
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def transport(self) -> Transport: ...
+    def replica(self, thread_id: str) -> Replica: ...
+    def known_threads(self) -> Iterable[str]: ...
     def alist(self, config: RunnableConfig | None) -> Any: ...
     async def adelete_thread(self, thread_id: str) -> None: ...
 
@@ -41,7 +64,18 @@ async def thread_ids(transport: Transport) -> list[str]:
     return found
 
 
-async def prune(saver: _Saver, threads: Iterable[str], strategy: str) -> None:
+async def namespaces(saver: Saver, replica: Replica) -> list[str]:
+    """Read a thread whole, and name its namespaces, the root first; none: no such thread."""
+    if not await saver.reader.refresh_all(replica, ""):
+        return []
+    nested = sorted(replica.known_namespaces - {""})
+    return ["", *[ns for ns in nested if await saver.reader.refresh_all(replica, ns)]]
+
+
+# -- pruning ----------------------------------------------------------------------------------
+
+
+async def prune(saver: Saver, threads: Iterable[str], strategy: str) -> None:
     """``"keep_latest"``: the latest checkpoint per namespace and what it is rebuilt from."""
     if strategy not in ("keep_latest", "delete"):
         raise UsageError(f"Unknown prune strategy {strategy!r}; use 'keep_latest' or 'delete'.")
@@ -49,97 +83,168 @@ async def prune(saver: _Saver, threads: Iterable[str], strategy: str) -> None:
         if strategy == "delete":
             await saver.adelete_thread(thread_id)
             continue
-        by_namespace = await _by_namespace(saver, thread_id)
-        for ns, checkpoints in by_namespace.items():
-            kept = _needed(checkpoints, next(iter(checkpoints)))
-            await _drop(saver, thread_id, ns, checkpoints, checkpoints.keys() - kept)
+        replica = saver.replica(thread_id)
+        for ns in await namespaces(saver, replica):
+            await drop(saver, replica, ns, lambda ids: ids[:-1])
 
 
-def _needed(checkpoints: dict[str, CheckpointTuple], head: str) -> set[str]:
-    """``head``, and the ancestors from which its DeltaChannels are rebuilt."""
-    kept = {head}
-    missing = set(cast(dict[str, Any], checkpoints[head].metadata).get(DELTA_COUNTERS) or ())
-    missing -= set(checkpoints[head].checkpoint["channel_values"])
-    current = checkpoints[head]
-    while missing and current.parent_config is not None:
-        parent = checkpoints.get(current.parent_config["configurable"]["checkpoint_id"])
-        if parent is None:
-            break
-        kept.add(parent.checkpoint["id"])
-        missing -= set(parent.checkpoint["channel_values"])
-        current = parent
-    return kept
+async def retain(saver: Saver, thread_id: str, retention: Retention) -> None:
+    """Drop what a retention does not keep, with the nested namespaces of what is dropped."""
+    replica = saver.replica(thread_id)
+    found = await namespaces(saver, replica)
+    if not found:
+        return
+    tasks = replica.task_checkpoints()
+    cutoff = datetime.now(UTC) - retention.max_age if retention.max_age else None
+
+    def doomed(ids: list[str]) -> list[str]:
+        # The latest is the thread's state, with its pending interrupts.
+        older = ids[:-1]
+        if retention.last is not None:
+            older = ids[: -retention.last]
+        return older if cutoff is None else [i for i in older if _made(i) < cutoff]
+
+    gone = set(await drop(saver, replica, "", doomed, compact=False))
+    over = []
+    for ns in found[1:]:
+        # Named after the task it ran in, which belongs to a checkpoint that is no more.
+        task_id = ns.partition("|")[0].rpartition(":")[2]
+        if tasks.get(task_id) in gone:
+            over.append(ns)
+        else:
+            await drop(saver, replica, ns, doomed, compact=False)
+    if over:
+        await saver.transport.append(thread_id, "", AppendRequest(close=tuple(over)))
 
 
-async def delete_for_runs(saver: _Saver, run_ids: set[str]) -> None:
+def _made(checkpoint_id: str) -> datetime:
+    """When a checkpoint was made: LangGraph's ids are UUIDs of version 6."""
+    try:
+        stamp = UUID(checkpoint_id)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+    if stamp.version != 6:
+        return datetime.max.replace(tzinfo=UTC)
+    ticks = (stamp.int >> 80) << 12 | ((stamp.int >> 64) & 0xFFF)
+    return UUID6_EPOCH + timedelta(microseconds=ticks // 10)
+
+
+async def drop(
+    saver: Saver,
+    replica: Replica,
+    ns: str,
+    choose: Callable[[list[str]], Iterable[str]],
+    *,
+    compact: bool = True,
+) -> list[str]:
+    """Drop the chosen ones of a namespace's checkpoints (oldest first)."""
+    doomed = sorted(choose(replica.checkpoint_ids(ns)))
+    if doomed:
+        op = Op(kind=OpKind.DROP, dropped=tuple(doomed))
+        request = AppendRequest(ops=(pack(op),), compact=compact)
+        await saver.transport.append(replica.thread_id, ns, request)
+    return doomed
+
+
+async def delete_for_runs(saver: Saver, run_ids: set[str]) -> None:
     """Drop the checkpoints of runs, by the ``run_id`` in their metadata."""
-    for thread_id in await _candidates(saver):
-        for ns, checkpoints in (await _by_namespace(saver, thread_id)).items():
-            doomed = {c for c, t in checkpoints.items() if t.metadata.get("run_id") in run_ids}
-            await _drop(saver, thread_id, ns, checkpoints, doomed)
+    threads = dict.fromkeys(saver.known_threads())
+    threads.update(dict.fromkeys(await thread_ids(saver.transport)))
+    for thread_id in threads:
+        doomed: dict[str, set[str]] = {}
+        async for item in saver.alist({"configurable": {"thread_id": thread_id}}):
+            if item.metadata.get("run_id") in run_ids:
+                ns = item.config["configurable"].get("checkpoint_ns", "")
+                doomed.setdefault(ns, set()).add(item.checkpoint["id"])
+        replica = saver.replica(thread_id)
+        for ns, chosen in doomed.items():
+            await saver.reader.refresh_all(replica, ns)
+            await drop(saver, replica, ns, chosen.intersection)
 
 
-async def _candidates(saver: _Saver) -> list[str]:
-    """Threads this process knows, and those visibility knows (which lags behind)."""
-    known = dict.fromkeys(saver._shared.replicas)
-    known.update(dict.fromkeys(await thread_ids(saver._shared.transport)))
-    return list(known)
+# -- copying ----------------------------------------------------------------------------------
 
 
-async def copy_thread(saver: _Saver, source: str, target: str) -> None:
-    """Append the whole log of each namespace of one thread to another."""
-    transport: Transport = saver._shared.transport
-    first = await transport.read(source, "", ReadRequest())
+async def copy_thread(saver: Saver, source: str, target: str) -> None:
+    """Append the whole log of each namespace of one thread to another, large values included."""
+    reader = saver.reader
+    first = await reader.read(source, "", ReadRequest())
     if first is None:
         return
-    for ns in ("", *first.namespaces):
-        cursor, incarnation = 0, ""
-        while True:
-            reply = await transport.read(
-                source, ns, ReadRequest(incarnation=incarnation, cursor=cursor)
-            )
-            if reply is None:
-                break
-            page = reply.page
-            ops = tuple(op for op in page.ops if op)
-            if ops:
-                await transport.append(target, ns, AppendRequest(ops=ops))
-            incarnation, cursor = page.incarnation, page.start + len(page.ops)
-            if not page.more:
-                break
+    copied: set[str] = set()
+    todo = [""]
+    while todo:
+        ns = todo.pop()
+        copied.add(ns)
+        ops = await _whole_log(reader, source, ns)
+        await _copy_blobs(reader.blobs, source, target, [r for op in ops for r in blobs_of(op)])
+        opened = {name for op in ops for name in op.opened}
+        todo += sorted(opened - copied - set(todo))
+        for batch in _batches([op for op in ops if op.kind != OpKind.OPEN]):
+            await saver.transport.append(target, ns, AppendRequest(ops=batch))
 
 
-async def _by_namespace(saver: _Saver, thread_id: str) -> dict[str, dict[str, CheckpointTuple]]:
-    """Checkpoints by namespace and id, newest first."""
-    found: dict[str, dict[str, CheckpointTuple]] = {}
-    async for item in saver.alist({"configurable": {"thread_id": thread_id}}):
-        ns = item.config["configurable"].get("checkpoint_ns", "")
-        found.setdefault(ns, {})[item.checkpoint["id"]] = item
-    return found
+async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:
+    ops: list[Op] = []
+    incarnation, cursor = "", 0
+    while True:
+        request = ReadRequest(incarnation=incarnation, cursor=cursor)
+        reply = await reader.read(thread_id, ns, request)
+        if reply is None:
+            return ops
+        page = reply.page
+        if page.start > cursor or page.incarnation != incarnation:
+            # From the beginning, also when the archives were rewritten meanwhile.
+            ops = [op for part in await reader.segments(thread_id, page.segments) for op in part]
+        ops += await reader.whole(thread_id, page.ops)
+        incarnation, cursor = page.incarnation, page.start + len(page.ops)
+        if not page.more:
+            return ops
 
 
-async def _drop(
-    saver: _Saver,
-    thread_id: str,
-    ns: str,
-    checkpoints: dict[str, CheckpointTuple],
-    doomed: set[str],
-) -> None:
-    if not doomed:
-        return
-    stored = {v for c in doomed for v in checkpoints[c].checkpoint["channel_versions"].items()}
-    referred = {
-        v
-        for c, t in checkpoints.items()
-        if c not in doomed
-        for v in t.checkpoint["channel_versions"].items()
-    }
-    op = Op(
-        kind=OpKind.DROP,
-        dropped=tuple(sorted(doomed)),
-        values=tuple(
-            Value(channel=channel, key=version, type="", data=b"")
-            for channel, version in sorted(stored & referred, key=str)
-        ),
-    )
-    await saver._shared.transport.append(thread_id, ns, AppendRequest(ops=(pack(op),)))
+async def _copy_blobs(blobs: BlobStore, source: str, target: str, refs: list[BlobRef]) -> None:
+    for ref in dict.fromkeys(refs):
+        data = await blobs.fetch(source, ref)
+        await blobs.upload(target, [Upload(ref=ref, data=data, what="a copied value")])
+
+
+def _batches(ops: Iterable[Op]) -> Iterable[tuple[bytes, ...]]:
+    batch: list[bytes] = []
+    size = 0
+    for op in ops:
+        data = pack(as_sent(op))
+        if batch and size + len(data) > BATCH_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(data)
+        size += len(data)
+    if batch:
+        yield tuple(batch)
+
+
+# -- deleting ---------------------------------------------------------------------------------
+
+
+async def purge(saver: Saver, thread_id: str) -> None:
+    """Delete a thread and, from Temporal too, the closed executions that show what it held."""
+    transport = saver.transport
+    ops: list[Op] = []
+    opened: set[str] = {""}
+    for ns in [*(await namespaces(saver, saver.replica(thread_id)))]:
+        ops += await _whole_log(saver.reader, thread_id, ns)
+        opened.add(ns)
+    runs = {op.run_id for op in ops if op.run_id}
+    reply = await saver.reader.read(thread_id, "", ReadRequest(erasing=True))
+    runs.update(reply.runs if reply is not None else ())
+    await saver.adelete_thread(thread_id)
+    workflow_ids = [transport.thread_workflow_id(thread_id, ns) for ns in opened]
+    workflow_ids += [transport.run_workflow_id(run) for run in runs]
+    for workflow_id in workflow_ids:
+        await _delete_executions(transport, workflow_id)
+
+
+async def _delete_executions(transport: Transport, workflow_id: str) -> None:
+    """All closed executions of a workflow id that visibility knows, and the latest."""
+    await delete_execution(transport.client, workflow_id)
+    async for execution in transport.client.list_workflows(f"WorkflowId = '{workflow_id}'"):
+        await delete_execution(transport.client, workflow_id, execution.run_id)

@@ -9,6 +9,36 @@ from .errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """Which checkpoints of a thread are kept; applied when a run of it ends.
+
+    The latest checkpoint of each namespace, with its pending interrupts, is always kept, and so is
+    what DeltaChannels of kept checkpoints are rebuilt from. Nested namespaces (sub-agents) go with
+    the checkpoint whose task ran them.
+
+    Args:
+        last: Keep this many, the newest ones.
+        max_age: Keep those that are younger.
+
+    With both, a checkpoint goes when it is neither among the last nor young enough.
+
+    Raises:
+        UsageError: Neither is given, or one is out of range.
+    """
+
+    last: int | None = None
+    max_age: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.last is None and self.max_age is None:
+            raise UsageError("Retention needs `last`, `max_age` or both; without one, omit it.")
+        if self.last is not None and self.last < 1:
+            raise UsageError(f"Retention(last={self.last}) must keep at least 1 checkpoint.")
+        if self.max_age is not None and self.max_age <= timedelta(0):
+            raise UsageError(f"Retention(max_age={self.max_age}) must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How runs of one saver are recorded and executed.
 
@@ -23,6 +53,7 @@ class Options:
         no_worker_timeout: How long a caller waits for a sign of life of any worker before it
             raises ``NoWorkersError``.
         id_prefix: First part of every workflow id; separates deployments in one namespace.
+        retention: Which checkpoints are kept when a run ends; ``None``: all.
 
     Raises:
         UsageError: An option is out of range.
@@ -34,6 +65,7 @@ class Options:
     heartbeat_timeout: timedelta = timedelta(seconds=10)
     no_worker_timeout: timedelta = timedelta(seconds=10)
     id_prefix: str = "langgraph"
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         if not self.task_queue:

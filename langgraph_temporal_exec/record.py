@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._serde import MAX_OP_BYTES, dump_exact, load_exact
+from ._serde import MAX_VALUE_BYTES, dump_exact, load_exact
 from .errors import UnserializableError, ValueTooLargeError
 
 CALL_OPTIONS = (
@@ -71,12 +71,25 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
     except UnserializableError:
         _name_the_part(serde, parts, where)
         raise
-    if len(data) > MAX_OP_BYTES:
+    if len(data) > MAX_VALUE_BYTES:
         raise ValueTooLargeError(
-            f"The input for {where} is {len(data):,} bytes serialized; the limit is "
-            f"{MAX_OP_BYTES:,} bytes. Keep large values in files or a store and pass a reference."
+            f"{_largest(serde, parts)} of the call on {where} makes it {len(data):,} bytes "
+            f"serialized; the limit is {MAX_VALUE_BYTES:,} bytes. Nothing was sent. Keep large "
+            "values in files or a store and pass a reference."
         )
     return data
+
+
+def _largest(serde: SerializerProtocol, parts: dict[str, Any]) -> str:
+    """The largest part of a call, by name."""
+    sizes: dict[str, int] = {}
+    for name, value in parts.items():
+        items = value.items() if isinstance(value, Mapping) else [("", value)]
+        for key, item in items:
+            label = f"input channel {key!r}" if name == "input" and key else f"{name} {key}".strip()
+            sizes[label] = len(dump_exact(serde, item, what=label))
+    largest = max(sizes, key=sizes.__getitem__)
+    return f"{largest} ({sizes[largest]:,} bytes)"
 
 
 def _name_the_part(serde: SerializerProtocol, parts: dict[str, Any], where: str) -> None:

@@ -1,31 +1,69 @@
 """Shared: a thread as far as this process has read it: ops folded into LangGraph's read model.
 
-The read model is LangGraph's own ``InMemorySaver``, filled with blobs that are already
-serialized, so that lookup, listing, ordering of writes and DeltaChannel history are exactly
-LangGraph's.
+The read model is LangGraph's own ``InMemorySaver`` over values that are still serialized, so that
+lookup, listing, ordering of writes and DeltaChannel history are exactly LangGraph's.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from .protocol.messages import LogPage, Op, OpKind
-from .protocol.wire import unpack
+from .blobs import BlobStore
+from .protocol.log import EMPTY_TYPE, Log, body_of, metadata_of, parts_of
+from .protocol.messages import (
+    LogPage,
+)
+from .protocol.stored import (
+    BlobRef,
+    Op,
+    OpKind,
+    Segment,
+    Value,
+    Version,
+)
+from .resolver import Resolver, UnknownBaseError
+
+T = TypeVar("T")
+
+Base = tuple[bytes, bytes]
+"""Digest and content of an earlier value."""
+
+Stored = tuple[str, Value]
+"""In place of LangGraph's ``(type, bytes)``: the bytes are rebuilt when they are decoded."""
 
 
-class NamespaceLog:
-    """How far the log of one namespace has been read."""
+class MissingBlobsError(Exception):
+    """Blobs that must be fetched before the question can be answered."""
 
-    __slots__ = ("cursor", "incarnation")
+    def __init__(self, refs: set[BlobRef]) -> None:
+        super().__init__(f"{len(refs)} blobs")
+        self.refs = refs
 
-    def __init__(self) -> None:
+
+class _Namespace:
+    """One namespace's log as far as it was read. ``older``: what lies before it, if unread."""
+
+    def __init__(self, blobs: BlobStore) -> None:
         self.incarnation = ""
         self.cursor = 0
+        self.older: tuple[Segment, ...] = ()
+        self.dropped: set[str] = set()
+        # From the excerpt a partial reading begins with: not as the log has them.
+        self.excerpt: set[str] = set()
+        self.hidden: set[str] = set()
+        self.puts: dict[str, Op] = {}
+        self.latest: dict[str, Value] = {}
+        self.latest_parts: dict[str, Value] = {}
+        self.sources: dict[str, dict[str, Version]] = {}
+        self.resolver = Resolver(blobs)
 
 
 class Replica:
@@ -33,111 +71,380 @@ class Replica:
 
     Args:
         thread_id: The thread.
+        blobs: Where large values are.
     """
 
-    def __init__(self, thread_id: str) -> None:
+    def __init__(self, thread_id: str, blobs: BlobStore) -> None:
         self.thread_id = thread_id
         self.known_namespaces: set[str] = set()
-        self._memory = InMemorySaver()
-        self._logs: dict[str, NamespaceLog] = {}
+        # Set while an attempt of this process folds what it has not sent yet.
+        self.flush: Callable[[str], Awaitable[None]] | None = None
+        self._blobs = blobs
+        self._spaces: dict[str, _Namespace] = {}
+        # As in InMemorySaver, with ``Stored`` in place of serialized bytes.
+        self._visible: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self._all: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self._writes: defaultdict[tuple[str, str, str], dict[tuple[str, int], Any]] = defaultdict(
+            dict
+        )
+        self._values: dict[tuple[str, str, str, Version], Stored] = {}
         self._lock = threading.RLock()
 
-    def view(self, serde: SerializerProtocol) -> BaseCheckpointSaver[str]:
-        """A saver over this replica's data which decodes with ``serde``.
+    # -- questions ----------------------------------------------------------------------------
 
-        Only its reading methods may be used.
+    def ask(
+        self,
+        serde: SerializerProtocol,
+        question: Callable[[BaseCheckpointSaver[str]], T],
+        *,
+        checkpoint_ns: str | None,
+        hidden: bool = False,
+    ) -> T:
+        """Answer from the read model.
+
+        Args:
+            serde: Decodes values.
+            question: Called with a saver of which only reading methods may be used.
+            checkpoint_ns: The namespace asked about; ``None``: all.
+            hidden: Whether dropped checkpoints that others are rebuilt from count.
+
+        Raises:
+            MissingBlobsError: Fetch them, then ask again.
+            UnknownBaseError: A namespace was read in part only; read it whole, then ask again.
         """
-        view = InMemorySaver(serde=serde)
-        view.storage, view.writes, view.blobs = (
-            self._memory.storage,
-            self._memory.writes,
-            self._memory.blobs,
-        )
-        return view
+        with self._lock:
+            spaces = self._spaces if checkpoint_ns is None else [checkpoint_ns]
+            resolvers = [self._space(ns).resolver for ns in list(spaces)]
+            for resolver in resolvers:
+                resolver.missing.clear()
+            view = InMemorySaver(serde=_Rebuilding(serde, self._whole))
+            storage = self._all if hidden else self._visible
+            view.storage = cast(Any, defaultdict(lambda: defaultdict(dict)))
+            view.storage[self.thread_id] = cast(Any, storage)
+            view.writes = cast(Any, self._writes)
+            view.blobs = cast(Any, self._values)
+            answer = question(view)
+            missing = set().union(*(r.missing for r in resolvers))
+            if missing:
+                raise MissingBlobsError(missing)
+            return answer
 
-    @property
-    def lock(self) -> threading.RLock:
-        """Held while the read model is read or changed."""
-        return self._lock
+    def _whole(self, stored: Value) -> bytes | None:
+        """Rebuild, whichever namespace the value belongs to."""
+        if not stored.bases and stored.blob is None:
+            return stored.data
+        for space in self._spaces.values():
+            if not stored.digest or space.resolver.knows(stored.digest):
+                return space.resolver.whole(stored)
+        raise UnknownBaseError(stored.digest.hex())
+
+    def has(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
+        """Whether a checkpoint is known."""
+        with self._lock:
+            return checkpoint_id in self._visible[checkpoint_ns]
+
+    def checkpoint_ids(self, checkpoint_ns: str) -> list[str]:
+        """The known checkpoints of a namespace, oldest first."""
+        with self._lock:
+            return sorted(self._visible[checkpoint_ns])
+
+    def task_checkpoints(self) -> dict[str, str]:
+        """Of each task of the thread itself that wrote something, the checkpoint it ran from."""
+        with self._lock:
+            return {
+                task_id: checkpoint_id
+                for (_, ns, checkpoint_id), writes in self._writes.items()
+                if not ns
+                for task_id, _ in writes
+            }
+
+    def is_partial(self, checkpoint_ns: str) -> bool:
+        """Whether only the latest part of a namespace was read."""
+        with self._lock:
+            return bool(self._space(checkpoint_ns).older)
 
     def position(self, checkpoint_ns: str) -> tuple[str, int]:
         """Incarnation and cursor up to which the log of a namespace is known."""
         with self._lock:
-            log = self._logs.get(checkpoint_ns)
-            return (log.incarnation, log.cursor) if log else ("", 0)
+            space = self._spaces.get(checkpoint_ns)
+            return (space.incarnation, space.cursor) if space else ("", 0)
 
-    def absorb(self, checkpoint_ns: str, page: LogPage, namespaces: Iterable[str]) -> bool:
+    def older(self, checkpoint_ns: str) -> tuple[Segment, ...]:
+        """Archives of a namespace that were not read."""
+        with self._lock:
+            return self._space(checkpoint_ns).older
+
+    @property
+    def size(self) -> int:
+        """Bytes held in memory, nearly."""
+        with self._lock:
+            entries = sum(len(s) for s in self._all.values()) + len(self._writes)
+            return sum(s.resolver.size for s in self._spaces.values()) + 500 * entries
+
+    # -- what a writer builds on --------------------------------------------------------------
+
+    def deltas(self, checkpoint_ns: str, checkpoint_id: str | None) -> tuple[str, ...]:
+        """DeltaChannels of a checkpoint that are rebuilt from writes of its ancestors."""
+        with self._lock:
+            op = self._space(checkpoint_ns).puts.get(checkpoint_id or "")
+            return op.deltas if op is not None else ()
+
+    def is_rebuildable(self, checkpoint_ns: str, checkpoint_id: str | None) -> bool:
+        """Whether all that a checkpoint's DeltaChannels are rebuilt from is known."""
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            if not space.older:
+                return True
+            checkpoint_id = checkpoint_id or max(self._visible[checkpoint_ns], default="")
+            if checkpoint_id not in space.puts:
+                return False
+            missing = set(space.puts[checkpoint_id].deltas)
+            for op in Log(puts=space.puts).ancestors(checkpoint_id):
+                missing -= {v.channel for v in op.values if v.type != EMPTY_TYPE}
+                if not missing or op.checkpoint_id in space.excerpt:
+                    # The excerpt is complete for what descends from it.
+                    return True
+            return False
+
+    def bases(self, checkpoint_ns: str, channel: str, parent_id: str | None) -> list[Base]:
+        """Whole earlier values of a channel: the latest one, then writes to it at the parent.
+
+        Those of which not all is in memory are left out.
+        """
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            found = [space.latest.get(channel)]
+            if parent_id is not None:
+                writes = self._writes.get((self.thread_id, checkpoint_ns, parent_id), {})
+                found += [w[2][1] for w in writes.values() if w[1] == channel][-2:]
+            return self._whole_bases(space, found)
+
+    def part_bases(self, checkpoint_ns: str, part: str) -> list[Base]:
+        """The latest checkpoint or metadata of a namespace."""
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            return self._whole_bases(space, [space.latest_parts.get(part)])
+
+    def _whole_bases(self, space: _Namespace, found: Sequence[Value | None]) -> list[Base]:
+        whole: list[Base] = []
+        for value in found:
+            if value is None or not value.digest:
+                continue
+            try:
+                data = space.resolver.whole(value)
+            except UnknownBaseError:
+                continue
+            if data is not None:
+                whole.append((value.digest, data))
+        space.resolver.missing.clear()
+        return whole
+
+    def sources(self, checkpoint_ns: str, checkpoint_id: str | None) -> dict[str, Version] | None:
+        """Channel versions of a checkpoint from headers; ``None`` when not all are known."""
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            if checkpoint_id is None:
+                return {}
+            if checkpoint_id not in space.sources:
+                found = Log(puts=space.puts).sources(checkpoint_id)
+                if found is None:
+                    return None
+                space.sources = {checkpoint_id: found}
+            return space.sources[checkpoint_id]
+
+    # -- folding ------------------------------------------------------------------------------
+
+    def absorb(
+        self,
+        checkpoint_ns: str,
+        page: LogPage,
+        namespaces: Iterable[str],
+        head: Sequence[Op],
+        first: int,
+        ops: Sequence[Op],
+    ) -> bool:
         """Fold a page that was read; starts over when it is of another incarnation.
+
+        Args:
+            page: The page.
+            namespaces: Nested namespaces the reply named.
+            head: Ops of ``page.head``.
+            first: Sequence number of ``ops[0]``.
+            ops: Ops of the page from this replica's cursor on (see ``fresh``).
 
         Returns:
             Whether the page fits. If not (the replica was emptied since the page was asked for),
             nothing was folded, and reading must start from ``position`` again.
         """
         with self._lock:
-            log = self._logs.setdefault(checkpoint_ns, NamespaceLog())
-            if page.incarnation != log.incarnation or page.start > log.cursor:
+            space = self._space(checkpoint_ns)
+            if page.incarnation != space.incarnation or page.start > space.cursor:
                 self._clear(checkpoint_ns)
-                log.incarnation, log.cursor = page.incarnation, 0
-                if page.start:
+                space = self._space(checkpoint_ns)
+                space.incarnation, space.cursor = page.incarnation, page.start
+                space.older = page.segments
+                if first != page.start or (page.start and page.head is None):
+                    space.incarnation, space.cursor = "", 0
                     return False
+                self._fold_excerpt(checkpoint_ns, space, head)
+            elif first > space.cursor:
+                return False
             self.known_namespaces.update(namespaces)
-            for data in page.ops[max(0, log.cursor - page.start) :]:
-                if data:
-                    self._fold(checkpoint_ns, unpack(Op, data))
-            log.cursor = max(log.cursor, page.start + len(page.ops))
+            for op in ops:
+                self._fold(checkpoint_ns, op)
+            space.cursor = max(space.cursor, page.start + len(page.ops))
+            return True
+
+    def fresh(self, checkpoint_ns: str, page: LogPage) -> tuple[int, tuple[bytes, ...]]:
+        """The ops of a page that lie after what was read, and where they begin."""
+        incarnation, cursor = self.position(checkpoint_ns)
+        if page.incarnation != incarnation or page.start > cursor:
+            return page.start, page.ops
+        return max(cursor, page.start), page.ops[max(0, cursor - page.start) :]
+
+    def absorb_older(
+        self, checkpoint_ns: str, incarnation: str, segments: Sequence[Sequence[Op]]
+    ) -> bool:
+        """Fold archives, oldest first, below what was read; ``False``: they do not fit."""
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            if space.incarnation != incarnation:
+                return False
+            for segment in reversed(segments):
+                for op in reversed(segment):
+                    self._fold(checkpoint_ns, op, older=True)
+            space.older = ()
+            # What DeltaChannels are rebuilt from can be told only now.
+            self._drop(checkpoint_ns, space.dropped)
             return True
 
     def caught_up(self, checkpoint_ns: str, incarnation: str, log_end: int) -> None:
         """All ops up to ``log_end`` were folded as they were written: do not read them back."""
         with self._lock:
-            log = self._logs.get(checkpoint_ns)
-            if log is not None and log.incarnation == incarnation:
-                log.cursor = max(log.cursor, log_end)
+            space = self._spaces.get(checkpoint_ns)
+            if space is not None and space.incarnation == incarnation:
+                space.cursor = max(space.cursor, log_end)
 
-    def fold_local(self, checkpoint_ns: str, op: bytes) -> None:
+    def fold_local(self, checkpoint_ns: str, op: Op) -> None:
         """Fold an op of this process before (or without) reading it back.
 
         The cursor stays: reading the op later changes nothing, because folding is idempotent.
         """
         with self._lock:
             self.known_namespaces.add(checkpoint_ns)
-            self._fold(checkpoint_ns, unpack(Op, op))
+            self._fold(checkpoint_ns, op)
 
     def forget(self) -> None:
         """Drop everything: the thread is gone."""
         with self._lock:
-            for namespace in {*self._logs, *self._memory.storage[self.thread_id]}:
+            for namespace in {*self._spaces, *self._all}:
                 self._clear(namespace)
-            self._logs.clear()
+            self._spaces.clear()
             self.known_namespaces.clear()
 
-    def _fold(self, ns: str, op: Op) -> None:
+    def _fold_excerpt(self, ns: str, space: _Namespace, head: Iterable[Op]) -> None:
+        for op in head:
+            if op.kind == OpKind.DROP:
+                space.hidden.update(op.dropped)
+                continue
+            self._fold(ns, op)
+            if op.kind == OpKind.PUT:
+                space.excerpt.add(op.checkpoint_id)
+        for checkpoint_id in space.hidden:
+            self._visible[ns].pop(checkpoint_id, None)
+
+    def _space(self, ns: str) -> _Namespace:
+        if ns not in self._spaces:
+            self._spaces[ns] = _Namespace(self._blobs)
+        return self._spaces[ns]
+
+    def _fold(self, ns: str, op: Op, *, older: bool = False) -> None:
+        space = self._space(ns)
+        space.resolver.learn(parts_of(op), older=older)
         if op.kind in (OpKind.PUT, OpKind.VALUES):
             for v in op.values:
-                self._memory.blobs[(self.thread_id, ns, v.channel, v.key)] = (v.type, v.data)
+                self._values.setdefault((self.thread_id, ns, v.channel, v.key), (v.type, v))
         if op.kind == OpKind.PUT:
-            self._memory.storage[self.thread_id][ns][op.checkpoint_id] = (
-                (op.checkpoint_type, op.checkpoint),
-                (op.metadata_type, op.metadata),
-                op.parent_id,
-            )
+            self._put(ns, space, op, older=older)
         elif op.kind == OpKind.WRITES:
-            writes = self._memory.writes[(self.thread_id, ns, op.checkpoint_id)]
+            writes = self._writes[(self.thread_id, ns, op.checkpoint_id)]
             for v in op.values:
                 key = (op.task_id, int(v.key))
                 # As InMemorySaver.put_writes: output writes are recorded once, control writes
                 # (negative index) replace the earlier one.
-                if key[1] >= 0 and key in writes:
+                if key in writes and (key[1] >= 0 or older):
                     continue
-                writes[key] = (op.task_id, v.channel, (v.type, v.data), op.task_path)
+                writes[key] = (op.task_id, v.channel, (v.type, v), op.task_path)
         elif op.kind == OpKind.DROP:
-            for checkpoint_id in op.dropped:
-                self._memory.storage[self.thread_id][ns].pop(checkpoint_id, None)
-                self._memory.writes.pop((self.thread_id, ns, checkpoint_id), None)
+            space.dropped.update(op.dropped)
+            if not older:
+                self._drop(ns, op.dropped)
+        elif op.kind == OpKind.OPEN:
+            self.known_namespaces.update(op.opened)
+
+    def _put(self, ns: str, space: _Namespace, op: Op, *, older: bool) -> None:
+        checkpoint_id = op.checkpoint_id
+        if older and checkpoint_id in space.puts and checkpoint_id not in space.excerpt:
+            return
+        space.excerpt.discard(checkpoint_id)
+        body, metadata = body_of(op), metadata_of(op)
+        entry = ((body.type, body), (metadata.type, metadata), op.parent_id)
+        if not older:
+            space.dropped.discard(checkpoint_id)
+            space.latest.update({v.channel: v for v in op.values if v.type != EMPTY_TYPE})
+            space.latest_parts.update({"checkpoint": body, "metadata": metadata})
+        space.puts[checkpoint_id] = _header(op)
+        inherited = space.sources.get(op.parent_id or "")
+        if inherited is not None and not op.complete:
+            # Only the latest: a run walks down one line.
+            own = {v.channel: v.key for v in op.values}
+            own.update({i.channel: i.key for i in op.inherits})
+            space.sources = {checkpoint_id: {**inherited, **own}}
+        self._all[ns][checkpoint_id] = entry
+        if checkpoint_id not in space.dropped:
+            self._visible[ns][checkpoint_id] = entry
+
+    def _drop(self, ns: str, checkpoint_ids: Iterable[str]) -> None:
+        """Hide checkpoints, and forget those no DeltaChannel is rebuilt from."""
+        space = self._space(ns)
+        gone = set(checkpoint_ids)
+        if not gone:
+            return
+        for checkpoint_id in gone:
+            self._visible[ns].pop(checkpoint_id, None)
+        hidden = Log(puts=space.puts).support(self._visible[ns])
+        for checkpoint_id in gone - hidden:
+            self._all[ns].pop(checkpoint_id, None)
+            self._writes.pop((self.thread_id, ns, checkpoint_id), None)
 
     def _clear(self, ns: str) -> None:
-        self._memory.storage[self.thread_id].pop(ns, None)
-        for writes_key in [k for k in self._memory.writes if k[1] == ns]:
-            del self._memory.writes[writes_key]
-        for blob_key in [k for k in self._memory.blobs if k[1] == ns]:
-            del self._memory.blobs[blob_key]
+        self._spaces.pop(ns, None)
+        self._visible.pop(ns, None)
+        self._all.pop(ns, None)
+        for writes_key in [k for k in self._writes if k[1] == ns]:
+            del self._writes[writes_key]
+        for value_key in [k for k in self._values if k[1] == ns]:
+            del self._values[value_key]
+
+
+class _Rebuilding(SerializerProtocol):
+    """Decodes ``Stored`` values."""
+
+    def __init__(self, serde: SerializerProtocol, whole: Callable[[Value], bytes | None]) -> None:
+        self._serde = serde
+        self._whole = whole
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        raise AssertionError("a replica is only read")
+
+    def loads_typed(self, data: tuple[str, Any]) -> Any:
+        type_, stored = data
+        whole = self._whole(stored)
+        # Without its blob the value is not decoded; the answer is thrown away.
+        return None if whole is None else self._serde.loads_typed((type_, whole))
+
+
+def _header(op: Op) -> Op:
+    """The op without bytes, for questions about lineage."""
+    values = tuple(replace(v, data=b"", blob=None) for v in op.values)
+    return replace(op, values=values, checkpoint=b"", metadata=b"")

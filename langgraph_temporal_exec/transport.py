@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
@@ -30,6 +31,7 @@ from .errors import (
     ServerUnavailableError,
     TemporalExecError,
     ThreadFullError,
+    UsageError,
 )
 from .options import Options
 from .protocol import names
@@ -47,19 +49,39 @@ from .protocol.wire import pack, unpack
 
 T = TypeVar("T")
 
+
+class StaleReadError(Exception):
+    """What was to be appended builds on values that may be gone: read again, encode again."""
+
+
+def check_thread_id(thread_id: str) -> None:
+    """Raise for an id that Temporal could not store beside what it names."""
+    if len(thread_id.encode()) > MAX_THREAD_ID:
+        raise UsageError(
+            f"The thread_id is {len(thread_id.encode()):,} bytes long ({thread_id[:40]!r}...); the "
+            f"limit is {MAX_THREAD_ID:,} bytes. Nothing was run."
+        )
+
+
+MAX_THREAD_ID = 10_000
+"""Bytes of a thread id."""
+
 QUERY_TIMEOUT = timedelta(seconds=8)
 """One try of a Query; a live worker answers in milliseconds."""
 
 _LAZY_CONNECT_FAILED = "Failed client connect"
 """How temporalio words the RuntimeError of a lazy client that cannot connect."""
 
-_PAST_THE_END = 1 << 62
+UNBOUNDED_CURSOR = 1 << 62
 """A cursor after which there is nothing to read: a Query that only asks for a sign of life."""
 
 SERVER_AWAY_S = 120.0
 """How long an attempt, and a caller of a recorded run, wait for a server that went away."""
 
-DELETED_S = 10.0
+DELETED_S = 60.0
+"""How long a new call waits for a deleted thread of the same name to be gone."""
+
+ERASE_WAIT_S = 300.0
 
 _TRY_AGAIN = (
     RPCStatusCode.UNAVAILABLE,
@@ -82,12 +104,21 @@ class Transport:
         options: Names the task queue and the id prefix.
         roll_events: History length at which thread workflows continue as new by themselves;
             0 leaves it to the server's suggestion.
+        archive_bytes: Size of the log at which it moves into archives; 0: the default.
     """
 
-    def __init__(self, client: Client, options: Options, *, roll_events: int = 0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        options: Options,
+        *,
+        roll_events: int = 0,
+        archive_bytes: int = 0,
+    ) -> None:
         self.client = client
         self.options = options
         self.roll_events = roll_events
+        self.archive_bytes = archive_bytes
 
     def thread_workflow_id(self, thread_id: str, checkpoint_ns: str = "") -> str:
         """Workflow id of a thread or of a namespace of it."""
@@ -129,7 +160,12 @@ class Transport:
         return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
 
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
-        """Append from outside a run; starts the thread, and opens the namespace, if needed."""
+        """Append from outside a run; starts the thread, and opens the namespace, if needed.
+
+        Raises:
+            StaleReadError: The ops build on a log that was thinned out since.
+        """
+        check_thread_id(thread_id)
         root = not checkpoint_ns
         data = pack(request if root else AppendRequest(open=(checkpoint_ns,)))
 
@@ -153,11 +189,12 @@ class Transport:
         """End the thread's workflows; a thread that does not exist is no error."""
         handle = self._handle(thread_id)
 
-        async def send() -> None:
-            await handle.execute_update(names.DELETE_UPDATE)
+        async def send() -> str:
+            life: str = await handle.execute_update(names.DELETE_UPDATE, result_type=str)
+            return life
 
         try:
-            await self._bounded(thread_id, self._update(send))
+            await self._gone(thread_id, await self._bounded(thread_id, self._update(send)))
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -165,11 +202,30 @@ class Transport:
             if not _has_type(exc, names.THREAD_DELETED):
                 raise
 
+    async def _gone(self, thread_id: str, run_id: str) -> None:
+        """Wait until a deleted thread has removed what it kept outside, and has ended."""
+        handle = self.client.get_workflow_handle(self.thread_workflow_id(thread_id), run_id=run_id)
+        try:
+            async with asyncio.timeout(ERASE_WAIT_S):
+                await handle.result(follow_runs=False)
+        except WorkflowFailureError:
+            return
+        except TimeoutError as exc:
+            raise TemporalExecError(
+                f"Thread {thread_id!r} is deleted and cannot be read, but removing its archives "
+                f"and large values takes more than {ERASE_WAIT_S:.0f} s; it goes on in the "
+                "background (see the Activity langgraph:erase in Temporal's UI)."
+            ) from exc
+
     async def read(
         self, thread_id: str, checkpoint_ns: str, request: ReadRequest
     ) -> ReadReply | None:
         """One page of a log; ``None`` when there is no such thread or namespace."""
-        handle = self._handle(thread_id, checkpoint_ns)
+        return await self.read_workflow(self.thread_workflow_id(thread_id, checkpoint_ns), request)
+
+    async def read_workflow(self, workflow_id: str, request: ReadRequest) -> ReadReply | None:
+        """The same by workflow id."""
+        handle = self.client.get_workflow_handle(workflow_id)
 
         async def query() -> bytes:
             result: bytes = await handle.query(
@@ -178,7 +234,7 @@ class Transport:
             return result
 
         try:
-            reply = unpack(ReadReply, await self.answered(query, what=f"thread {thread_id!r}"))
+            reply = unpack(ReadReply, await self.answered(query, what=f"{workflow_id!r}"))
         except RPCError as exc:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return None
@@ -196,6 +252,7 @@ class Transport:
                     thread_id=thread_id,
                     id_prefix=self.options.id_prefix,
                     roll_events=self.roll_events,
+                    archive_bytes=self.archive_bytes,
                 )
             ),
             id=self.thread_workflow_id(thread_id),
@@ -246,6 +303,8 @@ class Transport:
                 if _has_type(exc, names.THREAD_DELETED) and loop.time() < deleted_deadline:
                     await asyncio.sleep(0.1)
                     continue
+                if _has_type(exc, names.STALE_READ):
+                    raise StaleReadError(str(exc.cause)) from exc
                 if _has_type(exc, names.THREAD_FULL):
                     raise ThreadFullError(str(exc.cause).partition(": ")[2]) from exc
                 raise
@@ -324,7 +383,7 @@ class Transport:
                 if done:
                     return task.result()
                 # Slow or absent? A Query answers at once when a worker is there.
-                await self.read(thread_id, "", ReadRequest(cursor=_PAST_THE_END))
+                await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
         finally:
             if not task.done():
                 task.cancel()

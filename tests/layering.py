@@ -67,44 +67,53 @@ def _layer(
     )
 
 
-# Values of LangGraph and their serialized form; shared by caller and worker.
-VALUES = {"_serde", "_remote_errors", "_stream", "record", "replica"}
-VALUE_LIBRARIES = {"langgraph.checkpoint", "langchain_core", "msgpack"}
-# What both processes stand on.
-BASE = {"errors", "options", "protocol", "transport", "_langgraph", "_threads", *VALUES}
+# Where LangGraph's own types are handled; the rest of a layer's work needs no LangGraph.
+CHECKPOINTS = {"langgraph.checkpoint"}
 LIBRARIES = {"langgraph", "langchain_core", "temporalio"}
 # Where the pieces are put together; nobody imports these but they themselves.
-COMPOSITION_ROOTS = {"saver", "maintenance", "local", "cli"}
+COMPOSITION_ROOTS = {"saver", "checkpoints", "sync", "listing", "maintenance", "local", "cli"}
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
 INDETERMINATE = {"random", "secrets", "time"}
+# Pure: the same code folds a fetched history and runs in property tests without a server.
+IMPURE = {"asyncio", "datetime", "uuid", *INDETERMINATE}
 
 _INNER = [
     _layer("errors", side="Errors:"),
     _layer("options", ours={"errors"}, side="Options:"),
-    _layer("protocol", ours={"errors"}, third_party={"msgpack"}, side="Shared wire:"),
+    _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
+    _layer("_threads", side="Shared:"),
+    _layer("_stream", side="Shared:"),
+    # -- workflows
+    _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
     _layer(
-        "workflow",
-        ours={"errors", "protocol", "workflow.thread_state", "workflow.mailbox_sinks"},
-        third_party={"temporalio"},
-        banned=INDETERMINATE,
+        "workflow.log_state",
+        ours={"protocol", "workflow.effects"},
+        banned=IMPURE,
         side="Workflow side:",
     ),
-    # Pure: the same code folds a fetched history and runs in property tests without a server.
     _layer(
         "workflow.thread_state",
-        ours={"errors", "protocol"},
-        banned={"asyncio", "uuid", *INDETERMINATE},
+        ours={"protocol", "workflow.effects", "workflow.log_state"},
+        banned=IMPURE,
+        side="Workflow side:",
+    ),
+    _layer(
+        "workflow",
+        ours={"protocol", "workflow.effects", "workflow.log_state", "workflow.thread_state"},
+        third_party={"temporalio"},
+        banned=INDETERMINATE,
         side="Workflow side:",
     ),
     # The one workflow that the caller's process hosts, and the table it delivers to.
     _layer(
         "workflow.mailbox",
-        ours={"errors", "protocol", "workflow.mailbox_sinks"},
+        ours={"protocol", "workflow.mailbox_sinks"},
         third_party={"temporalio"},
         banned=INDETERMINATE,
         side="Workflow side:",
     ),
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
+    # -- LangGraph, and its values as bytes
     _layer(
         "_langgraph",
         ours={"errors"},
@@ -112,48 +121,139 @@ _INNER = [
         side="LangGraph seam:",
         private_langgraph=True,
     ),
-    *(
-        _layer(
-            name,
-            ours={"errors", "protocol", *VALUES},
-            third_party=VALUE_LIBRARIES,
-            side="Shared:",
-        )
-        for name in sorted(VALUES)
+    _layer(
+        "_serde",
+        ours={"errors", "protocol"},
+        third_party={*CHECKPOINTS, "langchain_core"},
+        side="Shared:",
     ),
-    _layer("_threads", ours={"errors"}, side="Shared:"),
-    _layer("transport", ours={"errors", "options", "protocol"}, third_party={"temporalio"}),
+    _layer(
+        "record",
+        ours={"errors", "_serde"},
+        third_party={*CHECKPOINTS, "langchain_core"},
+        side="Shared:",
+    ),
+    _layer("_remote_errors", ours={"errors", "protocol"}, third_party={"msgpack"}, side="Shared:"),
+    # -- what is stored, and how it is read
+    _layer(
+        "transport",
+        ours={"errors", "options", "protocol"},
+        third_party={"temporalio"},
+        side="Shared:",
+    ),
+    _layer("blobs", ours={"errors", "protocol"}, third_party={"temporalio"}, side="Shared:"),
+    # The one module outside `workflow/` that runs the thread's state machine.
+    _layer(
+        "history",
+        ours={"errors", "protocol", "workflow.thread_state"},
+        third_party={"temporalio"},
+        side="Shared:",
+    ),
+    _layer("resolver", ours={"blobs", "protocol"}, side="Shared:"),
+    _layer(
+        "replica", ours={"blobs", "protocol", "resolver"}, third_party=CHECKPOINTS, side="Shared:"
+    ),
+    _layer("replicas", ours={"blobs", "replica"}, side="Shared:"),
+    _layer(
+        "reader",
+        ours={
+            *("_serde", "blobs", "errors", "history", "protocol", "replica", "resolver"),
+            "transport",
+        },
+        third_party=CHECKPOINTS,
+        side="Shared:",
+    ),
+    # -- the two sides
     _layer(
         "caller",
-        ours={*BASE, "workflow.thread_state", "workflow.mailbox", "workflow.mailbox_sinks"},
+        ours={
+            *("_langgraph", "_remote_errors", "_serde", "_stream", "_threads", "blobs", "errors"),
+            *("options", "protocol", "record", "transport"),
+            *("workflow.mailbox", "workflow.mailbox_sinks"),
+        },
         third_party=LIBRARIES,
         side="Caller side:",
     ),
+    # Moves opaque bytes about: it must never need a value of LangGraph's.
+    _layer(
+        "worker.upkeep",
+        ours={"blobs", "protocol", "reader", "resolver", "transport"},
+        third_party={"temporalio"},
+        side="Worker side:",
+    ),
     _layer(
         "worker",
-        ours={*BASE, "workflow", "workflow.thread_state"},
+        ours={
+            *("_langgraph", "_remote_errors", "_serde", "_stream", "_threads", "blobs", "errors"),
+            *("options", "protocol", "reader", "record", "replica", "transport", "worker.upkeep"),
+            "workflow",
+        },
         third_party=LIBRARIES,
         side="Worker side:",
     ),
+    # -- the public API
+    _layer(
+        "maintenance",
+        ours={"blobs", "errors", "options", "protocol", "reader", "replica", "transport"},
+        third_party={"langchain_core"},
+        side="Public API:",
+    ),
+    _layer(
+        "listing",
+        ours={"_langgraph", "maintenance", "protocol", "transport"},
+        third_party={"langchain_core", "langgraph"},
+        side="Public API:",
+    ),
+    _layer(
+        "sync",
+        ours={"listing"},
+        third_party={*CHECKPOINTS, "langchain_core"},
+        side="Public API:",
+    ),
+    _layer(
+        "checkpoints",
+        ours={
+            *("_langgraph", "_serde", "blobs", "caller", "errors", "history", "maintenance"),
+            *("protocol", "reader", "replica", "replicas", "sync", "transport", "worker"),
+        },
+        third_party={*CHECKPOINTS, "langchain_core"},
+        side="Public API:",
+    ),
+    # The three layers of the saver's class.
+    _layer(
+        "sync", ours={"listing"}, third_party={*CHECKPOINTS, "langchain_core"}, side="Public API:"
+    ),
+    _layer(
+        "checkpoints",
+        ours={
+            *("_langgraph", "_serde", "blobs", "caller", "errors", "history", "maintenance"),
+            *("protocol", "reader", "replica", "replicas", "sync", "transport", "worker"),
+        },
+        third_party={*CHECKPOINTS, "langchain_core"},
+        side="Public API:",
+    ),
+    _layer("local", ours={"_threads", "errors"}, third_party={"temporalio"}, side="Public API:"),
 ]
-# A composition root may import the `__init__` too, for its version.
-_EVERYTHING = {"", *(layer.name for layer in _INNER), *COMPOSITION_ROOTS}
-_EXTRA_LIBRARIES = {
-    "cli": {"typer", "rich"},
-}
 LAYERS = {
     layer.name: layer
     for layer in [
         _layer("", side="Public API:"),
         *_INNER,
-        *(
-            _layer(
-                name,
-                ours=_EVERYTHING,
-                third_party=LIBRARIES | _EXTRA_LIBRARIES.get(name, set()),
-                side="Command line:" if name == "cli" else None,
-            )
-            for name in sorted(COMPOSITION_ROOTS)
+        # A composition root may import the `__init__` too, for its version.
+        _layer(
+            "saver",
+            ours={
+                *("", "_langgraph", "caller", "checkpoints", "errors", "listing", "local"),
+                *("maintenance", "options", "transport", "worker"),
+            },
+            third_party={*CHECKPOINTS, "temporalio"},
+            side="Public API:",
+        ),
+        _layer(
+            "cli",
+            ours={"", "errors", "saver"},
+            third_party={"temporalio", "typer", "rich"},
+            side="Command line:",
         ),
     ]
 }

@@ -6,6 +6,7 @@ checker sources that break each rule, so that it cannot pass by seeing nothing.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from tests.layering import (
     LAYERS,
     MAX_LINES,
     PACKAGE,
-    VALUES,
     check_module,
     check_tree,
 )
@@ -56,14 +56,21 @@ def test_workflow_side_loads_no_langgraph() -> None:
 
 @pytest.mark.compat
 def test_thread_state_loads_no_temporal() -> None:
-    loaded = loaded_by(f"{PACKAGE}.workflow.thread_state")
+    loaded = loaded_by(f"{PACKAGE}.workflow.thread_state", f"{PACKAGE}.workflow.effects")
     assert not _of(loaded, "temporalio", "langgraph", "langchain_core")
+
+
+@pytest.mark.compat
+def test_reading_a_history_loads_no_langgraph() -> None:
+    loaded = loaded_by(f"{PACKAGE}.history", f"{PACKAGE}.blobs", f"{PACKAGE}.resolver")
+    assert not _of(loaded, "langgraph", "langchain_core")
 
 
 MODULES = frozenset(
     {"", "errors", "protocol", "protocol.names", "workflow", "workflow.thread", "workflow.run"}
-    | {"workflow.thread_state", "caller", "caller.client", "worker", "worker.drive", "transport"}
-    | {"_serde", "_langgraph", "options", "saver", "local"}
+    | {"workflow.thread_state", "workflow.effects", "caller", "caller.client", "worker"}
+    | {"worker.drive", "worker.upkeep", "transport", "history", "blobs", "resolver", "replica"}
+    | {"reader", "_serde", "_langgraph", "options", "saver", "maintenance", "local"}
 )
 
 
@@ -73,6 +80,7 @@ MODULES = frozenset(
         ("errors.py", '"""Errors: x."""\nimport msgpack', "must not import msgpack"),
         ("options.py", '"""Options: x."""\nfrom .protocol import names', "import {p}.protocol"),
         ("protocol/names.py", '"""Shared wire: x."""\nimport temporalio', "import temporalio"),
+        ("protocol/names.py", '"""Shared wire: x."""\nfrom ..errors import E', "{p}.errors"),
         (
             "workflow/thread.py",
             '"""Workflow side: x."""\nfrom temporalio import workflow\n'
@@ -101,6 +109,27 @@ MODULES = frozenset(
             '"""Workflow side: x."""\nfrom . import thread',
             "must not import {p}.workflow.thread",
         ),
+        (
+            "workflow/effects.py",
+            '"""Workflow side: x."""\nfrom . import thread_state',
+            "must not import {p}.workflow.thread_state",
+        ),
+        ("workflow/effects.py", '"""Workflow side: x."""\nimport asyncio', "without asyncio"),
+        ("history.py", '"""Shared: x."""\nfrom .workflow.thread import T', "workflow.thread"),
+        ("history.py", '"""Shared: x."""\nfrom langgraph.checkpoint import base', "langgraph"),
+        ("blobs.py", '"""Shared: x."""\nfrom .workflow.thread_state import T', "thread_state"),
+        ("resolver.py", '"""Shared: x."""\nfrom .transport import T', "import {p}.transport"),
+        ("replica.py", '"""Shared: x."""\nimport temporalio', "import temporalio"),
+        ("replica.py", '"""Shared: x."""\nfrom .reader import R', "import {p}.reader"),
+        ("reader.py", '"""Shared: x."""\nimport temporalio', "import temporalio"),
+        (
+            "worker/upkeep.py",
+            '"""Worker side: x."""\nfrom langgraph.checkpoint import base',
+            "layer `worker.upkeep` must not import langgraph.checkpoint",
+        ),
+        ("worker/upkeep.py", '"""Worker side: x."""\nfrom .. import _langgraph', "_langgraph"),
+        ("worker/drive.py", '"""Worker side: x."""\nfrom ..history import H', "{p}.history"),
+        ("maintenance.py", '"""Public API: x."""\nfrom .saver import S', "import {p}.saver"),
         ("_serde.py", '"""Shared: x."""\nfrom langgraph.types import Command', "langgraph.types"),
         ("_serde.py", '"""Shared: x."""\nfrom langgraph import types', "langgraph.types"),
         ("_langgraph.py", '"""LangGraph seam: x."""\nfrom .options import Options', "{p}.options"),
@@ -158,7 +187,7 @@ MODULES = frozenset(
         ),
         ("__init__.py", '"""Public API: x."""\nfrom .saver import S', "imports saver eagerly"),
         ("__init__.py", '"""Public API: x."""\nimport temporalio', "must not import temporalio"),
-        ("saver.py", '"""Caller side: x."""\nimport typer', "must not import typer"),
+        ("saver.py", '"""Public API: x."""\nimport typer', "must not import typer"),
         ("errors.py", '"""What went wrong."""', "docstring must start with Errors:"),
         ("errors.py", "x = 1", "docstring must start with Errors:"),
         ("worker/drive.py", '"""Caller side: x."""', "docstring must start with Worker side:"),
@@ -176,7 +205,7 @@ def test_violation_is_reported(path: str, source: str, expected: str) -> None:
     ("path", "source"),
     [
         ("errors.py", '"""Errors: x."""' + "\n" * MAX_LINES),
-        ("protocol/names.py", '"""Shared wire: x."""\nimport msgpack\nfrom ..errors import E'),
+        ("protocol/names.py", '"""Shared wire: x."""\nimport msgpack\nfrom . import wire'),
         (
             "workflow/thread.py",
             '"""Workflow side: x."""\nimport asyncio\nfrom temporalio import workflow\n'
@@ -192,10 +221,12 @@ def test_violation_is_reported(path: str, source: str, expected: str) -> None:
         (
             "caller/client.py",
             '"""Caller side: x."""\nfrom langgraph.types import Command\nfrom .. import transport\n'
-            "from ..workflow.thread_state import T\nfrom .. import _langgraph\n"
+            "from ..workflow.mailbox import M\nfrom .. import _langgraph\n"
             "x = _langgraph.f\nc = Command.__init__\n",
         ),
         ("worker/drive.py", '"""Worker side: see langgraph.pregel._runner."""\n'),
+        ("history.py", '"""Shared: x."""\nfrom .workflow.thread_state import ThreadState'),
+        ("worker/upkeep.py", '"""Worker side: x."""\nfrom ..reader import R\nimport temporalio'),
         ("saver.py", '"""Public API: x."""\nfrom . import caller, worker, local, __version__'),
         (
             "__init__.py",
@@ -229,11 +260,36 @@ def test_tree_is_searched_to_the_bottom(tmp_path: Path) -> None:
 
 
 def test_table_names_only_layers_and_has_no_cycle() -> None:
-    inner = {name: layer.ours for name, layer in LAYERS.items() if name not in COMPOSITION_ROOTS}
-    assert all(needed <= LAYERS.keys() for needed in inner.values())
-    # The layers of values lean on each other; together they are one.
-    graph = {name: needed - VALUES for name, needed in inner.items()}
+    graph = {name: layer.ours for name, layer in LAYERS.items()}
+    assert all(needed <= LAYERS.keys() for needed in graph.values())
     done: set[str] = set()
     while ready := {name for name, needed in graph.items() if needed <= done} - done:
         done |= ready
     assert done == graph.keys()
+
+
+def test_composition_roots_are_imported_by_composition_roots_alone() -> None:
+    inner = {name: layer.ours for name, layer in LAYERS.items() if name not in COMPOSITION_ROOTS}
+    assert not {name for name, needed in inner.items() if needed & COMPOSITION_ROOTS}
+
+
+def _documented() -> dict[str, tuple[str, str]]:
+    """The table of the architecture: per layer, what it may import of ours and of others."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## Who may import whom")[2].partition("## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if "| `" in line]
+    return {
+        name.replace("__init__", ""): (ours, others)
+        for names, ours, others in rows
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+
+
+def test_the_documented_table_is_this_one() -> None:
+    documented = _documented()
+    assert documented.keys() == LAYERS.keys()
+    for name, (ours, others) in documented.items():
+        libraries = set(others.partition(";")[0].split(", ")) - {"nothing"}
+        assert libraries == LAYERS[name].third_party, name
+        if not ours.startswith("everything"):
+            assert set(re.findall(r"`([^`]+)`", ours)) == LAYERS[name].ours - {""}, name

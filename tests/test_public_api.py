@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import langgraph_temporal_exec
-from langgraph_temporal_exec import TemporalSaver, errors
+from langgraph_temporal_exec import Retention, TemporalSaver, UsageError, errors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,13 +22,16 @@ NAMES = [
     "MissingThreadIdError",
     "NoWorkersError",
     "RemoteError",
+    "Retention",
     "RunCancelledError",
     "RunFailedError",
     "ServerUnavailableError",
+    "StorageError",
     "StreamLostError",
     "TemporalExecError",
     "TemporalSaver",
     "ThreadFullError",
+    "ThreadInfo",
     "UnserializableError",
     "UnsupportedLangGraphError",
     "UsageError",
@@ -54,11 +59,39 @@ def test_constructor() -> None:
         "heartbeat_timeout",
         "no_worker_timeout",
         "id_prefix",
+        "retention",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")
     assert parameters["task_queue"].default == "langgraph"
     assert parameters["graph"].default is None
+    assert parameters["retention"].default is None
+
+
+def test_every_method_on_threads_has_a_sync_twin() -> None:
+    """LangGraph's own come in pairs too: ``aname`` and ``name``, called the same way."""
+    for name in (
+        *("get_thread", "list_threads", "export_thread", "purge_thread"),
+        *("delete_thread", "copy_thread", "prune", "delete_for_runs"),
+    ):
+        sync = inspect.signature(getattr(TemporalSaver, name)).parameters
+        twin = inspect.signature(getattr(TemporalSaver, f"a{name}")).parameters
+        assert [(p.name, p.kind, p.default) for p in sync.values()] == [
+            (p.name, p.kind, p.default) for p in twin.values()
+        ], name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs `last`, `max_age` or both"),
+        ({"last": 0}, "must keep at least 1"),
+        ({"max_age": timedelta(0)}, "must be positive"),
+    ],
+)
+def test_a_retention_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Retention(**options)
 
 
 def test_the_error_tree_is_as_drawn() -> None:

@@ -13,14 +13,19 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.service import RPCError
 
 from .. import _langgraph
+from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
+from ..blobs import BlobStore
 from ..errors import MissingThreadIdError
 from ..options import Options
 from ..protocol import names
-from ..protocol.messages import RunStart
+from ..protocol.blob import plan
+from ..protocol.messages import (
+    RunStart,
+)
 from ..protocol.wire import pack
 from ..record import Call, encode
-from ..transport import Transport
+from ..transport import Transport, check_thread_id
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
 from .remote import stream_remote
@@ -85,6 +90,7 @@ class Caller:
         serde: Serializer of the saver.
         host: Returns the worker of this process, or ``None``.
         mailbox: Where streams of remote runs arrive.
+        blobs: Where large inputs are kept.
     """
 
     session: _langgraph.Session | None = None
@@ -95,7 +101,9 @@ class Caller:
         serde: SerializerProtocol,
         host: Callable[[], EmbeddedPort | None],
         mailbox: Mailbox,
+        blobs: BlobStore,
     ) -> None:
+        self.blobs = blobs
         self._transport = transport
         self._serde = serde
         self._host = host
@@ -163,6 +171,7 @@ class _Prepared:
                 'graph.ainvoke(input, {"configurable": {"thread_id": "..."}}). Nothing was run.'
             )
         _langgraph.check_call(graph, full, call.options)
+        check_thread_id(str(thread_id))
         self.full = full
         self.thread_id = str(thread_id)
         self.graph = graph
@@ -216,19 +225,28 @@ class _Prepared:
     def _starter(self, call: Call, *, home_queue: str = "") -> Callable[[], Awaitable[None]]:
         """Record the run: once the server has accepted the start, it will finish."""
         options = self._transport.options
+        blobs = self._caller.blobs
+        record = encode(self._serde, call, self.full, self.thread_id)
+        uploads = []
+        if len(record) > MAX_OP_BYTES:
+            what = f"the input of the call on thread {self.thread_id!r}"
+            upload = plan(record, scope=self.run_id, what=what, piece_bytes=blobs.piece_bytes)
+            uploads.append(upload)
         start = RunStart(
             run_id=self.run_id,
             thread_id=self.thread_id,
             thread_workflow_id=self._transport.thread_workflow_id(self.thread_id),
             graph=self.name,
             task_queue=options.task_queue,
-            record=encode(self._serde, call, self.full, self.thread_id),
+            record=b"" if uploads else record,
+            record_ref=uploads[0].ref if uploads else None,
             home_queue=home_queue,
             heartbeat_s=options.heartbeat_timeout.total_seconds(),
         )
 
         async def send() -> None:
             try:
+                await blobs.upload(self.thread_id, uploads)
                 await self._transport.client.start_workflow(
                     names.RUN_WORKFLOW,
                     pack(start),

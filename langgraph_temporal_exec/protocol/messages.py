@@ -8,59 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-Version = str | int | float
-
-
-class OpKind(IntEnum):
-    """What an entry of the op log records."""
-
-    PUT = 1
-    """A checkpoint and the channel values that are new in it."""
-    WRITES = 2
-    """Writes of one task, pending on a checkpoint."""
-    DROP = 3
-    """Checkpoints removed from the thread (pruning, deletion of runs). Its ``values``, without
-    data, name what they stored and remaining checkpoints still refer to."""
-    VALUES = 4
-    """What is left of the PUT of a dropped checkpoint: values others still refer to."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Value:
-    """Part of an op: one channel's value, serialized.
-
-    ``key`` is the channel version for a PUT and the write index for WRITES. A PUT of a channel
-    without a value has ``type == "empty"``.
-    """
-
-    channel: str
-    key: Version
-    type: str
-    data: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Op:
-    """Part of several messages: one entry of a thread's op log.
-
-    The header (everything but the serialized fields) is what later decisions need without
-    decoding state: which run and attempt wrote it, to which checkpoint and task it belongs,
-    which channels it holds at which version.
-    """
-
-    kind: int
-    checkpoint_id: str = ""
-    parent_id: str | None = None
-    run_id: str = ""
-    attempt: int = 0
-    task_id: str = ""
-    task_path: str = ""
-    values: tuple[Value, ...] = ()
-    checkpoint_type: str = ""
-    checkpoint: bytes = b""
-    metadata_type: str = ""
-    metadata: bytes = b""
-    dropped: tuple[str, ...] = ()
+from .stored import BlobRef, Pack, Segment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +17,8 @@ class ThreadStart:
 
     ``namespace`` is "" for the thread itself. ``snapshot`` carries the state over
     continue-as-new. ``roll_events`` is the history length at which the workflow continues as
-    new by itself (0: when the server suggests it).
+    new by itself (0: when the server suggests it). ``archive_bytes`` is the size of the log at
+    which it moves into archives (0: the default).
     """
 
     thread_id: str
@@ -78,6 +27,7 @@ class ThreadStart:
     incarnation: str = ""
     snapshot: bytes = b""
     roll_events: int = 0
+    archive_bytes: int = 0
 
 
 class AttachStatus(IntEnum):
@@ -103,6 +53,7 @@ class AttachRequest:
     incarnation: str = ""
     cursor: int = 0
     evict: str = ""
+    graph: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,13 +61,17 @@ class LogPage:
     """Part of several replies: a page of a log.
 
     ``start`` is the sequence number of ``ops[0]``; a reader whose cursor is behind ``start``,
-    or who knows another incarnation, forgets what it has first.
+    or who knows another incarnation, forgets what it has first. What lies before the log is in
+    ``segments``, and what the latest checkpoint needs of it in ``head``; both are given to
+    readers whose cursor lies before it.
     """
 
     incarnation: str
     start: int
     ops: tuple[bytes, ...] = ()
     more: bool = False
+    head: Pack | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,27 +163,107 @@ class StepReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppendRequest:
-    """Update ``append`` of a thread workflow: ops from outside any run."""
+    """Update ``append`` of a thread workflow: ops from outside any run.
+
+    ``incarnation`` is that of the log whose values the ops build on; empty when they build on
+    none. ``close`` ends nested namespaces with all they hold. ``compact``: free what dropped
+    checkpoints held now, not with the next archive.
+    """
 
     ops: tuple[bytes, ...] = ()
     open: tuple[str, ...] = ()
+    incarnation: str = ""
+    close: tuple[str, ...] = ()
+    compact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadRequest:
-    """Query ``read`` of a thread workflow: the log after a cursor."""
+    """Query ``read`` of a thread workflow: the log after a cursor.
+
+    ``erasing``: also answered after the thread was deleted, to whoever removes what is left.
+    """
 
     incarnation: str = ""
     cursor: int = 0
+    erasing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadSummary:
+    """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
+
+    ``status`` is that of the last run to end ("done", "interrupted", "error", "cancelled"), or "".
+    """
+
+    thread_id: str
+    graph: str = ""
+    status: str = ""
+    active_run: str = ""
+    waiting: int = 0
+    created_s: float = 0.0
+    updated_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadReply:
-    """Reply to ``read``."""
+    """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
+
+    ``runs`` are the latest runs, for whoever is ``erasing``.
+    """
 
     page: LogPage
     namespaces: tuple[str, ...] = ()
     deleted: bool = False
+    summary: ThreadSummary | None = None
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveRequest:
+    """Activity input of ``langgraph:archive``: move the log up to ``end`` into archives.
+
+    ``compact``: rewrite the archives without what was dropped. ``workflow_id`` is that of the
+    thread or namespace.
+    """
+
+    thread_id: str
+    namespace: str
+    base: int
+    end: int
+    compact: bool = False
+    generation: int = 0
+    workflow_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveReply:
+    """Activity result of ``langgraph:archive``.
+
+    ``garbage`` is a pack of ``BlobList``: blobs nothing refers to once this is applied.
+    """
+
+    segments: tuple[Segment, ...]
+    head: Pack
+    garbage: BlobRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscardRequest:
+    """Activity input of ``langgraph:discard``: remove blobs nothing refers to any more."""
+
+    thread_id: str
+    garbage: BlobRef
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EraseRequest:
+    """Activity input of ``langgraph:erase``: remove all blobs of a deleted thread or namespace."""
+
+    thread_id: str
+    namespace: str
+    workflow_id: str
+    deleted_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,6 +288,7 @@ class RunStart:
 
     ``record`` is opaque to the workflow (see ``record.py``). ``home_queue`` is
     the pinned queue of an embedded caller, tried first; ``task_queue`` is the shared one.
+    A large record is a blob, ``record_ref``.
     """
 
     run_id: str
@@ -264,6 +300,7 @@ class RunStart:
     home_queue: str = ""
     heartbeat_s: float = 10.0
     max_lost_attempts: int = 50
+    record_ref: BlobRef | None = None
 
 
 class DriveStatus(IntEnum):
@@ -280,8 +317,8 @@ class DriveStatus(IntEnum):
 class DriveRequest:
     """Activity input of ``langgraph:drive``.
 
-    ``record`` is empty for the home queue of an embedded caller: that process has the live
-    objects.
+    ``at_home``: on the queue of an embedded caller, whose process has the live objects; then
+    ``record`` is empty.
     """
 
     run_id: str
@@ -291,6 +328,8 @@ class DriveRequest:
     run_workflow_id: str
     graph: str
     record: bytes = b""
+    record_ref: BlobRef | None = None
+    at_home: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -362,3 +401,53 @@ class Mail:
 
     run_id: str
     items: tuple[MailItem, ...]
+
+
+@dataclass(kw_only=True, slots=True)
+class ActiveRun:
+    """Part of ``Snapshot``: the run that has the thread.
+
+    ``attempt`` 0: reserved, nobody attached yet.
+    """
+
+    run_id: str
+    run_workflow_id: str
+    attempt: int = 0
+    first_epoch: int = 0
+    checkpoints: int = 0
+    null_writes: bool = False
+    answered: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    alone: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiter:
+    """Part of ``Snapshot``: a run in line for the thread."""
+
+    run_id: str
+    run_workflow_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Part of ``ThreadStart``: the state as carried over continue-as-new."""
+
+    epoch: int
+    seq: int
+    log: tuple[bytes, ...]
+    namespaces: tuple[str, ...]
+    ended: tuple[tuple[str, bytes], ...]
+    waiting: tuple[Waiter, ...]
+    active: ActiveRun | None
+    lost: tuple[str, ...]
+    running: tuple[TaskSpec, ...] = ()
+    base: int = 0
+    segments: tuple[Segment, ...] = ()
+    head: Pack | None = None
+    generation: int = 0
+    garbage: bool = False
+    compact: bool = False
+    unthinned: int = 0
+    discards: tuple[BlobRef, ...] = ()
+    summary: ThreadSummary | None = None

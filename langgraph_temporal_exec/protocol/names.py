@@ -8,10 +8,14 @@ from urllib.parse import quote
 THREAD_WORKFLOW = "LangGraphThread"
 RUN_WORKFLOW = "LangGraphRun"
 MAILBOX_WORKFLOW = "LangGraphMailbox"
+BLOB_WORKFLOW = "LangGraphBlob"
 
 # Activity types of tasks are the names of the user's nodes; the prefix keeps a node called
 # "drive" apart from this one.
 DRIVE_ACTIVITY = "langgraph:drive"
+ARCHIVE_ACTIVITY = "langgraph:archive"
+DISCARD_ACTIVITY = "langgraph:discard"
+ERASE_ACTIVITY = "langgraph:erase"
 
 ATTACH_UPDATE = "attach"
 STEP_UPDATE = "step"
@@ -28,6 +32,10 @@ RUN_CLOSED_SIGNAL = "run_closed"
 ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
 
+# Names of LangGraph's that workflows must know without importing it.
+NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+RESUME_CHANNEL = "__resume__"
+
 # Types of ApplicationError that cross Temporal.
 FENCED = "langgraph.AttemptSuperseded"
 GRAPH_NOT_FOUND = "langgraph.GraphNotFound"
@@ -35,6 +43,7 @@ WORKER_SHUTDOWN = "langgraph.WorkerShutdown"
 RUN_ERROR = "langgraph.RunError"
 THREAD_DELETED = "langgraph.ThreadDeleted"
 THREAD_FULL = "langgraph.ThreadFull"
+STALE_READ = "langgraph.StaleRead"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to
@@ -67,6 +76,16 @@ def thread_workflow_id(prefix: str, thread_id: str, checkpoint_ns: str = "") -> 
     return f"{root}/{_id_part(label)}:{digest}"
 
 
+def blob_workflow_prefix(prefix: str, thread_id: str) -> str:
+    """What the workflow ids of all blobs of a thread, nested namespaces included, start with."""
+    return f"{prefix}/blob/{hashlib.sha256(thread_id.encode()).hexdigest()[:32]}/"
+
+
+def blob_workflow_id(prefix: str, thread_id: str, scope: str, digest: bytes) -> str:
+    """Workflow id of one piece of a blob."""
+    return f"{blob_workflow_prefix(prefix, thread_id)}{scope}/{digest.hex()}"
+
+
 def run_workflow_id(prefix: str, run_id: str) -> str:
     """Workflow id of a run; the run id alone finds it."""
     return f"{prefix}/run/{run_id}"
@@ -75,6 +94,19 @@ def run_workflow_id(prefix: str, run_id: str) -> str:
 def mailbox_workflow_id(prefix: str, process_key: str) -> str:
     """Workflow id of the mailbox a caller's process hosts to receive streams."""
     return f"{prefix}/mailbox/{process_key}"
+
+
+UPKEEP_SUFFIX = "#upkeep"
+
+
+def upkeep_queue(task_queue: str) -> str:
+    """Task queue of archiving and removal, which must not wait behind runs."""
+    return f"{task_queue}{UPKEEP_SUFFIX}"
+
+
+def blob_queue(task_queue: str) -> str:
+    """Task queue nobody polls: the first workflow task of a blob never comes."""
+    return f"{task_queue}#blobs"
 
 
 def pinned_queue(task_queue: str, process_key: str) -> str:

@@ -41,6 +41,12 @@ def pack(message: Any) -> bytes:
     return packed
 
 
+def pack_plain(value: Any) -> bytes:
+    """Encode plain data that is no message of its own (parts of ``ErrorInfo``)."""
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
 def unpack(cls: type[T], data: bytes) -> T:
     """Decode bytes written by ``pack`` for ``cls``.
 
@@ -90,6 +96,7 @@ def _reader(hint: Any) -> Callable[[Any], Any] | None:
         if rest == [Ellipsis]:
             read = _reader(item)
             return tuple if read is None else (lambda v: tuple(read(x) for x in v))
+        return tuple
     if origin is dict:
         read_value = _reader(typing.get_args(hint)[1])
         if read_value is not None:

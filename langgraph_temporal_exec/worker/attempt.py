@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from .. import _langgraph
 from .._remote_errors import describe
-from .._serde import MAX_OP_BYTES, dump_exact
+from .._serde import dump_exact
+from ..blobs import BlobGoneError
 from ..errors import RunCancelledError, ThreadFullError, UnserializableError
 from ..protocol import names
 from ..protocol.messages import (
@@ -26,12 +28,18 @@ from ..protocol.messages import (
     Outcome,
 )
 from ..protocol.wire import pack
+from ..reader import Reader
 from ..record import Call
 from ..replica import Replica
 from ..transport import Transport
 from .ports import Host, SaverPort
 from .retry_input import PlannedInput, plan_input
-from .session import RunIdentity, Session, read_all
+from .session import RunIdentity, Session
+
+logger = logging.getLogger(__name__)
+
+MAX_TAIL_BYTES = 1_500_000
+"""What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
 
 END_TIMEOUT_S = 15.0
 """How long an abandoned stream may take to record that its run was cancelled."""
@@ -53,6 +61,7 @@ async def attach(
         run_workflow_id=run.run_workflow_id,
         incarnation=incarnation,
         cursor=cursor,
+        graph=run.graph,
     )
     reply = await transport.attach(run.thread_id, request)
     if reply.status == AttachStatus.QUEUED and await _is_closed(
@@ -64,17 +73,19 @@ async def attach(
             run_workflow_id=run.run_workflow_id,
             incarnation=incarnation,
             cursor=cursor,
+            graph=run.graph,
             evict=reply.active_run,
         )
         reply = await transport.attach(run.thread_id, request)
     if reply.status != AttachStatus.GRANTED:
         return reply
-    await _absorb(transport, replica, reply.page, reply.namespaces)
+    await _absorb(saver.reader, replica, reply.page, reply.namespaces)
     return Session(
         run=run,
         attempt=attempt,
         grant=reply,
         transport=transport,
+        reader=saver.reader,
         thread=host.thread,
         tasks=host.tasks,
         queue=host.queue,
@@ -94,12 +105,14 @@ def thread_full(exc: ThreadFullError) -> ApplicationError:
 
 
 async def _absorb(
-    transport: Transport, replica: Replica, page: LogPage | None, namespaces: tuple[str, ...]
+    reader: Reader, replica: Replica, page: LogPage | None, namespaces: tuple[str, ...]
 ) -> None:
     if page is None:
         return
-    if not replica.absorb("", page, namespaces) or page.more:
-        await read_all(transport, replica, "")
+    with contextlib.suppress(BlobGoneError):
+        if await reader.absorb(replica, "", page, namespaces) and not page.more:
+            return
+    await reader.refresh(replica, "")
 
 
 async def _is_closed(transport: Transport, workflow_id: str) -> bool:
@@ -132,6 +145,7 @@ class Attempt:
     ) -> None:
         self.session = session
         self._for_others = for_others
+        self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
         plan = plan_input(call.input, call.config, session.applied)
@@ -251,6 +265,15 @@ class Attempt:
         # The stream's end is for the caller; the thread remembers only how the run ended.
         await self.session.end(pack(outcome))
         self.outcome = pack(replace(outcome, tail=self._packed_tail()))
+        self.session.thread.submit(self._tidy())
+
+    async def _tidy(self) -> None:
+        """What the thread does not keep goes, behind the caller's back."""
+        try:
+            await self._saver.run_ended(self.session.run.thread_id)
+        except Exception as exc:
+            # The end of the next run tries again.
+            logger.warning("thread %r was not thinned out: %s", self.session.run.thread_id, exc)
 
     def _packed_tail(self) -> tuple[bytes, ...]:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
@@ -261,4 +284,4 @@ class Attempt:
         except UnserializableError:
             # Untracked values, for example: allowed in the state, never on the wire.
             return ()
-        return tail if sum(map(len, tail)) <= MAX_OP_BYTES else ()
+        return tail if sum(map(len, tail)) <= MAX_TAIL_BYTES else ()

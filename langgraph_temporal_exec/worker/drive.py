@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
 
 from ..errors import AttemptSupersededError, RunCancelledError, ThreadFullError
 from ..protocol import names
@@ -22,6 +23,9 @@ from ..protocol.messages import (
     TaskInput,
     TaskOutput,
     TaskStatus,
+)
+from ..protocol.stored import (
+    BlobRef,
 )
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
@@ -114,12 +118,22 @@ class Activities:
             live = self._embedded.get(request.run_id)
             if live is not None:
                 reply = await self._shell(live, request)
-            elif not request.record:
+            elif request.at_home:
                 # The home process has no such run (any more): its caller is gone.
                 reply = DriveReply(status=DriveStatus.MOVED)
             else:
                 reply = await self._drive(request)
+            if reply.status == DriveStatus.ENDED and request.record_ref is not None:
+                await self._forget_record(request.thread_id, request.record_ref)
         return pack(reply)
+
+    async def _forget_record(self, thread_id: str, ref: BlobRef) -> None:
+        """A large input is not needed once the run has ended; it is in the thread by now."""
+        try:
+            await self._saver.reader.blobs.remove(thread_id, [ref])
+        except RPCError as exc:
+            # It goes with the thread.
+            logger.warning("the input of a run of thread %r was not removed: %s", thread_id, exc)
 
     # -- the caller is in this process --------------------------------------------------------
 
@@ -174,7 +188,6 @@ class Activities:
             run_workflow_id=request.run_workflow_id,
             graph=request.graph,
         )
-        call = decode(self._saver.serde, request.record)
         try:
             session = await attach(self._host, self._saver, run, request.attempt)
         except ThreadFullError as exc:
@@ -185,6 +198,11 @@ class Activities:
             if session.status == AttachStatus.QUEUED:
                 return DriveReply(status=DriveStatus.QUEUED)
             return DriveReply(status=DriveStatus.MOVED)
+        # After attaching: a run that has ended has no record any more.
+        record = request.record
+        if request.record_ref is not None:
+            record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
+        call = decode(self._saver.serde, record)
         if request.attempt > 1:
             logger.info(
                 "run %s of thread %r continues here: attempt %d, from %d recorded checkpoints",

@@ -8,10 +8,16 @@ names the tasks whose results must be in the log before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
-from ..protocol.messages import StepReply, StepRequest, TaskSpec
+from ..errors import StorageError
+from ..protocol.blob import Upload
+from ..protocol.messages import (
+    StepReply,
+    StepRequest,
+    TaskSpec,
+)
 
 MAX_IN_FLIGHT = 2
 """Steps of one outbox under way at once. Temporal allows 10 Updates per workflow in all."""
@@ -22,10 +28,24 @@ GATHER_TICKS = 3
 OPS_ONLY_DELAY_S = 0.005
 """Ops without a task wait this long: nearly always the next superstep carries them."""
 
-BATCH_BYTES = 1_800_000
-"""Ops in one step; one payload may have 2 MB."""
+BATCH_BYTES = 400_000
+"""Ops in one step. Temporal's SDK warns above 512 kB; one payload may have 2 MB."""
+
+MAX_RUNNING = 500
+"""Tasks of one namespace that have an Activity at once; more wait here. Temporal allows 2,000."""
+
+TASKS_PER_STEP = 250
 
 Send = Callable[[StepRequest], Awaitable[StepReply]]
+Store = Callable[[Sequence[Upload]], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An op to be sent, and the blobs it refers to."""
+
+    op: bytes
+    uploads: tuple[Upload, ...] = ()
 
 
 class Outbox:
@@ -34,6 +54,8 @@ class Outbox:
     Args:
         template: A request with epoch and run of the attempt.
         send: Sends one step and returns the reply; raises when the attempt is over.
+        store: Stores the blobs of ops before they are sent.
+        rejected: Told when that failed: from then on no ops are sent, only how the run ends.
         ready: Awaited once before the first step (the namespace must exist).
     """
 
@@ -41,12 +63,19 @@ class Outbox:
         self,
         template: StepRequest,
         send: Send,
+        store: Store,
+        rejected: Callable[[StorageError], None],
         ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._template = template
         self._send = send
+        self._store = store
+        self._rejected = rejected
         self._ready = ready
-        self._ops: list[bytes] = []
+        self._storing: dict[str, asyncio.Future[None]] = {}
+        self._running: set[str] = set()
+        self.broken = False
+        self._ops: list[Entry] = []
         self._tasks: list[TaskSpec] = []
         self._open: list[str] = []
         self._watch: list[str] = []
@@ -67,10 +96,10 @@ class Outbox:
 
     # -- what goes in -------------------------------------------------------------------------
 
-    def put(self, op: bytes, checkpoint_id: str, parent_id: str | None) -> None:
+    def put(self, entry: Entry, checkpoint_id: str, parent_id: str | None) -> None:
         """A checkpoint: after the results of all tasks that ran from its parent."""
         self._requires.update(k for k, (cp, _) in self._unconfirmed.items() if cp == parent_id)
-        self._ops.append(op)
+        self._ops.append(entry)
         self._checkpoints.add(checkpoint_id)
         held = self._held.pop(checkpoint_id, None)
         if held:
@@ -79,9 +108,9 @@ class Outbox:
         else:
             self._kick_later()
 
-    def add(self, op: bytes) -> None:
+    def add(self, entry: Entry) -> None:
         """Any other op."""
-        self._ops.append(op)
+        self._ops.append(entry)
         self._kick_later()
 
     def dispatch(self, spec: TaskSpec, checkpoint_id: str, *, stored: bool) -> None:
@@ -102,7 +131,18 @@ class Outbox:
             self._unconfirmed[key] = (self._unconfirmed[key][0], op)
         else:
             # Given up as lost before it was finished.
-            self.add(op)
+            self.add(Entry(op=op))
+
+    def storing(self, key: str, stored: asyncio.Future[None]) -> None:
+        """The result of a task waits for its blobs to be stored."""
+        self._storing[key] = stored
+        stored.add_done_callback(lambda _: self._storing.pop(key, None))
+
+    def ended(self, key: str) -> None:
+        """A task is over, however it ended."""
+        self._running.discard(key)
+        if self._tasks:
+            self._kick()
 
     def watch(self, key: str) -> None:
         """Ask whether a task that has not started was lost, and schedule it again if so."""
@@ -119,6 +159,10 @@ class Outbox:
     async def end(self, outcome: bytes) -> None:
         """Send everything, and with the last step the outcome of the run."""
         self._requires.update(self._unconfirmed)
+        # Never started, and never will be.
+        for spec in self._tasks:
+            self._requires.discard(spec.key)
+        self._tasks.clear()
         self._outcome = outcome
         self._kick()
         await self.flush()
@@ -135,7 +179,7 @@ class Outbox:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle.append(future)
-        if self._pending:
+        if self._sendable:
             self._kick()
         await future
 
@@ -151,7 +195,12 @@ class Outbox:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._ops or self._tasks or self._open or self._watch or self._outcome)
+        return bool(self._tasks) or self._sendable
+
+    @property
+    def _sendable(self) -> bool:
+        room = bool(self._tasks) and len(self._running) < MAX_RUNNING
+        return room or bool(self._ops or self._open or self._watch or self._outcome)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -174,9 +223,9 @@ class Outbox:
                 await ready()
             for _ in range(GATHER_TICKS):
                 await asyncio.sleep(0)
-            while self._pending and self._in_flight < MAX_IN_FLIGHT and self.error is None:
+            while self._sendable and self._in_flight < MAX_IN_FLIGHT and self.error is None:
                 self._in_flight += 1
-                task = asyncio.create_task(self._deliver(self._next_request()))
+                task = asyncio.create_task(self._deliver(*self._next_request()))
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
         except BaseException as exc:
@@ -184,36 +233,48 @@ class Outbox:
         finally:
             self._pump = None
 
-    def _next_request(self) -> StepRequest:
+    def _next_request(self) -> tuple[StepRequest, tuple[Upload, ...]]:
         size, count = 0, 0
-        for op in self._ops:
-            size += len(op)
+        for entry in self._ops:
+            size += len(entry.op)
             if count and size > BATCH_BYTES:
                 break
             count += 1
-        ops, self._ops = tuple(self._ops[:count]), self._ops[count:]
+        taken, self._ops = self._ops[:count], self._ops[count:]
         request = replace(
-            self._template, seq=self._seq, ops=ops, requires=tuple(sorted(self._requires))
+            self._template,
+            seq=self._seq,
+            ops=tuple(entry.op for entry in taken),
+            requires=tuple(sorted(self._requires)),
         )
         self._seq += 1
         self._requires.clear()
         if not self._ops:
             # Tasks and the outcome follow the last of the ops they depend on.
+            room = min(TASKS_PER_STEP, MAX_RUNNING - len(self._running))
+            tasks, self._tasks = self._tasks[:room], self._tasks[room:]
+            self._running.update(spec.key for spec in tasks)
             request = replace(
-                request,
-                tasks=tuple(self._tasks),
-                open=tuple(self._open),
-                watch=tuple(self._watch),
+                request, tasks=tuple(tasks), open=tuple(self._open), watch=tuple(self._watch)
             )
-            self._tasks, self._open, self._watch = [], [], []
+            self._open, self._watch = [], []
             if self._outcome and size + len(self._outcome) <= BATCH_BYTES:
                 request = replace(request, outcome=self._outcome)
                 self._outcome = b""
-        return request
+        return request, tuple(u for entry in taken for u in entry.uploads)
 
-    async def _deliver(self, request: StepRequest) -> None:
+    async def _deliver(self, request: StepRequest, uploads: tuple[Upload, ...]) -> None:
         required = request.requires
         try:
+            if uploads and not self.broken:
+                try:
+                    await self._store(uploads)
+                except StorageError as exc:
+                    self.broken = True
+                    self._rejected(exc)
+            if self.broken:
+                # What follows builds on what was not stored.
+                request = replace(request, ops=(), tasks=())
             while True:
                 reply = await self._send_until_taken(request)
                 if not reply.lost:
@@ -241,6 +302,9 @@ class Outbox:
     async def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest:
         """What to send instead of a step that named lost tasks."""
         lost = set(reply.lost)
+        storing = [self._storing[k] for k in request.requires if k in lost and k in self._storing]
+        if storing:
+            await asyncio.wait(storing)
         for key in request.requires:
             # Finished here, but the result never arrived: it travels as an op, each in a request
             # of its own because together they may exceed a payload.
@@ -260,9 +324,9 @@ class Outbox:
     def _after_delivery(self) -> None:
         if self.error is not None:
             return
-        if self._pending:
+        if self._sendable:
             self._kick()
-        elif not self._in_flight:
+        if not self._pending and not self._in_flight:
             for future in self._idle:
                 if not future.done():
                     future.set_result(None)

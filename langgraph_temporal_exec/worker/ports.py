@@ -9,6 +9,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from .. import _langgraph
 from .._threads import LoopThread
 from ..options import Options
+from ..reader import Reader
 from ..replica import Replica
 from ..transport import Transport
 from .live import LiveTasks
@@ -22,6 +23,15 @@ class SaverPort(Protocol):
     @property
     def options(self) -> Options:
         """The saver's options."""
+        ...
+
+    @property
+    def reader(self) -> Reader:
+        """Reads threads."""
+        ...
+
+    async def run_ended(self, thread_id: str) -> None:
+        """A run of a thread has ended here."""
         ...
 
     def replica(self, thread_id: str) -> Replica:

@@ -24,6 +24,7 @@ from .embedded import EmbeddedRuns
 from .live import LiveTasks
 from .ports import SaverPort
 from .registry import GraphRegistry
+from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ this is meant to be out of reach."""
 
 MAX_DRIVES = 200
 """Runs of callers elsewhere that one process drives at once; more wait on the queue."""
+
+MAX_UPKEEP = 4
+"""Logs that one process archives at once: it reads them into memory."""
 
 STICKY_TIMEOUT = timedelta(seconds=3)
 """How long a workflow task waits for the process that had the workflow in its cache. The default
@@ -85,6 +89,7 @@ class WorkerHost:
 
     async def _start(self) -> None:
         activities = Activities(self, self._saver, self.registry, self.embedded)
+        upkeep = Upkeep(self.transport, self._saver.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         common: dict[str, Any] = {
             "graceful_shutdown_timeout": STOP_GRACE,
@@ -111,6 +116,13 @@ class WorkerHost:
                     task_queue=self.queue,
                     activities=[activities.drive, activities.task],
                     max_concurrent_activities=MAX_TASKS,
+                    **common,
+                ),
+                Worker(
+                    client,
+                    task_queue=names.upkeep_queue(self._options.task_queue),
+                    activities=[upkeep.archive, upkeep.discard, upkeep.erase],
+                    max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),
             ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,29 +20,34 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from .. import _langgraph
-from .._serde import put_op, writes_op
+from .._serde import Encoded, Writer, put_op, writes_op
 from .._threads import LoopThread
 from ..errors import (
     AttemptSupersededError,
+    StorageError,
     TemporalExecError,
     ThreadFullError,
     UsageError,
 )
 from ..options import Options
+from ..protocol.blob import Upload
 from ..protocol.messages import (
     Applied,
     AttachReply,
-    ReadRequest,
     StepReply,
     StepRequest,
     TaskOutput,
     TaskSpec,
     TaskStatus,
 )
+from ..reader import Reader
 from ..replica import Replica
 from ..transport import Transport
 from .live import LiveTask, LiveTasks
-from .outbox import Outbox
+from .outbox import Entry, Outbox
+
+REMEMBERED_NAMESPACES = 500
+"""As many names of nested namespaces a thread tells; with so many there may be others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,7 @@ class Session:
         attempt: Number of this attempt, from 1.
         grant: The thread's reply to ``attach``.
         transport: RPCs.
+        reader: Reads the thread, and keeps large values.
         thread: The worker's loop.
         tasks: Live tasks of this process.
         queue: Task queue only this process polls.
@@ -77,6 +84,7 @@ class Session:
         attempt: int,
         grant: AttachReply,
         transport: Transport,
+        reader: Reader,
         thread: LoopThread,
         tasks: LiveTasks,
         queue: str,
@@ -90,19 +98,23 @@ class Session:
         self.keeps_breakpoints = False
         self.loop: Any = None
         self._transport = transport
+        self._reader = reader
+        self._blobs = reader.blobs
         self.thread = thread
         self._tasks = tasks
         self._queue = queue
-        self._replica = replica
+        self.replica = replica
         self._options = options
         self._incarnation = grant.page.incarnation if grant.page else ""
         self._existing = set(grant.namespaces)
         self._loaded = {""}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
         self._outboxes: dict[str, Outbox] = {}
+        self._unstored = False
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
         self._closed = False
+        replica.flush = self.flush
 
     # -- the task seam ------------------------------------------------------------------------
 
@@ -177,6 +189,9 @@ class Session:
         # Again: what ended the attempt in between did not see this task.
         self.check()
         self._tasks.add(live)
+        live.done.add_done_callback(
+            lambda _: self._on_loop(lambda: self._outbox(task.checkpoint_ns).ended(key))
+        )
         spec = TaskSpec(
             key=live.key,
             node=task.name,
@@ -215,21 +230,14 @@ class Session:
         self.check()
         ns = config["configurable"].get("checkpoint_ns", "")
         try:
-            op = put_op(
-                serde,
-                config,
-                checkpoint,
-                metadata,
-                new_versions,
-                run_id=self.run.run_id,
-                attempt=self.attempt,
-            )
+            encoded = put_op(serde, config, checkpoint, metadata, new_versions, self._writer())
         except UsageError as exc:
             self.reject(exc)
             raise
-        self._replica.fold_local(ns, op)
+        self._fold(ns, encoded)
+        entry = Entry(op=encoded.data, uploads=encoded.uploads)
         parent = config["configurable"].get("checkpoint_id")
-        self._on_loop(lambda: self._outbox(ns).put(op, checkpoint["id"], parent))
+        self._on_loop(lambda: self._outbox(ns).put(entry, checkpoint["id"], parent))
 
     def put_writes(
         self,
@@ -242,36 +250,83 @@ class Session:
         """Record writes: of a shipped task as its Activity's result, else as an op."""
         ns = config["configurable"].get("checkpoint_ns", "")
         live = self._live.pop((ns, config["configurable"]["checkpoint_id"], task_id), None)
+        node = live.node if live else ""
         try:
             self.check()
-            op = writes_op(
-                serde,
-                config,
-                writes,
-                task_id,
-                task_path,
-                node=live.node if live else "",
-                run_id=self.run.run_id,
-                attempt=self.attempt,
+            encoded = writes_op(
+                serde, config, writes, task_id, task_path, self._writer(), node=node
             )
         except TemporalExecError as exc:
             self.reject(exc)
             if live is not None:
                 live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=str(exc)[:500]))
             raise
-        self._replica.fold_local(ns, op)
-        if live is not None and live.finish(
-            TaskOutput(status=TaskStatus.FINISHED, op=op, error=live.error)
-        ):
-            self._on_loop(lambda: self._outbox(ns).finished(live.key, op))
+        self._fold(ns, encoded)
+        if live is None:
+            entry = Entry(op=encoded.data, uploads=encoded.uploads)
+            self._on_loop(lambda: self._outbox(ns).add(entry))
+        elif not encoded.uploads:
+            self._finish(ns, live, encoded)
         else:
-            self._on_loop(lambda: self._outbox(ns).add(op))
+            self._on_loop(lambda: self._finish_when_stored(ns, live, encoded))
+
+    def _writer(self) -> Writer:
+        return Writer(
+            known=self.replica,
+            # Of this op alone: a blob that is removed can be none that somebody writes again.
+            scope=uuid.uuid4().hex[:16],
+            piece_bytes=self._blobs.piece_bytes,
+            run_id=self.run.run_id,
+            attempt=self.attempt,
+        )
+
+    def _fold(self, ns: str, encoded: Encoded) -> None:
+        self._blobs.hold(encoded.uploads)
+        self.replica.fold_local(ns, encoded.op)
+
+    def _finish(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
+        output = TaskOutput(status=TaskStatus.FINISHED, op=encoded.data, error=live.error)
+        if live.finish(output):
+            self._on_loop(lambda: self._outbox(ns).finished(live.key, encoded.data))
+        else:
+            self._on_loop(lambda: self._outbox(ns).add(Entry(op=encoded.data)))
+
+    def _finish_when_stored(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
+        """Only on the worker's loop."""
+        outbox = self._outbox(ns)
+
+        async def finish() -> None:
+            try:
+                await self._store(encoded.uploads)
+            except StorageError as exc:
+                outbox.broken = True
+                self._reject_unstored(exc)
+                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=str(exc)[:500]))
+            except BaseException as exc:
+                self.fail(exc)
+                raise
+            else:
+                self._finish(ns, live, encoded)
+
+        outbox.storing(live.key, asyncio.ensure_future(finish()))
+
+    async def _store(self, uploads: Sequence[Upload]) -> None:
+        try:
+            await self._blobs.upload(self.run.thread_id, uploads)
+        finally:
+            self._blobs.release(uploads)
+
+    def _reject_unstored(self, exc: StorageError) -> None:
+        self.reject(exc)
+        # It holds what was not recorded.
+        self._unstored = True
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
-        if checkpoint_ns in self._loaded or checkpoint_ns not in self._existing:
+        known = checkpoint_ns in self._existing or len(self._existing) >= REMEMBERED_NAMESPACES
+        if checkpoint_ns in self._loaded or not known:
             return
-        await read_all(self._transport, self._replica, checkpoint_ns)
+        await self._reader.refresh(self.replica, checkpoint_ns)
         self._loaded.add(checkpoint_ns)
 
     # -- life ---------------------------------------------------------------------------------
@@ -300,13 +355,26 @@ class Session:
         if self._error is not None or self._closed:
             return
         self._error = exc
+        self._let_go()
         # What was folded locally may never have reached the log.
-        self._replica.forget()
+        self.replica.forget()
         for outbox in self._outboxes.values():
             self._on_loop(lambda o=outbox: o.fail(exc))
         for live in list(self._live.values()):
             live.cancel()
             live.abandon(exc)
+
+    async def flush(self, checkpoint_ns: str) -> None:
+        """Return when all that was handed in so far for a namespace is in the log."""
+
+        async def flush() -> None:
+            outbox = self._outboxes.get(checkpoint_ns)
+            if outbox is not None:
+                await outbox.flush()
+
+        # An attempt that is over holds nothing back any more: its replica was emptied.
+        with contextlib.suppress(TemporalExecError):
+            await self.thread.call(flush())
 
     async def end(self, outcome: bytes) -> None:
         """Send everything and record the outcome of the run; ends the attempt."""
@@ -322,7 +390,15 @@ class Session:
         root = self._outbox("")
         await root.end(outcome)
         self._closed = True
-        self._replica.caught_up("", self._incarnation, root.log_end)
+        self._let_go()
+        if self._unstored:
+            self.replica.forget()
+        else:
+            self.replica.caught_up("", self._incarnation, root.log_end)
+
+    def _let_go(self) -> None:
+        if self.replica.flush == self.flush:
+            self.replica.flush = None
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
         if self.thread.is_current:
@@ -355,28 +431,14 @@ class Session:
             outbox = Outbox(
                 StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id),
                 send,
+                self._store,
+                self._reject_unstored,
                 ready if checkpoint_ns else None,
             )
             self._outboxes[checkpoint_ns] = outbox
             if self._error is not None:
                 outbox.fail(self._error)
         return outbox
-
-
-async def read_all(transport: Transport, replica: Replica, checkpoint_ns: str) -> bool:
-    """Bring a replica up to date with one namespace; ``False`` when it does not exist."""
-    while True:
-        incarnation, cursor = replica.position(checkpoint_ns)
-        reply = await transport.read(
-            replica.thread_id,
-            checkpoint_ns,
-            ReadRequest(incarnation=incarnation, cursor=cursor),
-        )
-        if reply is None:
-            return False
-        fits = replica.absorb(checkpoint_ns, reply.page, reply.namespaces)
-        if fits and not reply.page.more:
-            return True
 
 
 def _summary(task: _langgraph.SeamTask) -> str:

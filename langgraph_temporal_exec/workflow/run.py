@@ -122,6 +122,8 @@ class RunWorkflow:
             run_workflow_id=workflow.info().workflow_id,
             graph=start.graph,
             record=b"" if at_home else start.record,
+            record_ref=start.record_ref,
+            at_home=at_home,
         )
         try:
             result: bytes = await workflow.execute_activity(

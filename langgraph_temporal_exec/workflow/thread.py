@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import (
         AppendRequest,
+        ArchiveRequest,
         AttachRequest,
-        Op,
+        EraseRequest,
         ReadRequest,
         StepReply,
         StepRequest,
@@ -23,20 +25,27 @@ with workflow.unsafe.imports_passed_through():
         TaskOutput,
         TaskSpec,
         ThreadStart,
+        ThreadSummary,
+    )
+    from ..protocol.stored import (
+        Op,
     )
     from ..protocol.wire import WireError, pack, unpack
-    from .thread_state import (
+    from . import upkeep
+    from .effects import (
         AnswerTaken,
         CancelRun,
         CancelTask,
         DeleteNamespace,
+        Discard,
         Effect,
         FenceNamespace,
         GiveTurn,
         OpenNamespace,
         StartTask,
-        ThreadState,
     )
+    from .log_state import ARCHIVE_BYTES
+    from .thread_state import MAX_WAITING, ThreadState
 
 TASK_TIMEOUT = timedelta(days=30)
 """Start-to-close of a task; heartbeats, not this, notice a dead worker."""
@@ -45,15 +54,28 @@ MAX_ACTIVITY_TYPE = 200
 """Characters of a node's name shown as the Activity's type; Temporal allows 1,000 bytes."""
 
 CARRY_BYTES = 1_500_000
-"""Largest snapshot carried over continue-as-new (one payload, limit 2 MB)."""
+"""Largest snapshot carried over continue-as-new (one payload, limit 2 MB). The log moves into
+archives long before; only a storage that fails for long lets it grow up to here."""
 
-UPDATES_BEFORE_ROLL = 1_500
-"""The server accepts 2,000 Updates per workflow run."""
+UPDATES_BEFORE_ROLL = 1_000
+"""Updates after which the workflow continues as new in the next gap between supersteps."""
 
+UPDATES_BEFORE_FORCED_ROLL = 1_500
+EVENTS_BEFORE_FORCED_ROLL = 20_000
+BYTES_BEFORE_FORCED_ROLL = 20_000_000
+"""When it does not wait for a gap: tasks under way get new Activities in the next run."""
+
+FORCED_ROLL_FACTOR = 3
+"""The same for a workflow that was given its own number of events."""
+
+# The server accepts 2,000 Updates, 51,200 events and 50 MB of history.
 UPDATES_FULL = 1_900
 HISTORY_EVENTS_FULL = 48_000
 HISTORY_BYTES_FULL = 44_000_000
-"""Where a thread that is too large to continue as new stops taking work."""
+"""Where a thread that cannot continue as new stops taking work."""
+
+ARCHIVE_WAIT = timedelta(seconds=20)
+"""How long an attempt waits for the archives to be rewritten before that is given up."""
 
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
@@ -69,19 +91,35 @@ class ThreadWorkflow:
             self._state = ThreadState.restore(incarnation, root=root, snapshot=self._start.snapshot)
         else:
             self._state = ThreadState(incarnation=incarnation, root=root)
+            created = workflow.now().timestamp()
+            self._state.summary = ThreadSummary(
+                thread_id=self._start.thread_id, created_s=created, updated_s=created
+            )
+        # Of what was carried over; an Update may come before ``run`` does.
+        self._restored = self._state.restart()
+        self._state.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        # What may be left behind by continue-as-new: the next run takes it up again.
+        self._repeatable: set[asyncio.Task[None]] = set()
+        self._paused = False
+        self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._updates = 0
 
     @workflow.run
     async def run(self, start: bytes) -> None:
-        """Serve until deleted; continue as new whenever nothing is in flight and it is time."""
-        await workflow.wait_condition(
-            lambda: self._state.deleted or (self._should_roll() and self._idle())
-        )
-        if self._state.deleted:
-            await workflow.wait_condition(self._idle)
-            return
+        """Serve until deleted; continue as new whenever it is time."""
+        await self._perform([e for e in self._restored if self._is_due(e)])
+        while True:
+            await workflow.wait_condition(
+                lambda: self._state.deleted or self._may_roll() or self._wants_archive()
+            )
+            if self._state.deleted:
+                await self._erase()
+                return
+            if self._may_roll():
+                break
+            self._archive()
         workflow.continue_as_new(
             pack(
                 ThreadStart(
@@ -91,11 +129,18 @@ class ThreadWorkflow:
                     incarnation=self._state.incarnation,
                     snapshot=self._state.snapshot(),
                     roll_events=self._start.roll_events,
+                    archive_bytes=self._start.archive_bytes,
                 )
             )
         )
 
-    def _should_roll(self) -> bool:
+    def _is_due(self, effect: Effect) -> bool:
+        """Whether an effect of the previous run is not overtaken by what came since."""
+        if not isinstance(effect, StartTask):
+            return True
+        return effect.epoch == self._state.epoch and effect.spec.key not in self._activities
+
+    def _roll_is_due(self) -> bool:
         info = workflow.info()
         roll = self._start.roll_events
         due = (
@@ -105,8 +150,25 @@ class ThreadWorkflow:
         )
         return due and self._state.size() <= CARRY_BYTES
 
+    def _roll_is_forced(self) -> bool:
+        info = workflow.info()
+        roll = self._start.roll_events * FORCED_ROLL_FACTOR
+        length = info.get_current_history_length()
+        return (
+            self._updates >= UPDATES_BEFORE_FORCED_ROLL
+            or length >= EVENTS_BEFORE_FORCED_ROLL
+            or info.get_current_history_size() >= BYTES_BEFORE_FORCED_ROLL
+            or bool(roll and length >= roll)
+        )
+
     def _must_roll(self) -> bool:
-        return not self._activities and self._should_roll()
+        """Whether steps are to be repeated in the next run of the workflow."""
+        if not self._roll_is_due():
+            return False
+        return not (self._activities or self._state.archiving) or self._roll_is_forced()
+
+    def _may_roll(self) -> bool:
+        return self._must_roll() and workflow.all_handlers_finished() and not self._background
 
     def _check_room(self) -> None:
         """Refuse new work while there is still room to record how the current run ends."""
@@ -118,39 +180,51 @@ class ThreadWorkflow:
         )
         if full and self._state.size() > CARRY_BYTES:
             raise ApplicationError(
-                f"Thread {self._start.thread_id!r} is full: it holds {self._state.size():,} bytes "
-                f"of checkpoints, of which at most {CARRY_BYTES:,} fit into a continue-as-new, and "
-                "its workflow is near a limit of the server (2,000 Updates, 51,200 events, 50 MB "
-                "of history). Everything can still be read. Go on in a new thread "
-                "(saver.copy_thread of a pruned one, or a new thread_id), or make room with "
-                "saver.prune([thread_id]).",
+                f"Thread {self._start.thread_id!r} is full: {self._state.size():,} bytes of it "
+                f"could not be archived ({CARRY_BYTES:,} can be carried on), and its workflow is "
+                "near a limit of the server (2,000 Updates, 51,200 events, 50 MB of history). "
+                "Everything can still be read. See why the Activity langgraph:archive fails in "
+                "Temporal's UI; when it succeeds, the thread goes on.",
                 type=names.THREAD_FULL,
                 non_retryable=True,
             )
-
-    def _idle(self) -> bool:
-        return workflow.all_handlers_finished() and not self._activities and not self._background
 
     # -- updates ------------------------------------------------------------------------------
 
     @workflow.update(name=names.ATTACH_UPDATE)
     async def attach(self, request: bytes) -> bytes:
         """An attempt asks for the thread. Never waits for a turn."""
-        self._updates += 1
+        self._enter()
+        if self._state.compacting:
+            try:
+                await workflow.wait_condition(
+                    lambda: not self._state.compacting, timeout=ARCHIVE_WAIT
+                )
+            except builtins.TimeoutError:
+                if self._state.archiving is not None:
+                    self._state.not_archived(self._state.archiving)
+            self._check_alive()
         reply, effects = self._state.attach(unpack(AttachRequest, request))
         await self._perform(effects)
         return pack(reply)
 
     @attach.validator
     def _check_attach(self, request: bytes) -> None:
-        unpack(AttachRequest, request)
+        run_id = unpack(AttachRequest, request).run_id
         self._check_alive()
         self._check_room()
+        if self._state.line_is_full(run_id):
+            raise ApplicationError(
+                f"Thread {self._start.thread_id!r} is full: {MAX_WAITING:,} runs wait for it "
+                "already. Nothing of this run was done; call again when some of them have ended.",
+                type=names.THREAD_FULL,
+                non_retryable=True,
+            )
 
     @workflow.update(name=names.STEP_UPDATE)
     async def step(self, request: bytes) -> bytes:
         """Append and start tasks, after what the request requires has ended."""
-        self._updates += 1
+        self._enter()
         r = unpack(StepRequest, request)
         await self._perform(self._state.enter_epoch(r.epoch))
         await workflow.wait_condition(
@@ -163,9 +237,10 @@ class ThreadWorkflow:
             return pack(StepReply(again=True))
         if missing := self._state.missing(r):
             return pack(StepReply(lost=missing))
-        # The log's end is asked for while the run is still the active one.
-        end = self._state.log_end() + len(r.ops) if r.outcome and self._state.log_end() else 0
-        await self._perform(self._state.step(r))
+        effects = self._state.step(r)
+        # Of this very step: another may end the next run before the effects are performed.
+        end = self._state.outcome_end if r.outcome else 0
+        await self._perform(effects)
         return pack(StepReply(log_end=end))
 
     @step.validator
@@ -180,18 +255,35 @@ class ThreadWorkflow:
     @workflow.update(name=names.APPEND_UPDATE)
     async def append(self, request: bytes) -> None:
         """Append from outside any run."""
-        self._updates += 1
-        await self._perform(self._state.append(unpack(AppendRequest, request)))
+        self._enter()
+        r = unpack(AppendRequest, request)
+        if self._state.is_stale(r):
+            # Thinned out since the validator looked.
+            raise _stale(self._start.thread_id)
+        await self._perform(self._state.append(r))
 
     @append.validator
     def _check_append(self, request: bytes) -> None:
-        _check_ops(unpack(AppendRequest, request).ops)
+        r = unpack(AppendRequest, request)
+        _check_ops(r.ops)
         self._check_alive()
+        if self._state.is_stale(r):
+            raise _stale(self._start.thread_id)
+        if r.ops:
+            self._check_room()
 
     @workflow.update(name=names.DELETE_UPDATE)
-    async def delete(self) -> None:
-        """Delete the thread: this workflow and its children end."""
+    async def delete(self) -> str:
+        """Delete the thread: this workflow and its children end when all they held is removed.
+
+        Returns the Temporal run id, by which the end can be waited for.
+        """
         await self._perform(self._state.delete())
+        return workflow.info().run_id
+
+    def _enter(self) -> None:
+        self._updates += 1
+        self._state.touch(workflow.now().timestamp())
 
     def _check_epoch(self, epoch: int) -> None:
         if self._state.refuses(epoch):
@@ -256,6 +348,8 @@ class ThreadWorkflow:
                 self._spawn(self._signal_child(effect.namespace, names.DELETE_SIGNAL))
             elif isinstance(effect, AnswerTaken):
                 self._spawn(self._tell_thread(effect))
+            elif isinstance(effect, Discard):
+                self._spawn_repeatable(self._discard(effect))
             elif isinstance(effect, CancelRun):
                 self._spawn(self._cancel_run(effect.run_workflow_id))
             else:
@@ -265,6 +359,46 @@ class ThreadWorkflow:
         task = asyncio.create_task(coro)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    def _spawn_repeatable(self, coro: Any) -> None:
+        task = asyncio.create_task(coro)
+        self._repeatable.add(task)
+        task.add_done_callback(self._repeatable.discard)
+
+    def _wants_archive(self) -> bool:
+        return self._state.wants_archive() and not self._paused
+
+    def _archive(self) -> None:
+        request = self._state.archive(self._start.namespace, workflow.info().workflow_id)
+        if request is not None:
+            self._spawn_repeatable(self._await_archive(request))
+
+    async def _await_archive(self, request: ArchiveRequest) -> None:
+        reply = await upkeep.archive(request, self._upkeep)
+        if reply is not None:
+            await self._perform(self._state.archived(request, reply))
+            return
+        self._state.not_archived(request)
+        self._paused = True
+        await asyncio.sleep(upkeep.PAUSE_S)
+        self._paused = False
+
+    async def _discard(self, effect: Discard) -> None:
+        await upkeep.discard(self._start.thread_id, effect.garbage, self._upkeep)
+        self._state.discarded(effect.garbage)
+
+    async def _erase(self) -> None:
+        """Remove what is outside this history; new calls of the thread wait until it is done."""
+        request = EraseRequest(
+            thread_id=self._start.thread_id,
+            namespace=self._start.namespace,
+            workflow_id=workflow.info().workflow_id,
+            deleted_s=workflow.now().timestamp(),
+        )
+        await upkeep.erase(request, self._upkeep)
+        await workflow.wait_condition(
+            lambda: workflow.all_handlers_finished() and not self._background
+        )
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
         handle = workflow.start_activity(
@@ -281,7 +415,7 @@ class ThreadWorkflow:
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         )
         self._activities[spec.key] = handle
-        self._spawn(self._await_task(spec.key, epoch, handle))
+        self._spawn_repeatable(self._await_task(spec.key, epoch, handle))
 
     async def _await_task(
         self, key: str, epoch: int, handle: workflow.ActivityHandle[bytes]
@@ -300,22 +434,26 @@ class ThreadWorkflow:
         return names.thread_workflow_id(self._start.id_prefix, self._start.thread_id, namespace)
 
     async def _open_child(self, namespace: str) -> None:
-        await workflow.start_child_workflow(
-            names.THREAD_WORKFLOW,
-            pack(
-                ThreadStart(
-                    thread_id=self._start.thread_id,
-                    namespace=namespace,
-                    id_prefix=self._start.id_prefix,
-                    roll_events=self._start.roll_events,
-                )
-            ),
-            id=self._child_id(namespace),
-            # The child is part of the store: it must survive its parent's continue-as-new.
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
-            static_summary=f"{self._start.thread_id} · {namespace}"[:200],
+        start = ThreadStart(
+            thread_id=self._start.thread_id,
+            namespace=namespace,
+            id_prefix=self._start.id_prefix,
+            roll_events=self._start.roll_events,
+            archive_bytes=self._start.archive_bytes,
         )
+        try:
+            await workflow.start_child_workflow(
+                names.THREAD_WORKFLOW,
+                pack(start),
+                id=self._child_id(namespace),
+                # The child is part of the store: it must survive its parent's continue-as-new.
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+                static_summary=f"{self._start.thread_id} · {namespace}"[:200],
+            )
+        except WorkflowAlreadyStartedError:
+            # Opened long ago, and not among the remembered ones any more.
+            return
 
     async def _signal_child(self, namespace: str, signal: str, *args: Any) -> None:
         handle = workflow.get_external_workflow_handle(self._child_id(namespace))
@@ -346,6 +484,14 @@ class ThreadWorkflow:
         except ApplicationError:
             workflow.logger.warning("run %s left the line", turn.run_id)
             await self._perform(self._state.waiter_gone(turn.run_id))
+
+
+def _stale(thread_id: str) -> ApplicationError:
+    return ApplicationError(
+        f"Thread {thread_id!r} was thinned out since it was read.",
+        type=names.STALE_READ,
+        non_retryable=True,
+    )
 
 
 def _check_ops(ops: tuple[bytes, ...]) -> None:

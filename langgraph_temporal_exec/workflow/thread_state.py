@@ -10,168 +10,84 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from ..protocol.messages import (
+    ActiveRun,
     AppendRequest,
     Applied,
     AttachReply,
     AttachRequest,
     AttachStatus,
-    LogPage,
-    Op,
-    OpKind,
+    ErrorInfo,
     Outcome,
     ReadReply,
     ReadRequest,
+    Snapshot,
     StepRequest,
     TaskOutput,
     TaskSpec,
-    Version,
+    TaskStatus,
+    ThreadSummary,
+    Waiter,
 )
-from ..protocol.wire import pack, unpack
+from ..protocol.names import NULL_TASK_ID, RESUME_CHANNEL
+from ..protocol.stored import (
+    Op,
+    OpKind,
+)
+from ..protocol.wire import pack, pack_plain, unpack
+from .effects import (
+    AnswerTaken,
+    CancelRun,
+    CancelTask,
+    DeleteNamespace,
+    Discard,
+    Effect,
+    FenceNamespace,
+    GiveTurn,
+    OpenNamespace,
+    StartTask,
+)
+from .log_state import LogState
 
-NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
-RESUME_CHANNEL = "__resume__"
-
-PAGE_BYTES = 1_500_000
-"""Bytes of ops in one reply; Temporal refuses a payload above 2 MB."""
-
-REMEMBERED_RUNS = 300
+REMEMBERED_RUNS = 100
 """Ended runs whose outcome is kept for an attempt that asks late."""
 
 REMEMBERED_OUTCOME_BYTES = 1_000
-"""An outcome above this is remembered without its stream chunks and its traceback."""
+"""An outcome above this is remembered in short."""
 
+REMEMBERED_NAMESPACES = 500
+"""Nested namespaces known without reading the log."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StartTask:
-    """Effect: schedule the Activity of a task."""
-
-    spec: TaskSpec
-    epoch: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CancelTask:
-    """Effect: request cancellation of a task's Activity."""
-
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenNamespace:
-    """Effect: start the Child Workflow of a namespace and wait until it exists."""
-
-    namespace: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FenceNamespace:
-    """Effect: tell the Child Workflow of a namespace that older epochs are over."""
-
-    namespace: str
-    epoch: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GiveTurn:
-    """Effect: signal a waiting run workflow that the thread is reserved for it."""
-
-    run_id: str
-    run_workflow_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeleteNamespace:
-    """Effect: tell the Child Workflow of a namespace to end."""
-
-    namespace: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnswerTaken:
-    """Effect, of a nested namespace: tell the thread that a task recorded an answer."""
-
-    epoch: int
-    task_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CancelRun:
-    """Effect: request cancellation of a run workflow whose thread is gone."""
-
-    run_workflow_id: str
-
-
-Effect = (
-    StartTask
-    | CancelTask
-    | OpenNamespace
-    | FenceNamespace
-    | GiveTurn
-    | DeleteNamespace
-    | AnswerTaken
-    | CancelRun
-)
-
-
-@dataclass(kw_only=True, slots=True)
-class ActiveRun:
-    """The run that has the thread. ``attempt`` 0: reserved, nobody attached yet."""
-
-    run_id: str
-    run_workflow_id: str
-    attempt: int = 0
-    first_epoch: int = 0
-    checkpoints: int = 0
-    null_writes: bool = False
-    answered: tuple[str, ...] = ()
-    namespaces: tuple[str, ...] = ()
-    alone: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waiter:
-    """A run in line for the thread."""
-
-    run_id: str
-    run_workflow_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
-    """The state as carried over continue-as-new."""
-
-    epoch: int
-    seq: int
-    log: tuple[bytes, ...]
-    namespaces: tuple[str, ...]
-    ended: tuple[tuple[str, bytes], ...]
-    waiting: tuple[Waiter, ...]
-    active: ActiveRun | None
-    lost: tuple[str, ...]
+MAX_WAITING = 2_000
+"""Runs that may wait for one thread."""
 
 
 @dataclass(kw_only=True)
-class ThreadState:
+class ThreadState(LogState):
     """One thread, or one nested namespace of a thread.
 
     Args:
         incarnation: Identity of this life of the thread; a deleted and re-created thread has
             another one, so that readers drop what they remember.
         root: Whether this is the thread itself rather than a nested namespace.
+        archive_bytes: Size of the log at which it moves into an archive.
+        summary: The thread as a list shows it.
     """
 
-    incarnation: str
     root: bool = True
     epoch: int = 0
     next_seq: int = 0
-    log: list[bytes] = field(default_factory=list)
+    outcome_end: int = 0
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
     ended: dict[str, bytes] = field(default_factory=dict)
-    running: set[str] = field(default_factory=set)
+    running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
-    deleted: bool = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether an attempt may build on what the log holds."""
+        return self.active is not None and self.active.attempt > 0
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -186,6 +102,8 @@ class ThreadState:
         if self.active is None:
             self._leave_line(request.run_id)
             self.active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
+        if request.graph:
+            self.summary = replace(self.summary, graph=request.graph)
         active = self.active
         if active.run_id != request.run_id:
             if all(w.run_id != request.run_id for w in self.waiting):
@@ -222,6 +140,13 @@ class ThreadState:
             ),
         )
         return reply, effects
+
+    def line_is_full(self, run_id: str) -> bool:
+        """Whether a run that would have to wait finds no place in line."""
+        if self.active is None or self.active.run_id == run_id:
+            return False
+        known = run_id in self.ended or any(w.run_id == run_id for w in self.waiting)
+        return not known and len(self.waiting) >= MAX_WAITING
 
     def run_closed(self, run_id: str) -> list[Effect]:
         """The run workflow closed without an outcome from its attempt: free the thread."""
@@ -280,12 +205,7 @@ class ThreadState:
 
     def ready(self, request: StepRequest) -> bool:
         """Whether it is the step's turn and all it requires has ended."""
-        return request.seq <= self.next_seq and self.running.isdisjoint(request.requires)
-
-    def log_end(self) -> int:
-        """Length of the log, if only the active attempt has appended since it was granted."""
-        alone = self.root and self.active is not None and self.active.alone
-        return len(self.log) if alone else 0
+        return request.seq <= self.next_seq and self.running.keys().isdisjoint(request.requires)
 
     def missing(self, request: StepRequest) -> tuple[str, ...]:
         """Required or watched tasks that ended without a result."""
@@ -308,24 +228,34 @@ class ThreadState:
         for spec in request.tasks:
             if spec.key not in self.running:
                 self.lost.discard(spec.key)
-                self.running.add(spec.key)
+                self.running[spec.key] = spec
                 effects.append(StartTask(spec=spec, epoch=self.epoch))
         if request.outcome:
+            alone = self.root and self.active is not None and self.active.alone
+            self.outcome_end = self.end if alone else 0
             self._remember(request.run_id, request.outcome)
             effects += self._release(fence=False)
         return effects
+
+    def restart(self) -> list[Effect]:
+        """Effects after continue-as-new: what was under way is taken up again."""
+        effects: list[Effect] = [StartTask(spec=s, epoch=self.epoch) for s in self.running.values()]
+        return effects + [Discard(garbage=ref) for ref in self.discards]
 
     def task_ended(self, key: str, epoch: int, output: TaskOutput) -> list[Effect]:
         """Record the result of a task's Activity, unless its attempt was superseded."""
         if epoch != self.epoch or key not in self.running:
             return []
-        self.running.discard(key)
+        del self.running[key]
+        if output.status == TaskStatus.UNKNOWN:
+            # It ended in its process after its Activity was lost: its result comes as an op.
+            self.lost.add(key)
         return self._append(output.op, own_run=True) if output.op else []
 
     def task_lost(self, key: str, epoch: int) -> None:
         """The Activity of a task timed out or failed by itself."""
         if epoch == self.epoch and key in self.running:
-            self.running.discard(key)
+            del self.running[key]
             self.lost.add(key)
 
     def append(self, request: AppendRequest) -> list[Effect]:
@@ -334,23 +264,35 @@ class ThreadState:
             self.active.alone = False
         for data in request.ops:
             self._append(data, own_run=False)
-        return self._open(request.open)
+        self.compact = self.compact or (request.compact and self.garbage)
+        effects = self._open(request.open)
+        closed = [n for n in request.close if n in self.namespaces]
+        self.namespaces = [n for n in self.namespaces if n not in closed]
+        return effects + [DeleteNamespace(namespace=n) for n in request.close]
+
+    def is_stale(self, request: AppendRequest) -> bool:
+        """Whether the ops build on values that may have been thinned out since they were read."""
+        return request.incarnation not in ("", self.log_incarnation)
 
     def _open(self, namespaces: tuple[str, ...]) -> list[Effect]:
         effects: list[Effect] = []
         for namespace in namespaces:
             if namespace not in self.namespaces:
                 self.namespaces.append(namespace)
+                del self.namespaces[:-REMEMBERED_NAMESPACES]
+                self._log(pack(Op(kind=OpKind.OPEN, opened=(namespace,))))
                 effects.append(OpenNamespace(namespace=namespace))
             if self.active is not None and namespace not in self.active.namespaces:
-                self.active.namespaces = (*self.active.namespaces, namespace)
+                # Those that were used long ago are over, and need no fence.
+                recent = self.active.namespaces[1 - REMEMBERED_NAMESPACES :]
+                self.active.namespaces = (*recent, namespace)
         return effects
 
     def _append(self, data: bytes, *, own_run: bool) -> list[Effect]:
         op = unpack(Op, data)
-        self.log.append(data)
+        self._log(data)
         if op.kind == OpKind.DROP:
-            self._forget(frozenset(op.dropped), {(v.channel, v.key) for v in op.values})
+            self.garbage = True
         if not own_run:
             return []
         if self.root:
@@ -379,30 +321,23 @@ class ThreadState:
             self.active.answered = (*self.active.answered, task_id)
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
+        full = unpack(Outcome, outcome)
+        self.summary = replace(self.summary, status=full.status)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
-            full = unpack(Outcome, outcome)
-            error = replace(full.error, traceback="") if full.error is not None else None
+            error = full.error
+            if error is not None:
+                text = _shortened(error.message, REMEMBERED_OUTCOME_BYTES // 3)
+                # The message goes as the only argument, which is what most exceptions show.
+                error = ErrorInfo(
+                    type_name=_shortened(error.type_name, REMEMBERED_OUTCOME_BYTES // 5),
+                    message=text[: len(text) // 2],
+                    args=pack_plain([text]),
+                    attributes=pack_plain({}),
+                )
             outcome = pack(replace(full, tail=(), error=error))
         self.ended[run_id] = outcome
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]
-
-    def _forget(self, dropped: frozenset[str], needed: set[tuple[str, Version]]) -> None:
-        """Blank the entries of dropped checkpoints; sequence numbers stay as they are.
-
-        A checkpoint stores only what is new in it, so values of a dropped one may belong to the
-        state of one that stays.
-        """
-        for i, data in enumerate(self.log):
-            op = unpack(Op, data) if data else None
-            if op is None or op.checkpoint_id not in dropped:
-                continue
-            kept = tuple(v for v in op.values if (v.channel, v.key) in needed)
-            if op.kind == OpKind.WRITES or not kept:
-                self.log[i] = b""
-            else:
-                left = Op(kind=OpKind.VALUES, checkpoint_id=op.checkpoint_id, values=kept)
-                self.log[i] = pack(left)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -411,45 +346,41 @@ class ThreadState:
         return ReadReply(
             page=self._page(request.incarnation, request.cursor),
             namespaces=tuple(self.namespaces),
-            deleted=self.deleted,
+            deleted=self.deleted and not request.erasing,
+            summary=replace(
+                self.summary,
+                active_run=self.active.run_id if self.active else "",
+                waiting=len(self.waiting),
+            ),
+            runs=tuple(self.ended) if request.erasing else (),
         )
-
-    def _page(self, incarnation: str, cursor: int) -> LogPage:
-        known = incarnation in ("", self.incarnation)
-        start = min(cursor, len(self.log)) if known else 0
-        ops: list[bytes] = []
-        size = 0
-        for data in self.log[start:]:
-            size += len(data)
-            if ops and size > PAGE_BYTES:
-                break
-            ops.append(data)
-        more = start + len(ops) < len(self.log)
-        return LogPage(incarnation=self.incarnation, start=start, ops=tuple(ops), more=more)
 
     # -- life ---------------------------------------------------------------------------------
 
     def delete(self) -> list[Effect]:
-        """End the thread: nothing of it can be read through this workflow any more."""
+        """End the thread: nothing of it is read any more, but by whoever erases it."""
+        if self.deleted:
+            return []
         effects = self._new_epoch(self.epoch + 1)
         runs = [r.run_workflow_id for r in (self.active, *self.waiting) if r is not None]
         effects += [CancelRun(run_workflow_id=r) for r in runs]
         self.active = None
         self.waiting.clear()
-        self.log.clear()
-        self.ended.clear()
         effects += [DeleteNamespace(namespace=n) for n in self.namespaces]
-        self.namespaces.clear()
+        self.archiving = None
         self.deleted = True
         return effects
 
     def size(self) -> int:
         """Bytes a snapshot would carry, nearly."""
-        small = sum(len(o) + 40 for o in self.ended.values()) + sum(map(len, self.namespaces))
-        return sum(map(len, self.log)) + small
+        small = sum(len(o) + 40 for o in self.ended.values())
+        small += sum(len(n) + 3 for n in self.namespaces)
+        small += 120 * (len(self.waiting) + len(self.segments) + len(self.discards))
+        small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
+        return self.log_bytes + small + (len(self.head.data) if self.head else 0)
 
     def snapshot(self) -> bytes:
-        """Everything, for continue-as-new. Tasks must not be running."""
+        """Everything, for continue-as-new."""
         return pack(
             Snapshot(
                 epoch=self.epoch,
@@ -460,6 +391,16 @@ class ThreadState:
                 waiting=tuple(self.waiting),
                 active=self.active,
                 lost=tuple(sorted(self.lost)),
+                running=tuple(self.running.values()),
+                base=self.base,
+                segments=self.segments,
+                head=self.head,
+                generation=self.generation,
+                garbage=self.garbage,
+                compact=self.compact,
+                unthinned=self.unthinned,
+                discards=tuple(self.discards),
+                summary=self.summary,
             )
         )
 
@@ -473,12 +414,28 @@ class ThreadState:
             epoch=s.epoch,
             next_seq=s.seq,
             log=list(s.log),
+            log_bytes=sum(map(len, s.log)),
             namespaces=list(s.namespaces),
             active=s.active,
             waiting=deque(s.waiting),
             ended=dict(s.ended),
             lost=set(s.lost),
+            running={spec.key: spec for spec in s.running},
+            base=s.base,
+            segments=s.segments,
+            head=s.head,
+            generation=s.generation,
+            garbage=s.garbage,
+            compact=s.compact,
+            unthinned=s.unthinned,
+            discards=list(s.discards),
+            summary=s.summary or ThreadSummary(thread_id=""),
         )
+
+
+def _shortened(text: str, limit: int) -> str:
+    """The beginning of a text, in so many bytes of UTF-8."""
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 def _takes_answer(op: Op) -> bool:
@@ -489,5 +446,5 @@ def _takes_answer(op: Op) -> bool:
     return (
         op.kind == OpKind.WRITES
         and op.task_id != NULL_TASK_ID
-        and any(v.channel == RESUME_CHANNEL for v in op.values)
+        and (op.answers or any(v.channel == RESUME_CHANNEL for v in op.values))
     )

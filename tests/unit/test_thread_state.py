@@ -2,71 +2,55 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from langgraph_temporal_exec.protocol.messages import (
     AppendRequest,
+    ArchiveReply,
     AttachRequest,
     AttachStatus,
-    Op,
-    OpKind,
+    ErrorInfo,
     Outcome,
     ReadRequest,
     StepRequest,
     TaskOutput,
-    TaskSpec,
     TaskStatus,
-    Value,
+    ThreadSummary,
 )
+from langgraph_temporal_exec.protocol.names import NULL_TASK_ID
+from langgraph_temporal_exec.protocol.stored import OpKind, Pack, Segment
 from langgraph_temporal_exec.protocol.wire import pack, unpack
-from langgraph_temporal_exec.workflow.thread_state import (
-    NULL_TASK_ID,
-    PAGE_BYTES,
-    REMEMBERED_OUTCOME_BYTES,
+from langgraph_temporal_exec.workflow.effects import (
     AnswerTaken,
     CancelRun,
     CancelTask,
     DeleteNamespace,
+    Discard,
     FenceNamespace,
     GiveTurn,
     OpenNamespace,
     StartTask,
+)
+from langgraph_temporal_exec.workflow.thread_state import (
+    MAX_WAITING,
+    REMEMBERED_NAMESPACES,
+    REMEMBERED_OUTCOME_BYTES,
+    REMEMBERED_RUNS,
     ThreadState,
 )
-
-
-def attach(state: ThreadState, run: str, attempt: int = 1, evict: str = ""):
-    return state.attach(
-        AttachRequest(run_id=run, attempt=attempt, run_workflow_id=f"wf-{run}", evict=evict)
-    )
-
-
-def put(checkpoint_id: str) -> bytes:
-    return pack(Op(kind=OpKind.PUT, checkpoint_id=checkpoint_id))
-
-
-def writes(checkpoint_id: str, task_id: str, channel: str) -> bytes:
-    value = Value(channel=channel, key=0, type="msgpack", data=b"\x01")
-    return pack(
-        Op(kind=OpKind.WRITES, checkpoint_id=checkpoint_id, task_id=task_id, values=(value,))
-    )
-
-
-def spec(key: str) -> TaskSpec:
-    return TaskSpec(key=key, node="node", queue="pinned")
-
-
-def step(state: ThreadState, seq: int, **parts: object) -> StepRequest:
-    return StepRequest(epoch=state.epoch, seq=seq, run_id="r1", **parts)  # type: ignore[arg-type]
-
-
-def logged(state: ThreadState) -> list[str]:
-    page = state.read(ReadRequest()).page
-    return [unpack(Op, data).checkpoint_id for data in page.ops if data]
-
-
-def fresh() -> ThreadState:
-    return ThreadState(incarnation="life")
+from tests.support.thread_ops import (
+    attach,
+    drop,
+    fresh,
+    garbage,
+    logged,
+    logged_ids,
+    put,
+    spec,
+    step,
+    writes,
+)
 
 
 def test_first_run_gets_the_thread() -> None:
@@ -101,6 +85,7 @@ def test_a_newer_attempt_fences_the_older_one_down_the_tree() -> None:
     state = fresh()
     attach(state, "r1")
     state.step(step(state, 0, ops=(put("c1"),), tasks=(spec("t1"),), open=("ns",)))
+    assert list(state.running) == ["t1"]
     reply, effects = attach(state, "r1", 2)
     assert reply.status == AttachStatus.GRANTED
     assert reply.applied is not None
@@ -110,7 +95,7 @@ def test_a_newer_attempt_fences_the_older_one_down_the_tree() -> None:
     # What the old attempt's task still returns is not recorded.
     late = TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", "t1", "x"))
     state.task_ended("t1", 1, late)
-    assert logged(state) == ["c1"]
+    assert [op.kind for op in logged(state)] == [OpKind.PUT, OpKind.OPEN]
     assert attach(state, "r1", 1)[0].status == AttachStatus.STALE
 
 
@@ -132,7 +117,7 @@ def test_a_checkpoint_waits_for_the_tasks_it_requires() -> None:
     state.task_ended("t1", 1, output)
     assert state.ready(following)
     state.step(following)
-    assert logged(state) == ["c1", "c1", "c2"]
+    assert logged_ids(state) == ["c1", "c1", "c2"]
 
 
 def test_steps_apply_in_order_and_once() -> None:
@@ -146,7 +131,7 @@ def test_steps_apply_in_order_and_once() -> None:
     assert state.step(first) == []
     assert state.ready(second)
     state.step(second)
-    assert logged(state) == ["c1", "c2"]
+    assert logged_ids(state) == ["c1", "c2"]
 
 
 def test_a_lost_task_is_reported_and_can_be_started_again() -> None:
@@ -196,30 +181,7 @@ def test_an_extra_step_does_not_take_a_turn() -> None:
     attach(state, "r1")
     state.step(step(state, 0, ops=(put("c0"),), extra=True))
     state.step(step(state, 0, ops=(put("c1"),)))
-    assert logged(state) == ["c0", "c1"]
-
-
-def test_pruning_keeps_values_that_remaining_checkpoints_refer_to() -> None:
-    state = fresh()
-    kept = Value(channel="kept", key="1", type="msgpack", data=b"\x01")
-    gone = Value(channel="gone", key="1", type="msgpack", data=b"\x02")
-    state.append(
-        AppendRequest(
-            ops=(
-                pack(Op(kind=OpKind.PUT, checkpoint_id="c1", values=(kept, gone))),
-                put("c2"),
-                pack(
-                    Op(
-                        kind=OpKind.DROP,
-                        dropped=("c1",),
-                        values=(Value(channel="kept", key="1", type="", data=b""),),
-                    )
-                ),
-            )
-        )
-    )
-    left = unpack(Op, state.read(ReadRequest()).page.ops[0])
-    assert (left.kind, left.values) == (OpKind.VALUES, (kept,))
+    assert logged_ids(state) == ["c0", "c1"]
 
 
 def test_a_closed_run_frees_the_thread() -> None:
@@ -253,18 +215,25 @@ def test_a_nested_namespace_takes_newer_epochs_from_steps() -> None:
 
 
 def test_the_end_of_the_log_is_told_to_whoever_wrote_all_of_it() -> None:
+    outcome = pack(Outcome(status="done"))
     state = fresh()
-    assert state.log_end() == 0
     attach(state, "r1")
     state.step(step(state, 0, ops=(put("c1"),)))
-    assert state.log_end() == 1
+    state.step(step(state, 1, outcome=outcome))
+    assert state.outcome_end == 1
+    attach(state, "r2")
     state.append(AppendRequest(ops=(put("foreign"),)))
-    assert state.log_end() == 0
-    attach(state, "r1", 2)
-    assert state.log_end() == 2
+    state.step(step(state, 0, run="r2", outcome=outcome))
+    assert state.outcome_end == 0
+    # What was appended before an attempt was granted, that attempt has read.
+    attach(state, "r3")
+    state.append(AppendRequest(ops=(put("foreign"),)))
+    attach(state, "r3", 2)
+    state.step(step(state, 0, run="r3", outcome=outcome))
+    assert state.outcome_end == 3
 
 
-def test_namespaces_open_once() -> None:
+def test_namespaces_open_once_and_the_log_says_so() -> None:
     state = fresh()
     attach(state, "r1")
     assert state.step(step(state, 0, open=("a", "b"))) == [
@@ -272,55 +241,148 @@ def test_namespaces_open_once() -> None:
         OpenNamespace(namespace="b"),
     ]
     assert state.append(AppendRequest(open=("a",))) == []
+    assert [(op.kind, op.opened) for op in logged(state)] == [
+        (OpKind.OPEN, ("a",)),
+        (OpKind.OPEN, ("b",)),
+    ]
 
 
-def test_dropped_checkpoints_are_blank_and_cursors_stay_valid() -> None:
+def test_closed_namespaces_end_and_may_be_opened_again() -> None:
     state = fresh()
-    state.append(AppendRequest(ops=(put("c1"), writes("c1", "t", "x"), put("c2"))))
-    state.append(AppendRequest(ops=(pack(Op(kind=OpKind.DROP, dropped=("c1",))),)))
-    assert logged(state) == ["c2", ""]
-    page = state.read(ReadRequest(incarnation="life", cursor=2)).page
-    assert (page.start, len(page.ops)) == (2, 2)
+    state.append(AppendRequest(open=("a", "b")))
+    # One that is not remembered may still exist.
+    assert state.append(AppendRequest(close=("a", "forgotten"))) == [
+        DeleteNamespace(namespace="a"),
+        DeleteNamespace(namespace="forgotten"),
+    ]
+    assert state.namespaces == ["b"]
+    assert state.append(AppendRequest(open=("a",))) == [OpenNamespace(namespace="a")]
 
 
-def test_pages_are_bounded_and_another_life_starts_over() -> None:
-    state = fresh()
-    big = pack(Op(kind=OpKind.PUT, checkpoint_id="c", checkpoint=b"x" * (PAGE_BYTES // 2)))
-    state.append(AppendRequest(ops=(big, big, big)))
-    first = state.read(ReadRequest()).page
-    assert (len(first.ops), first.more) == (1, True)
-    rest = state.read(ReadRequest(incarnation="life", cursor=2)).page
-    assert (rest.start, len(rest.ops), rest.more) == (2, 1, False)
-    other = state.read(ReadRequest(incarnation="earlier life", cursor=2)).page
-    assert other.start == 0
-
-
-def test_deletion_leaves_nothing() -> None:
+def test_a_thread_remembers_its_latest_namespaces_only() -> None:
+    names = tuple(f"ns{i}" for i in range(REMEMBERED_NAMESPACES + 1))
     state = fresh()
     attach(state, "r1")
+    assert len(state.step(step(state, 0, open=names))) == len(names)
+    assert tuple(state.namespaces) == names[1:]
+    # A takeover fences what was used lately, not everything that ever was.
+    _, effects = attach(state, "r1", 2)
+    assert effects == [FenceNamespace(namespace=n, epoch=2) for n in names[1:]]
+    # All of them are in the log, and the forgotten one opens again.
+    assert len(logged(state)) == len(names)
+    assert state.append(AppendRequest(open=names[:1])) == [OpenNamespace(namespace=names[0])]
+
+
+def test_deletion_ends_everything_and_leaves_the_log_to_whoever_erases_it() -> None:
+    state = fresh()
+    attach(state, "r0")
+    state.step(step(state, 0, run="r0", outcome=pack(Outcome(status="done"))))
+    attach(state, "r1")
+    attach(state, "r2")
     state.step(step(state, 0, ops=(put("c1"),), tasks=(spec("t1"),), open=("ns",)))
     assert state.delete() == [
         CancelTask(key="t1"),
         CancelRun(run_workflow_id="wf-r1"),
+        CancelRun(run_workflow_id="wf-r2"),
         DeleteNamespace(namespace="ns"),
     ]
-    reply = state.read(ReadRequest())
-    assert (reply.deleted, reply.page.ops) == (True, ())
+    assert state.read(ReadRequest()).deleted
+    erasing = state.read(ReadRequest(erasing=True))
+    assert (erasing.deleted, len(erasing.page.ops), erasing.runs) == (False, 2, ("r0",))
+    assert state.delete() == []
+
+
+def test_a_full_line_turns_away_new_runs_only() -> None:
+    state = fresh()
+    assert not state.line_is_full("r1")
+    attach(state, "r0")
+    state.step(step(state, 0, run="r0", outcome=pack(Outcome(status="done"))))
+    attach(state, "r1")
+    for i in range(MAX_WAITING):
+        assert not state.line_is_full(f"w{i}")
+        attach(state, f"w{i}")
+    assert state.line_is_full("new")
+    assert not any(state.line_is_full(known) for known in ("r0", "r1", "w0"))
+
+
+def test_a_result_that_its_process_no_longer_has_counts_as_lost() -> None:
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, tasks=(spec("t1"), spec("t2"))))
+    state.task_ended("t1", 1, TaskOutput(status=TaskStatus.UNKNOWN))
+    state.task_ended("t2", 1, TaskOutput(status=TaskStatus.NO_WRITES))
+    following = step(state, 1, requires=("t1", "t2"))
+    assert state.ready(following)
+    assert state.missing(following) == ("t1",)
+
+
+def test_a_summary_shows_graph_status_and_line() -> None:
+    state = fresh()
+    request = AttachRequest(run_id="r1", attempt=1, run_workflow_id="wf-r1", graph="agent")
+    state.attach(request)
+    attach(state, "r2")
+    busy = state.read(ReadRequest()).summary
+    assert busy == ThreadSummary(thread_id="t", graph="agent", active_run="r1", waiting=1)
+    state.run_closed("r2")
+    state.step(step(state, 0, outcome=pack(Outcome(status="interrupted"))))
+    idle = state.read(ReadRequest()).summary
+    assert idle == ThreadSummary(thread_id="t", graph="agent", status="interrupted")
+
+
+# -- continue-as-new --------------------------------------------------------------------------
+
+
+def archived_with_garbage(state: ThreadState) -> None:
+    """An archive is in place, blobs are being removed, and more of the log can be freed."""
+    state.append(AppendRequest(ops=(drop("c0"), put("c1")), compact=True))
+    request = state.archive("", "wf")
+    assert request is not None
+    segment = Segment(first=0, end=2, pack=Pack(data=b"s"))
+    reply = ArchiveReply(segments=(segment,), head=Pack(data=b"h"), garbage=garbage("g1"))
+    assert state.archived(request, reply) == [Discard(garbage=garbage("g1"))]
+    state.append(AppendRequest(ops=(put("c2"), drop("c1")), compact=True))
 
 
 @pytest.mark.parametrize("with_waiters", [True, False])
 def test_a_snapshot_restores_everything(with_waiters: bool) -> None:
     state = fresh()
+    archived_with_garbage(state)
     attach(state, "r0")
-    state.step(StepRequest(epoch=1, seq=0, run_id="r0", outcome=pack(Outcome(status="done"))))
+    state.step(step(state, 0, run="r0", outcome=pack(Outcome(status="done"))))
     attach(state, "r1")
     if with_waiters:
         attach(state, "r2")
-    state.step(step(state, 0, ops=(put("c1"),), open=("ns",)))
-    state.step(step(state, 1, tasks=(spec("t1"),)))
+    state.step(step(state, 0, ops=(put("c3"),), open=("ns",)))
+    state.step(step(state, 1, tasks=(spec("t1"), spec("t2"))))
     state.task_lost("t1", state.epoch)
     again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    # Asked about before the step of the outcome is answered, never after continue-as-new.
+    again.outcome_end = state.outcome_end
     assert again == state
+    assert (again.generation, again.base, again.garbage, again.compact) == (1, 2, True, True)
+
+
+def test_what_was_under_way_is_taken_up_again() -> None:
+    state = fresh()
+    archived_with_garbage(state)
+    attach(state, "r1")
+    state.step(step(state, 0, tasks=(spec("t1"), spec("t2"))))
+    state.task_ended("t1", 1, TaskOutput(status=TaskStatus.FINISHED, op=writes("c2", "t1", "x")))
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    assert again.restart() == [StartTask(spec=spec("t2"), epoch=1), Discard(garbage=garbage("g1"))]
+
+
+def test_an_archive_under_way_is_asked_for_again_after_a_roll() -> None:
+    state = fresh(archive_bytes=1)
+    state.append(AppendRequest(ops=(put("c1"),)))
+    request = state.archive("", "wf")
+    assert request is not None
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    again.archive_bytes = 1
+    assert again.archive("", "wf") == request
+
+
+# -- outcomes ---------------------------------------------------------------------------------
 
 
 def test_a_long_outcome_is_remembered_without_its_stream() -> None:
@@ -330,3 +392,38 @@ def test_a_long_outcome_is_remembered_without_its_stream() -> None:
     state.step(step(state, 0, outcome=pack(long)))
     remembered = unpack(Outcome, attach(state, "r1", 2)[0].outcome)
     assert (remembered.status, remembered.chunks, remembered.tail) == ("done", 3, ())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ErrorInfo(type_name="a.B", message="m" * 100_000),
+        ErrorInfo(type_name="a.B", message="\N{WHITE SMILING FACE}" * 100_000),
+        ErrorInfo(type_name="a." + "B" * 100_000, message="m"),
+        ErrorInfo(type_name="a.B", message="m", args=msgpack.packb(["x" * 100_000])),
+        ErrorInfo(type_name="a.B", message="m", attributes=msgpack.packb({"k": "x" * 100_000})),
+        ErrorInfo(type_name="a.B", message="m", notes=("n" * 100_000,)),
+        ErrorInfo(type_name="a.B", message="m", traceback="t" * 100_000),
+    ],
+    ids=["message", "wide characters", "type", "args", "attributes", "notes", "traceback"],
+)
+def test_an_outcome_is_remembered_in_short_whatever_its_error_holds(error: ErrorInfo) -> None:
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, outcome=pack(Outcome(status="error", error=error))))
+    kept = attach(state, "r1", 2)[0].outcome
+    assert len(kept) <= REMEMBERED_OUTCOME_BYTES
+    remembered = unpack(Outcome, kept)
+    assert remembered.error is not None
+    assert (remembered.status, remembered.error.type_name[:2]) == ("error", "a.")
+    assert isinstance(msgpack.unpackb(remembered.error.args or b"\x90"), list)
+
+
+def test_outcomes_of_the_latest_runs_are_remembered() -> None:
+    state = fresh()
+    outcome = pack(Outcome(status="done"))
+    runs = [f"r{i}" for i in range(REMEMBERED_RUNS + 1)]
+    for run in runs:
+        attach(state, run)
+        state.step(step(state, 0, run=run, outcome=outcome))
+    assert list(state.ended) == runs[1:]

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from langgraph_temporal_exec.protocol import messages as m
+from langgraph_temporal_exec.protocol import stored as st
 
-VALUE = m.Value(channel="messages", key="1.5", type="msgpack", data=b"\x01\x02")
-OP = m.Op(
-    kind=m.OpKind.PUT,
+BLOB = st.BlobRef(size=5, scope="run", pieces=(b"\x21", b"\x22"), piece=3)
+VALUE = st.Value(
+    channel="messages",
+    key="1.5",
+    type="msgpack",
+    data=b"\x01\x02",
+    digest=b"\x23",
+    bases=(b"\x24",),
+    blob=BLOB,
+)
+OP = st.Op(
+    kind=st.OpKind.PUT,
     checkpoint_id="c2",
     parent_id="c1",
     run_id="r",
@@ -21,8 +31,31 @@ OP = m.Op(
     metadata_type="msgpack",
     metadata=b"\x04",
     dropped=("c0",),
+    checkpoint_digest=b"\x25",
+    checkpoint_bases=(b"\x26",),
+    metadata_digest=b"\x27",
+    metadata_bases=(b"\x28",),
+    inherits=(st.Inherited(channel="x", key=7),),
+    complete=True,
+    deltas=("d",),
+    opened=("ns",),
+    answers=True,
+    body=BLOB,
 )
-PAGE = m.LogPage(incarnation="life", start=3, ops=(b"\x05", b""), more=True)
+PACK = st.Pack(data=b"\x29", ref=BLOB, level=1)
+SEGMENT = st.Segment(first=1, end=3, pack=PACK)
+PAGE = m.LogPage(
+    incarnation="life", start=3, ops=(b"\x05", b""), more=True, head=PACK, segments=(SEGMENT,)
+)
+SUMMARY = m.ThreadSummary(
+    thread_id="t",
+    graph="g",
+    status="done",
+    active_run="r",
+    waiting=2,
+    created_s=1.5,
+    updated_s=2.5,
+)
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0)
 ERROR = m.ErrorInfo(
@@ -35,6 +68,16 @@ ERROR = m.ErrorInfo(
 )
 SAMPLES: dict[str, Any] = {
     "op": OP,
+    "op_body": st.OpBody(
+        values=(VALUE,),
+        checkpoint_type="msgpack",
+        checkpoint=b"\x2a",
+        metadata_type="msgpack",
+        metadata=b"\x2b",
+    ),
+    "op_list": st.OpList(ops=(b"\x2c",)),
+    "segment_list": st.SegmentList(segments=(SEGMENT,)),
+    "blob_list": st.BlobList(refs=(BLOB,)),
     "thread_start": m.ThreadStart(
         thread_id="t",
         namespace="ns",
@@ -42,6 +85,7 @@ SAMPLES: dict[str, Any] = {
         incarnation="life",
         snapshot=b"\x08",
         roll_events=9,
+        archive_bytes=10,
     ),
     "attach_request": m.AttachRequest(
         run_id="r",
@@ -50,6 +94,7 @@ SAMPLES: dict[str, Any] = {
         incarnation="life",
         cursor=4,
         evict="e",
+        graph="g",
     ),
     "attach_reply": m.AttachReply(
         status=m.AttachStatus.GRANTED,
@@ -74,12 +119,58 @@ SAMPLES: dict[str, Any] = {
         extra=True,
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
-    "append_request": m.AppendRequest(ops=(b"\x0c",), open=("ns",)),
-    "read_request": m.ReadRequest(incarnation="life", cursor=1),
+    "append_request": m.AppendRequest(
+        ops=(b"\x0c",), open=("ns",), incarnation="life.1", close=("old",), compact=True
+    ),
+    "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True),
     "read_reply": m.ReadReply(
         page=PAGE,
         namespaces=("ns",),
         deleted=True,
+        summary=SUMMARY,
+        runs=("r",),
+    ),
+    "archive_request": m.ArchiveRequest(
+        thread_id="t",
+        namespace="ns",
+        base=1,
+        end=2,
+        compact=True,
+        generation=3,
+        workflow_id="w",
+    ),
+    "archive_reply": m.ArchiveReply(segments=(SEGMENT,), head=PACK, garbage=BLOB),
+    "discard_request": m.DiscardRequest(thread_id="t", garbage=BLOB),
+    "erase_request": m.EraseRequest(thread_id="t", namespace="ns", workflow_id="w", deleted_s=3.5),
+    "snapshot": m.Snapshot(
+        epoch=1,
+        seq=2,
+        log=(b"\x2d",),
+        namespaces=("ns",),
+        ended=(("r0", b"\x2e"),),
+        waiting=(m.Waiter(run_id="r2", run_workflow_id="w2"),),
+        active=m.ActiveRun(
+            run_id="r1",
+            run_workflow_id="w1",
+            attempt=3,
+            first_epoch=4,
+            checkpoints=5,
+            null_writes=True,
+            answered=("t",),
+            namespaces=("ns",),
+            alone=False,
+        ),
+        lost=("k0",),
+        running=(SPEC,),
+        base=6,
+        segments=(SEGMENT,),
+        head=PACK,
+        generation=7,
+        garbage=True,
+        compact=True,
+        unthinned=8,
+        discards=(BLOB,),
+        summary=SUMMARY,
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -93,6 +184,7 @@ SAMPLES: dict[str, Any] = {
         home_queue="h",
         heartbeat_s=3.0,
         max_lost_attempts=4,
+        record_ref=BLOB,
     ),
     "drive_request": m.DriveRequest(
         run_id="r",
@@ -102,6 +194,8 @@ SAMPLES: dict[str, Any] = {
         run_workflow_id="x",
         graph="g",
         record=b"\x0f",
+        record_ref=BLOB,
+        at_home=True,
     ),
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),

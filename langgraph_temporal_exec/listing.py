@@ -1,0 +1,130 @@
+"""Public API: which threads there are, what state each is in, and a thread as plain data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from langchain_core.load import dumpd
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.types import Interrupt
+
+from . import _langgraph, maintenance
+from .protocol.messages import (
+    ReadRequest,
+    ThreadSummary,
+)
+from .transport import UNBOUNDED_CURSOR
+
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadInfo:
+    """A thread as a list shows it.
+
+    Args:
+        thread_id: The thread.
+        status: "busy" while a run has it, "interrupted" while it waits for an answer or at a
+            breakpoint, "error" when its last run failed, else "idle".
+        graph: Name of the graph of its last run; "" when it has had none.
+        created_at: When it was made.
+        updated_at: When something was last written to it.
+        interrupts: What it waits for.
+        waiting: Runs in line behind the active one.
+    """
+
+    thread_id: str
+    status: ThreadStatus
+    graph: str
+    created_at: datetime
+    updated_at: datetime
+    interrupts: tuple[Interrupt, ...] = ()
+    waiting: int = 0
+
+
+async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
+    """One thread."""
+    reply = await saver.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+    if reply is None or reply.summary is None:
+        return None
+    found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
+    return _info(reply.summary, found)
+
+
+def _info(summary: ThreadSummary, head: CheckpointTuple | None) -> ThreadInfo:
+    writes = (head.pending_writes or ()) if head is not None else ()
+    interrupts = tuple(
+        item for _, channel, value in writes if channel == _langgraph.INTERRUPT for item in value
+    )
+    status: ThreadStatus = "idle"
+    if summary.active_run:
+        status = "busy"
+    elif interrupts or summary.status == "interrupted":
+        status = "interrupted"
+    elif summary.status == "error":
+        status = "error"
+    return ThreadInfo(
+        thread_id=summary.thread_id,
+        status=status,
+        graph=summary.graph,
+        created_at=datetime.fromtimestamp(summary.created_s, UTC),
+        updated_at=datetime.fromtimestamp(summary.updated_s, UTC),
+        interrupts=interrupts,
+        waiting=summary.waiting,
+    )
+
+
+async def threads(
+    saver: Any, *, status: ThreadStatus | None, graph: str | None, limit: int | None
+) -> AsyncIterator[ThreadInfo]:
+    """All threads, a few asked at a time."""
+    ids = await maintenance.thread_ids(saver.transport)
+    left = limit
+    for start in range(0, len(ids), AT_ONCE):
+        batch = ids[start : start + AT_ONCE]
+        for info in await asyncio.gather(*(thread(saver, thread_id) for thread_id in batch)):
+            # Deleted since, or of another kind.
+            if info is None or status not in (None, info.status) or graph not in (None, info.graph):
+                continue
+            if left is not None and left <= 0:
+                return
+            yield info
+            left = None if left is None else left - 1
+
+
+async def export(saver: Any, thread_id: str) -> AsyncIterator[dict[str, Any]]:
+    """All checkpoints of a thread, oldest first."""
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+    found = [item async for item in saver.alist(config)]
+    for item in sorted(found, key=lambda i: str(i.checkpoint["id"])):
+        configurable = item.config["configurable"]
+        parent = item.parent_config
+        yield _plain(
+            {
+                "thread_id": thread_id,
+                "checkpoint_ns": configurable.get("checkpoint_ns", ""),
+                "checkpoint_id": item.checkpoint["id"],
+                "parent_checkpoint_id": parent["configurable"]["checkpoint_id"] if parent else None,
+                "ts": item.checkpoint["ts"],
+                "metadata": item.metadata,
+                "values": item.checkpoint["channel_values"],
+                "pending_writes": [
+                    {"task_id": task_id, "channel": channel, "value": value}
+                    for task_id, channel, value in item.pending_writes or ()
+                ],
+            }
+        )
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """JSON-compatible: LangChain's objects in LangChain's form, what has none as text."""
+    plain: dict[str, Any] = json.loads(json.dumps(dumpd(value), default=str))
+    return plain

@@ -1,0 +1,84 @@
+"""Shared wire: bytes that are kept outside the log: how they are cut, named and packed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .delta import digest
+from .stored import (
+    BlobRef,
+    OpList,
+    Segment,
+    SegmentList,
+)
+from .wire import WireError, pack, unpack
+
+BLOB_AT = 100_000
+"""Bytes at which a value moves out of the log into a blob."""
+
+PIECE_BYTES = 400_000
+"""A piece of a blob. Temporal refuses payloads above 2 MB, and its SDK warns above 512 kB."""
+
+SHARED_PIECE_BYTES = 64_000
+"""A piece of what is written again and again as it grows, so that most pieces stay the same."""
+
+SHARED_PIECES_UP_TO = 4_000_000
+"""Above this, small pieces would be too many."""
+
+MAX_UNPACKED_BYTES = 300_000_000
+"""A pack claims no more than this; it bounds what a damaged one may cost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """A blob that must be stored before what refers to it is sent. ``what`` names it in errors."""
+
+    ref: BlobRef
+    data: bytes
+    what: str
+
+    def pieces(self) -> Iterator[tuple[bytes, bytes]]:
+        """Digest and content of each piece."""
+        for i, name in enumerate(self.ref.pieces):
+            yield name, self.data[i * self.ref.piece : (i + 1) * self.ref.piece]
+
+
+def plan(data: bytes, *, scope: str, what: str, piece_bytes: int) -> Upload:
+    """Cut bytes into pieces. ``piece_bytes`` 0: one piece, whatever its size."""
+    step = piece_bytes or max(1, len(data))
+    pieces = tuple(digest(data[i : i + step]) for i in range(0, max(1, len(data)), step))
+    ref = BlobRef(size=len(data), scope=scope, pieces=pieces, piece=step)
+    return Upload(ref=ref, data=data, what=what)
+
+
+def squeeze(ops: Sequence[bytes]) -> bytes:
+    """Ops as the bytes of a pack of level 0."""
+    return zlib.compress(pack(OpList(ops=tuple(ops))), 6)
+
+
+def squeeze_segments(segments: Sequence[Segment]) -> bytes:
+    """Segments as the bytes of a pack of a higher level."""
+    return zlib.compress(pack(SegmentList(segments=tuple(segments))), 6)
+
+
+def expand(data: bytes) -> tuple[bytes, ...]:
+    """The inverse of ``squeeze``."""
+    return unpack(OpList, _inflate(data)).ops
+
+
+def expand_segments(data: bytes) -> tuple[Segment, ...]:
+    """The inverse of ``squeeze_segments``."""
+    return unpack(SegmentList, _inflate(data)).segments
+
+
+def _inflate(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        whole = inflater.decompress(data, MAX_UNPACKED_BYTES)
+    except zlib.error as exc:
+        raise WireError(f"Not a pack: {exc}") from exc
+    if inflater.unconsumed_tail:
+        raise WireError(f"A pack of more than {MAX_UNPACKED_BYTES:,} bytes.")
+    return whole

@@ -1,0 +1,242 @@
+"""Shared: brings a process's view of a thread up to date and answers questions from it.
+
+A cold process reads the latest part only: what the archives hold is fetched when a question needs
+it. When no worker answers, the same is read from the workflow's history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ._serde import with_body
+from .blobs import BlobGoneError, BlobStore
+from .errors import StorageError
+from .history import HistoryReader
+from .protocol.blob import Upload, expand, expand_segments
+from .protocol.log import read_ops
+from .protocol.messages import (
+    LogPage,
+    ReadReply,
+    ReadRequest,
+)
+from .protocol.stored import (
+    BlobRef,
+    Op,
+    Pack,
+    Segment,
+)
+from .replica import MissingBlobsError, Replica
+from .resolver import UnknownBaseError
+from .transport import Transport
+
+T = TypeVar("T")
+
+TRIES = 5
+"""Reads of a thread whose archives are rewritten under the reader's eyes."""
+
+AT_ONCE = 8
+
+MAX_GAP = 8
+"""Archives read to go on from where reading stopped; beyond, it starts over at the head."""
+
+
+class Reader:
+    """Reads threads of one deployment.
+
+    Args:
+        transport: For Queries to workers.
+        blobs: For archives and large values.
+        history: For reading without workers.
+    """
+
+    def __init__(self, transport: Transport, blobs: BlobStore, history: HistoryReader) -> None:
+        self._transport = transport
+        self.blobs = blobs
+        self._history = history
+
+    # -- asking -------------------------------------------------------------------------------
+
+    async def answer(
+        self,
+        replica: Replica,
+        serde: SerializerProtocol,
+        question: Callable[[BaseCheckpointSaver[str]], T],
+        *,
+        checkpoint_ns: str,
+        hidden: bool = False,
+    ) -> T:
+        """Answer a question about one namespace, fetching what it needs; see ``Replica.ask``.
+
+        Raises:
+            StorageError: Part of the thread cannot be read.
+        """
+        held: list[Upload] = []
+        tries = 0
+        try:
+            while tries < TRIES:
+                try:
+                    return replica.ask(serde, question, checkpoint_ns=checkpoint_ns, hidden=hidden)
+                except MissingBlobsError as exc:
+                    try:
+                        held += await self._hold(replica.thread_id, exc.refs)
+                    except BlobGoneError:
+                        tries += 1
+                        replica.forget()
+                        await self.refresh(replica, checkpoint_ns)
+                except UnknownBaseError:
+                    tries += 1
+                    if not await self.load_older(replica, checkpoint_ns):
+                        break
+        finally:
+            self.blobs.release(held)
+        raise StorageError(
+            f"Thread {replica.thread_id!r} refers to values that are not there any more "
+            f"(namespace {checkpoint_ns!r}). If it was being pruned, read it again."
+        )
+
+    async def _hold(self, thread_id: str, refs: set[BlobRef]) -> list[Upload]:
+        """Fetch blobs and keep them in memory until they are released."""
+        fetched = await self._fetch_all(thread_id, list(refs))
+        held = [
+            Upload(ref=ref, data=data, what="") for ref, data in zip(refs, fetched, strict=True)
+        ]
+        self.blobs.hold(held)
+        return held
+
+    async def _fetch_all(self, thread_id: str, refs: Sequence[BlobRef]) -> list[bytes]:
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def fetch(ref: BlobRef) -> bytes:
+            async with limit:
+                return await self.blobs.fetch(thread_id, ref)
+
+        return list(await asyncio.gather(*(fetch(ref) for ref in refs)))
+
+    # -- reading ------------------------------------------------------------------------------
+
+    async def refresh(self, replica: Replica, checkpoint_ns: str) -> bool:
+        """Read what is new in a namespace; ``False`` when it does not exist."""
+        tries = 0
+        while tries < TRIES:
+            incarnation, cursor = replica.position(checkpoint_ns)
+            request = ReadRequest(incarnation=incarnation, cursor=cursor)
+            reply = await self.read(replica.thread_id, checkpoint_ns, request)
+            if reply is None:
+                return False
+            try:
+                fits = await self.absorb(replica, checkpoint_ns, reply.page, reply.namespaces)
+            except BlobGoneError:
+                tries += 1
+                continue
+            if fits and not reply.page.more:
+                return True
+            tries += not fits
+        raise StorageError(
+            f"Thread {replica.thread_id!r} (namespace {checkpoint_ns!r}) changes faster than it "
+            "can be read; read it again."
+        )
+
+    async def read(
+        self, thread_id: str, checkpoint_ns: str, request: ReadRequest
+    ) -> ReadReply | None:
+        """One page, from a worker or, when none answers, from history; ``None``: no such thread.
+
+        Raises:
+            ServerUnavailableError: Temporal does not answer.
+        """
+        workflow_id = self._transport.thread_workflow_id(thread_id, checkpoint_ns)
+        return await self._history.or_worker(
+            workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
+        )
+
+    async def absorb(
+        self, replica: Replica, checkpoint_ns: str, page: LogPage, namespaces: Sequence[str]
+    ) -> bool:
+        """Fold a page; see ``Replica.absorb``."""
+        page = await self._without_gap(replica, checkpoint_ns, page)
+        head = [] if page.head is None else await self.unpack(replica.thread_id, page.head)
+        first, fresh = replica.fresh(checkpoint_ns, page)
+        ops = await self.whole(replica.thread_id, fresh)
+        return replica.absorb(checkpoint_ns, page, namespaces, head, first, ops)
+
+    async def _without_gap(self, replica: Replica, checkpoint_ns: str, page: LogPage) -> LogPage:
+        """A page that joins on to what was read, when only the latest archives lie between."""
+        incarnation, cursor = replica.position(checkpoint_ns)
+        if page.incarnation != incarnation or page.start <= cursor:
+            return page
+        gap = [s for s in page.segments if s.end > cursor]
+        if len(gap) > MAX_GAP or any(s.pack.level for s in gap):
+            return page
+        ops: list[bytes] = []
+        for segment in gap:
+            ops += expand(await self._bytes(replica.thread_id, segment.pack))
+        joined = tuple(ops[cursor - gap[0].first :]) + page.ops if gap else page.ops
+        return LogPage(incarnation=incarnation, start=cursor, ops=joined, more=page.more)
+
+    async def load_older(self, replica: Replica, checkpoint_ns: str) -> bool:
+        """Read the archives of a namespace; ``False`` when there was nothing left to read."""
+        for _ in range(TRIES):
+            if not replica.is_partial(checkpoint_ns):
+                return False
+            incarnation, _cursor = replica.position(checkpoint_ns)
+            try:
+                segments = await self.segments(replica.thread_id, replica.older(checkpoint_ns))
+            except BlobGoneError:
+                # Rewritten since: the next read brings the new ones.
+                replica.forget()
+                if not await self.refresh(replica, checkpoint_ns):
+                    return False
+                continue
+            if replica.absorb_older(checkpoint_ns, incarnation, segments):
+                return True
+        return False
+
+    async def segments(self, thread_id: str, segments: Sequence[Segment]) -> list[list[Op]]:
+        """The ops of archives, oldest first."""
+        flat = await self.flat(thread_id, segments)
+        refs = [s.pack.ref for s in flat if s.pack.ref is not None]
+        contents = iter(await self._fetch_all(thread_id, refs))
+        result = []
+        for segment in flat:
+            data = segment.pack.data if segment.pack.ref is None else next(contents)
+            result.append(await self.whole(thread_id, expand(data)))
+        return result
+
+    async def flat(self, thread_id: str, segments: Sequence[Segment]) -> list[Segment]:
+        """Segments of level 0, oldest first."""
+        result: list[Segment] = []
+        for segment in segments:
+            if segment.pack.level == 0:
+                result.append(segment)
+                continue
+            data = await self._bytes(thread_id, segment.pack)
+            result += await self.flat(thread_id, expand_segments(data))
+        return result
+
+    async def unpack(self, thread_id: str, pack: Pack) -> list[Op]:
+        """The ops of a pack of level 0."""
+        return await self.whole(thread_id, expand(await self._bytes(thread_id, pack)))
+
+    async def _bytes(self, thread_id: str, pack: Pack) -> bytes:
+        return pack.data if pack.ref is None else await self.blobs.fetch(thread_id, pack.ref)
+
+    async def whole(self, thread_id: str, data: Sequence[bytes]) -> list[Op]:
+        """Decode ops, and fetch the bodies of those that are kept outside."""
+        ops = read_ops(data)
+        outside = [op.body for op in ops if op.body is not None]
+        if not outside:
+            return ops
+        bodies = iter(await self._fetch_all(thread_id, outside))
+        return [op if op.body is None else with_body(op, next(bodies)) for op in ops]
+
+    async def refresh_all(self, replica: Replica, checkpoint_ns: str) -> bool:
+        """Read a namespace with its archives; ``False`` when it does not exist."""
+        exists = await self.refresh(replica, checkpoint_ns)
+        if exists:
+            await self.load_older(replica, checkpoint_ns)
+        return exists

@@ -1,0 +1,77 @@
+"""Workflow side: the Activities that keep a log small, as the thread workflow asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.messages import ArchiveReply, ArchiveRequest, DiscardRequest, EraseRequest
+    from ..protocol.stored import BlobRef
+    from ..protocol.wire import pack, unpack
+
+ARCHIVE_TIMEOUT = timedelta(minutes=5)
+
+PAUSE_S = 30.0
+"""Pause before an archive that cannot be made as asked for is asked for again."""
+
+ERASE_TIMEOUT = timedelta(minutes=10)
+ERASE_GIVE_UP = timedelta(hours=1)
+
+BACK_OFF = RetryPolicy(
+    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)
+)
+
+
+async def archive(request: ArchiveRequest, queue: str) -> ArchiveReply | None:
+    """Move a log into archives; ``None`` when it was not done."""
+    try:
+        result: bytes = await workflow.execute_activity(
+            names.ARCHIVE_ACTIVITY,
+            pack(request),
+            task_queue=queue,
+            result_type=bytes,
+            summary="rewrite the archives" if request.compact else "move the log into archives",
+            start_to_close_timeout=ARCHIVE_TIMEOUT,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError):
+        return None
+    return unpack(ArchiveReply, result)
+
+
+async def discard(thread_id: str, garbage: BlobRef, queue: str) -> None:
+    """Remove blobs nothing refers to; those that cannot be removed go with the thread."""
+    try:
+        await workflow.execute_activity(
+            names.DISCARD_ACTIVITY,
+            pack(DiscardRequest(thread_id=thread_id, garbage=garbage)),
+            task_queue=queue,
+            summary="remove what was replaced",
+            start_to_close_timeout=ERASE_TIMEOUT,
+            schedule_to_close_timeout=ERASE_GIVE_UP,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError):
+        workflow.logger.warning("blobs nothing refers to were not removed")
+
+
+async def erase(request: EraseRequest, queue: str) -> None:
+    """Remove what a deleted thread keeps outside its history."""
+    try:
+        await workflow.execute_activity(
+            names.ERASE_ACTIVITY,
+            pack(request),
+            task_queue=queue,
+            summary="remove archives and large values",
+            start_to_close_timeout=ERASE_TIMEOUT,
+            schedule_to_close_timeout=ERASE_GIVE_UP,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError) as exc:
+        workflow.logger.warning("not all of the thread was removed: %s", exc)
