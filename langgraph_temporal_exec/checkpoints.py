@@ -97,7 +97,7 @@ class CheckpointMethods(SyncMethods):
         replica = self.replica(thread_id)
         await self._refresh(replica, ns)
         checkpoint_id = get_checkpoint_id(config)
-        if checkpoint_id and not replica.has(ns, checkpoint_id):
+        if replica.lacks(ns, checkpoint_id):
             await self.reader.load_older(replica, ns)
         normalized = _normalized(config)
         found = await self._ask(replica, ns, lambda view: view.get_tuple(normalized))
@@ -202,7 +202,8 @@ class CheckpointMethods(SyncMethods):
         ns = ns or ""
         replica = self.replica(thread_id)
         await self._refresh(replica, ns)
-        if not replica.is_rebuildable(ns, get_checkpoint_id(config)):
+        checkpoint_id = get_checkpoint_id(config)
+        if replica.lacks(ns, checkpoint_id) or not replica.is_rebuildable(ns, checkpoint_id):
             await self.reader.load_older(replica, ns)
         normalized = _normalized(config)
         return await self._ask(

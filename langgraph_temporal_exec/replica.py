@@ -97,7 +97,7 @@ class Replica:
         serde: SerializerProtocol,
         question: Callable[[BaseCheckpointSaver[str]], T],
         *,
-        checkpoint_ns: str | None,
+        checkpoint_ns: str,
         hidden: bool = False,
     ) -> T:
         """Answer from the read model.
@@ -105,7 +105,7 @@ class Replica:
         Args:
             serde: Decodes values.
             question: Called with a saver of which only reading methods may be used.
-            checkpoint_ns: The namespace asked about; ``None``: all.
+            checkpoint_ns: The namespace asked about.
             hidden: Whether dropped checkpoints that others are rebuilt from count.
 
         Raises:
@@ -113,35 +113,18 @@ class Replica:
             UnknownBaseError: A namespace was read in part only; read it whole, then ask again.
         """
         with self._lock:
-            spaces = self._spaces if checkpoint_ns is None else [checkpoint_ns]
-            resolvers = [self._space(ns).resolver for ns in list(spaces)]
-            for resolver in resolvers:
-                resolver.missing.clear()
-            view = InMemorySaver(serde=_Rebuilding(serde, self._whole))
+            resolver = self._space(checkpoint_ns).resolver
+            resolver.missing.clear()
+            view = InMemorySaver(serde=_Rebuilding(serde, resolver.whole))
             storage = self._all if hidden else self._visible
             view.storage = cast(Any, defaultdict(lambda: defaultdict(dict)))
             view.storage[self.thread_id] = cast(Any, storage)
             view.writes = cast(Any, self._writes)
             view.blobs = cast(Any, self._values)
             answer = question(view)
-            missing = set().union(*(r.missing for r in resolvers))
-            if missing:
-                raise MissingBlobsError(missing)
+            if resolver.missing:
+                raise MissingBlobsError(set(resolver.missing))
             return answer
-
-    def _whole(self, stored: Value) -> bytes | None:
-        """Rebuild, whichever namespace the value belongs to."""
-        if not stored.bases and stored.blob is None:
-            return stored.data
-        for space in self._spaces.values():
-            if not stored.digest or space.resolver.knows(stored.digest):
-                return space.resolver.whole(stored)
-        raise UnknownBaseError(stored.digest.hex())
-
-    def has(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
-        """Whether a checkpoint is known."""
-        with self._lock:
-            return checkpoint_id in self._visible[checkpoint_ns]
 
     def checkpoint_ids(self, checkpoint_ns: str) -> list[str]:
         """The known checkpoints of a namespace, oldest first."""
@@ -188,6 +171,25 @@ class Replica:
         with self._lock:
             op = self._space(checkpoint_ns).puts.get(checkpoint_id or "")
             return op.deltas if op is not None else ()
+
+    def lacks(self, checkpoint_ns: str, checkpoint_id: str | None) -> bool:
+        """Whether a checkpoint (``None``: the latest) needs what lies before what was read."""
+        with self._lock:
+            space = self._space(checkpoint_ns)
+            if not space.older:
+                return False
+            latest = max(self._visible[checkpoint_ns], default="")
+            if checkpoint_id is None and latest < max(space.excerpt - space.hidden, default=""):
+                # The latest was dropped, and the one before it was not read.
+                return True
+            checkpoint_id = checkpoint_id or latest
+            if checkpoint_id not in self._visible[checkpoint_ns]:
+                return True
+            sources = self.sources(checkpoint_ns, checkpoint_id)
+            return sources is None or any(
+                (self.thread_id, checkpoint_ns, channel, version) not in self._values
+                for channel, version in sources.items()
+            )
 
     def is_rebuildable(self, checkpoint_ns: str, checkpoint_id: str | None) -> bool:
         """Whether all that a checkpoint's DeltaChannels are rebuilt from is known."""
@@ -368,7 +370,7 @@ class Replica:
             self._put(ns, space, op, older=older)
         elif op.kind == OpKind.WRITES:
             writes = self._writes[(self.thread_id, ns, op.checkpoint_id)]
-            for v in op.values:
+            for v in reversed(op.values) if older else op.values:
                 key = (op.task_id, int(v.key))
                 # As InMemorySaver.put_writes: output writes are recorded once, control writes
                 # (negative index) replace the earlier one.
@@ -412,6 +414,9 @@ class Replica:
             return
         for checkpoint_id in gone:
             self._visible[ns].pop(checkpoint_id, None)
+        if space.older:
+            # What is rebuilt from them can be told only when all is read.
+            return
         hidden = Log(puts=space.puts).support(self._visible[ns])
         for checkpoint_id in gone - hidden:
             self._all[ns].pop(checkpoint_id, None)

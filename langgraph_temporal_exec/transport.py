@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from .errors import (
@@ -94,6 +95,46 @@ _TRY_AGAIN = (
 
 BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
+
+FAILURE_TEXT = 500
+FAILURE_TRACE = 1_500
+"""Characters of an exception in the details of a failure. Of an Activity that is tried again the
+server keeps 4 kB of the last failure, and drops the details of a larger one."""
+
+
+def opaque(exc: BaseException) -> ApplicationError:
+    """What may end an Activity instead of an exception whose text may show state.
+
+    A payload codec encodes the details of a failure, but by default neither its message nor its
+    stack trace nor those of its causes: raise it ``from None``.
+    """
+    name = type(exc).__name__
+    lines = "".join(traceback.format_exception(exc))
+    error = ApplicationError(
+        name, _encodable(exc, FAILURE_TEXT), _encodable(lines[-FAILURE_TRACE:]), type=name
+    )
+    # For the log of the worker: notes are no part of a failure.
+    error.add_note(lines)
+    return error
+
+
+@contextlib.asynccontextmanager
+async def opaque_failures() -> AsyncIterator[None]:
+    """Around an Activity: see ``opaque``. Those we raise on purpose carry no state."""
+    try:
+        yield
+    except (ApplicationError, CancelledError):
+        raise
+    except Exception as exc:
+        raise opaque(exc) from None
+
+
+def _encodable(value: object, limit: int | None = None) -> str:
+    try:
+        text = str(value)
+    except Exception as problem:
+        text = f"<its text raises {type(problem).__name__}>"
+    return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
 class Transport:

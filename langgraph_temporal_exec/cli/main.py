@@ -13,15 +13,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from temporalio.client import Client
-from temporalio.envconfig import ClientConfigProfile
 
 from ..errors import TemporalExecError, UsageError
 from ..saver import TemporalSaver
+from . import threads
+from .connection import connect, connect_config
 
 app = typer.Typer(
     help="Durable LangGraph on Temporal.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(threads.app, name="threads")
 console = Console(stderr=True, highlight=False)
 
 
@@ -62,7 +63,7 @@ def worker(
         asyncio.run(
             _serve(
                 served,
-                connect=_connect_config(profile, address, namespace),
+                config=connect_config(profile, address, namespace),
                 options={
                     "task_queue": task_queue,
                     "id_prefix": id_prefix,
@@ -73,19 +74,6 @@ def worker(
     except TemporalExecError as exc:
         console.print(f"[red]error:[/red] {exc}")
         raise typer.Exit(1) from exc
-
-
-def _connect_config(
-    profile: str | None, address: str | None, namespace: str | None
-) -> dict[str, Any]:
-    loaded = ClientConfigProfile.load(profile) if profile else ClientConfigProfile.load()
-    config: dict[str, Any] = dict(loaded.to_client_connect_config())
-    config.setdefault("target_host", "localhost:7233")
-    if address:
-        config["target_host"] = address
-    if namespace:
-        config["namespace"] = namespace
-    return config
 
 
 def _load(target: str) -> Any:
@@ -117,14 +105,8 @@ def _names(graphs: list[Any]) -> list[str]:
     return [name for g in graphs for name in (g if isinstance(g, dict) else [g.name])]
 
 
-async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[str, Any]) -> None:
-    try:
-        client = await Client.connect(**connect)
-    except RuntimeError as exc:
-        raise TemporalExecError(
-            f"Cannot connect to Temporal at {connect['target_host']}: {exc}. For a local server: "
-            "`temporal server start-dev`."
-        ) from exc
+async def _serve(graphs: list[Any], *, config: dict[str, Any], options: dict[str, Any]) -> None:
+    client = await connect(config)
     saver = TemporalSaver(client, **options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,7 +115,7 @@ async def _serve(graphs: list[Any], *, connect: dict[str, Any], options: dict[st
     async with saver.worker(*graphs):
         console.print(
             f"serving task queue [bold]{options['task_queue']}[/bold] "
-            f"at {connect['target_host']}: {', '.join(_names(graphs))}; Ctrl-C stops"
+            f"at {config['target_host']}: {', '.join(_names(graphs))}; Ctrl-C stops"
         )
         await stop.wait()
         console.print("stopping")

@@ -85,9 +85,15 @@ def as_sent(op: Op) -> Op:
     """The op as it is logged: without what its ``body`` holds."""
     if op.body is None:
         return op
-    nothing = Value(channel=OFF_CHANNEL, key="", type="", data=b"")
-    sent = with_parts(op, (), nothing, nothing)
-    return replace(sent, answers=any(v.channel == RESUME_CHANNEL for v in op.values))
+    return replace(
+        op,
+        values=(),
+        checkpoint_type="",
+        checkpoint=b"",
+        metadata_type="",
+        metadata=b"",
+        answers=any(v.channel == RESUME_CHANNEL for v in op.values),
+    )
 
 
 def blobs_of(op: Op) -> Iterator[BlobRef]:
@@ -109,6 +115,9 @@ class Log:
     dropped: set[str] = field(default_factory=set)
     opened: dict[str, None] = field(default_factory=dict)
     stored: dict[tuple[str, Version], Value] = field(default_factory=dict)
+    # What whoever has read all of it builds on next.
+    latest: dict[str, Value] = field(default_factory=dict)
+    latest_parts: tuple[Value, ...] = ()
 
     @classmethod
     def of(cls, ops: Iterable[Op]) -> Log:
@@ -131,6 +140,9 @@ class Log:
             self.opened.update(dict.fromkeys(op.opened))
         else:
             self.loose.append(op)
+        if op.kind == OpKind.PUT:
+            self.latest.update({v.channel: v for v in op.values if v.type != EMPTY_TYPE})
+            self.latest_parts = (body_of(op), metadata_of(op))
         if op.kind in (OpKind.PUT, OpKind.VALUES):
             self.stored.update({(v.channel, v.key): v for v in op.values})
 
@@ -174,6 +186,19 @@ class Log:
                 return found
         return None
 
+    def lacks(self, checkpoint_id: str) -> bool:
+        """Whether something a checkpoint needs lies in a part of the log that is not known here."""
+        sources = self.sources(checkpoint_id)
+        if sources is None or any(place not in self.stored for place in sources.items()):
+            return True
+        missing = set(self.puts[checkpoint_id].deltas)
+        last = self.puts[checkpoint_id]
+        for last in self.ancestors(checkpoint_id):
+            missing -= {v.channel for v in last.values if v.type != EMPTY_TYPE}
+            if not missing:
+                return False
+        return last.parent_id is not None and bool(missing)
+
     def head(self) -> list[Op]:
         """Ops that are enough to go on from the latest checkpoint; bases are not followed."""
         live = self.live
@@ -211,7 +236,12 @@ class Log:
     def thinned(self) -> list[Op]:
         """The log without what was dropped and what only that referred to."""
         live = set(self.live)
-        return self._excerpt(live, self.support(live) - live, self.dropped)
+        ops = self._excerpt(live, self.support(live) - live, self.dropped)
+        # A writer who has read it before may still build on these, dropped or not.
+        bases = [v for v in (*self.latest.values(), *self.latest_parts) if v.digest]
+        kept = {part.digest for op in ops for part in parts_of(op)}
+        missing = tuple(v for v in bases if v.digest not in kept)
+        return [Op(kind=OpKind.VALUES, values=missing), *ops] if missing else ops
 
     def _excerpt(
         self, live: set[str], hidden: set[str], dropped: set[str], after: str = ""

@@ -29,6 +29,7 @@ from ..protocol.stored import (
 )
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
+from ..transport import opaque, opaque_failures
 from .attempt import Attempt, attach, thread_full
 from .embedded import EmbeddedRuns, LiveRun
 from .ports import Host, SaverPort
@@ -92,6 +93,7 @@ class Activities:
         self._embedded = embedded
 
     @activity.defn(dynamic=True)
+    @opaque_failures()
     async def task(self, args: Sequence[RawValue]) -> bytes:
         """One task: its type is the name of the node, so that Temporal's UI shows it."""
         payload = activity.payload_converter().from_payload(args[0].payload, bytes)
@@ -111,6 +113,7 @@ class Activities:
                 raise
 
     @activity.defn(name=names.DRIVE_ACTIVITY)
+    @opaque_failures()
     async def drive(self, data: bytes) -> bytes:
         """One attempt of a run."""
         request = unpack(DriveRequest, data)
@@ -191,7 +194,7 @@ class Activities:
         try:
             session = await attach(self._host, self._saver, run, request.attempt)
         except ThreadFullError as exc:
-            raise thread_full(exc) from exc
+            raise thread_full(exc) from None
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
                 return DriveReply(status=DriveStatus.ENDED, outcome=session.outcome)
@@ -230,7 +233,8 @@ class Activities:
             if not attempt.outcome:
                 if isinstance(session.error, AttemptSupersededError):
                     return DriveReply(status=DriveStatus.MOVED)
-                raise session.error or exc from exc
+                # Whatever a node raised, an ApplicationError too, may show state.
+                raise opaque(session.error or exc) from None
         await relay.drain()
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_BACKLOG = 256
 """Chunks that may wait before the graph waits for the caller."""
 
-BATCH_BYTES = 1_500_000
+BATCH_BYTES = 400_000
 PUSH_TIMEOUT = timedelta(seconds=3)
 PUSH_TRIES = 2
 

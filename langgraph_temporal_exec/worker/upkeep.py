@@ -44,7 +44,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..reader import Reader
 from ..resolver import Resolver
-from ..transport import Transport
+from ..transport import Transport, opaque_failures
 
 HEAD_INLINE_BYTES = 30_000
 """A head pack below this is carried in the workflow itself."""
@@ -90,6 +90,7 @@ class Upkeep:
     # -- archive ------------------------------------------------------------------------------
 
     @activity.defn(name=names.ARCHIVE_ACTIVITY)
+    @opaque_failures()
     async def archive(self, data: bytes) -> bytes:
         """Move a log into archives, and sum up what its latest checkpoint needs."""
         request = unpack(ArchiveRequest, data)
@@ -132,8 +133,12 @@ class Upkeep:
     async def _move(
         self, request: ArchiveRequest, contents: _Contents, work: _Work
     ) -> ArchiveReply:
-        work.learn([*contents.head, *contents.ops])
-        head = Log.of([*contents.head, *contents.ops]).head()
+        ops = [*contents.head, *contents.ops]
+        if _lacks_archives(contents):
+            archived = await self._reader.segments(request.thread_id, contents.page.segments)
+            ops = [op for segment in archived for op in segment] + contents.ops
+        work.learn(ops)
+        head = Log.of(ops).head()
         packed_head, head_refs = await self._head(head, contents, work)
         segment = Segment(
             first=request.base,
@@ -162,7 +167,7 @@ class Upkeep:
             )
             for i, chunk in enumerate(_chunks(kept))
         ]
-        whole = read_ops(kept)
+        whole = await self._reader.whole(request.thread_id, kept)
         work = _Work(self._reader, request.thread_id)
         work.learn(whole)
         packed_head, head_refs = await self._head(Log.of(whole).head(), contents, work)
@@ -200,6 +205,7 @@ class Upkeep:
     # -- removal ------------------------------------------------------------------------------
 
     @activity.defn(name=names.DISCARD_ACTIVITY)
+    @opaque_failures()
     async def discard(self, data: bytes) -> None:
         """Remove blobs nothing refers to any more."""
         request = unpack(DiscardRequest, data)
@@ -210,6 +216,7 @@ class Upkeep:
             await blobs.remove(request.thread_id, [request.garbage])
 
     @activity.defn(name=names.ERASE_ACTIVITY)
+    @opaque_failures()
     async def erase(self, data: bytes) -> None:
         """Remove all that a deleted thread or namespace keeps outside its history."""
         request = unpack(EraseRequest, data)
@@ -366,6 +373,18 @@ class _Work:
         refs = tuple(BlobRef(size=0, scope=s, pieces=tuple(p), piece=0) for s, p in gone.items())
         packed = await self.store(pack(BlobList(refs=refs)), GARBAGE)
         return packed.ref
+
+
+def _lacks_archives(contents: _Contents) -> bool:
+    """Whether what the latest checkpoint needs is in the archives only.
+
+    It was dropped, so that an older one is the latest; or it descends from an older one.
+    """
+    log = Log.of([*contents.head, *contents.ops])
+    before, live = Log.of(contents.head).live, log.live
+    if before and (not live or live[-1] < before[-1]):
+        return True
+    return bool(live) and bool(contents.page.segments) and log.lacks(live[-1])
 
 
 def _refs(ops: Iterable[Op], scopes: Sequence[str] = ()) -> list[BlobRef]:

@@ -157,7 +157,8 @@ class RunWorkflow:
         """Decide what follows an attempt that ended without a reply."""
         start = self._start
         self._queue = start.task_queue
-        self._last_failure = f"attempt {self._attempt}: {cause}"
+        # Replies of Queries are encoded, and are in no history.
+        self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
         self._state = "retrying"
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             return
@@ -179,8 +180,10 @@ class RunWorkflow:
         if self._lost >= start.max_lost_attempts:
             raise ApplicationError(
                 f"Run {start.run_id} was lost by its worker {self._lost} times in a row; the "
-                f"last time: {cause}. Its thread keeps all that was recorded; continue it with "
-                "ainvoke(None, config) when the cause is gone.",
+                f"last time: {_kind(cause)}. Its thread keeps all that was recorded; continue it "
+                "with ainvoke(None, config) when the cause is gone.",
+                # Encoded by codecs, as the message is not.
+                _text(cause),
                 type="langgraph.RunLost",
                 non_retryable=True,
             )
@@ -219,3 +222,19 @@ class RunWorkflow:
         except ApplicationError:
             # The run never reached its thread, so the thread may not exist.
             workflow.logger.debug("thread %s was never made", self._start.thread_workflow_id)
+
+
+def _kind(cause: BaseException) -> str:
+    """What ended an attempt, without words of its own that could show state."""
+    if isinstance(cause, ApplicationError):
+        return cause.type or "ApplicationError"
+    if isinstance(cause, TimeoutError) and cause.type is not None:
+        return f"timeout ({cause.type.name})"
+    return type(cause).__name__
+
+
+def _text(cause: BaseException) -> str:
+    """The same with its text (see ``transport.opaque``)."""
+    if isinstance(cause, ApplicationError) and cause.details:
+        return f"{_kind(cause)}: {cause.details[0]}"
+    return str(cause)

@@ -291,6 +291,9 @@ class ThreadState(LogState):
     def _append(self, data: bytes, *, own_run: bool) -> list[Effect]:
         op = unpack(Op, data)
         self._log(data)
+        if self.compacting and op.kind != OpKind.DROP:
+            # It may build on what is being thinned out: another time.
+            self.archiving = None
         if op.kind == OpKind.DROP:
             self.garbage = True
         if not own_run:

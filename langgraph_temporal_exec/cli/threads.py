@@ -1,0 +1,163 @@
+"""Command line: ``langgraph-temporal threads``: list, show, export and delete threads.
+
+Reading works with no worker running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import TemporalExecError, UsageError
+from ..saver import TemporalSaver
+from .connection import connect, connect_config
+
+app = typer.Typer(help="Threads in Temporal.", no_args_is_help=True)
+console = Console(stderr=True, highlight=False)
+
+Address = Annotated[
+    str | None, typer.Option(help="Temporal server; default: environment or localhost:7233.")
+]
+Namespace = Annotated[str | None, typer.Option(help="Temporal namespace.")]
+Profile = Annotated[str | None, typer.Option(help="Profile of the Temporal configuration file.")]
+TaskQueue = Annotated[str, typer.Option(help="Task queue, as given to TemporalSaver.")]
+Prefix = Annotated[str, typer.Option(help="First part of all workflow ids.")]
+ThreadId = Annotated[str, typer.Argument(help="The thread.")]
+
+STATUSES = ("idle", "busy", "interrupted", "error")
+
+
+@app.command("list")
+def list_(
+    status: Annotated[
+        str | None, typer.Option(help="Only idle, busy, interrupted or error ones.")
+    ] = None,
+    graph: Annotated[str | None, typer.Option(help="Only threads of this graph.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """List threads with their status, newest first."""
+
+    async def run(saver: TemporalSaver) -> None:
+        if status not in (None, *STATUSES):
+            raise UsageError(f"Unknown status {status!r}; one of {', '.join(STATUSES)}.")
+        wanted: Any = status
+        found = [t async for t in saver.alist_threads(status=wanted, graph=graph, limit=limit)]
+        if as_json:
+            for info in found:
+                typer.echo(_line(info))
+            return
+        table = Table("thread", "status", "graph", "updated", "waits for")
+        for info in found:
+            asked = "; ".join(str(i.value) for i in info.interrupts)
+            updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
+            table.add_row(info.thread_id, info.status, info.graph, updated, asked[:60])
+        Console().print(table)
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def show(
+    thread_id: ThreadId,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """Print one thread's status as JSON."""
+
+    async def run(saver: TemporalSaver) -> None:
+        info = await saver.aget_thread(thread_id)
+        if info is None:
+            raise UsageError(f"There is no thread {thread_id!r}.")
+        typer.echo(_line(info))
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def export(
+    thread_id: ThreadId,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """Print all checkpoints of a thread, oldest first, one JSON object a line."""
+
+    async def run(saver: TemporalSaver) -> None:
+        async for item in saver.aexport_thread(thread_id):
+            typer.echo(json.dumps(item))
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def delete(
+    thread_id: ThreadId,
+    purge: Annotated[
+        bool, typer.Option(help="Also delete the closed executions that show its content.")
+    ] = False,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """Delete a thread; needs a worker."""
+
+    async def run(saver: TemporalSaver) -> None:
+        await (saver.apurge_thread if purge else saver.adelete_thread)(thread_id)
+        console.print(f"thread {thread_id} is deleted")
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+def _line(info: Any) -> str:
+    return json.dumps(
+        {
+            "thread_id": info.thread_id,
+            "status": info.status,
+            "graph": info.graph,
+            "created_at": info.created_at.isoformat(),
+            "updated_at": info.updated_at.isoformat(),
+            "waiting": info.waiting,
+            "interrupts": [{"id": i.id, "value": i.value} for i in info.interrupts],
+        },
+        default=str,
+    )
+
+
+def _with_saver(
+    run: Callable[[TemporalSaver], Awaitable[None]],
+    config: dict[str, Any],
+    task_queue: str,
+    id_prefix: str,
+) -> None:
+    async def main() -> None:
+        client = await connect(config)
+        saver = TemporalSaver(client, task_queue=task_queue, id_prefix=id_prefix)
+        try:
+            await run(saver)
+        finally:
+            saver.close()
+
+    try:
+        asyncio.run(main())
+    except TemporalExecError as exc:
+        console.print(f"[red]error:[/red] {exc}")
+        raise typer.Exit(1) from exc

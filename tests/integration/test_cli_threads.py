@@ -1,0 +1,58 @@
+"""``langgraph-temporal threads``: what an operator sees and does, most of it without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from temporalio.client import Client
+
+from langgraph_temporal_exec import TemporalSaver
+from tests.conftest import TemporalServer
+from tests.support.graphs import config, countdown, parallel
+
+
+async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
+    async def run(*args: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "threads", *args),
+            *("--address", temporal_server.address),
+            *("--task-queue", task_queue, "--id-prefix", task_queue),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with saver.worker(countdown(), parallel()):
+        await countdown().with_config(checkpointer=saver).ainvoke({"n": 2}, config("done"))
+        await parallel().with_config(checkpointer=saver).ainvoke({"x": ["in"]}, config("asks"))
+
+    async def listed() -> dict[str, str]:
+        _, out, _ = await run("list", "--json")
+        return {t["thread_id"]: t["status"] for t in map(json.loads, out.splitlines())}
+
+    # Visibility lags behind.
+    while await listed() != {"done": "idle", "asks": "interrupted"}:  # noqa: ASYNC110 - in Temporal
+        await asyncio.sleep(0.1)
+    code, out, _ = await run("list", "--status", "interrupted")
+    assert (code, "asks" in out, "question" in out, "done" in out) == (0, True, True, False)
+    code, out, _ = await run("show", "asks")
+    shown = json.loads(out)
+    assert (shown["graph"], shown["interrupts"][0]["value"]) == ("parallel", "question")
+    code, out, _ = await run("export", "done")
+    steps = [json.loads(line)["metadata"]["step"] for line in out.splitlines()]
+    assert steps == [-1, 0, 1, 2]
+    code, _, err = await run("show", "nobody")
+    assert (code, "no thread 'nobody'" in err) == (1, True)
+    code, _, err = await run("list", "--status", "sleepy")
+    assert (code, "Unknown status" in err) == (1, True)
+    code, _, err = await run("delete", "done")
+    assert (code, "No worker answers" in err) == (1, True)
+    async with saver.worker(countdown()):
+        code, _, err = await run("delete", "done", "--purge")
+        assert (code, "is deleted" in err) == (0, True), err
+        code, _, err = await run("show", "done")
+        assert code == 1

@@ -1,0 +1,81 @@
+"""Histories of every release replay with this code; they are kept for ever (see ``record``)."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from pathlib import Path
+
+import pytest
+from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.workflow.run import RunWorkflow
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
+from tests.replay.record import HISTORIES, MUST_FAIL, load
+
+GOLDEN = sorted(HISTORIES.glob("v*/*.json.gz"))
+MAX_BYTES = 300_000
+
+
+def activities(history: WorkflowHistory) -> set[str]:
+    scheduled = [e.activity_task_scheduled_event_attributes for e in history.events]
+    return {a.activity_type.name for a in scheduled if a.activity_type.name}
+
+
+def has(history: WorkflowHistory, *kinds: EventType.ValueType) -> bool:
+    return set(kinds) <= {e.event_type for e in history.events}
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda p: f"{p.parent.name}/{p.name[:-8]}")
+async def test_replays(path: Path) -> None:
+    replayer = Replayer(workflows=[ThreadWorkflow, RunWorkflow])
+    await replayer.replay_workflow(await asyncio.to_thread(load, path))
+
+
+async def test_a_history_of_other_commands_is_refused() -> None:
+    """Otherwise the tests above would prove nothing."""
+    replayer = Replayer(workflows=[ThreadWorkflow, RunWorkflow])
+    with pytest.raises(workflow.NondeterminismError):
+        await replayer.replay_workflow(await asyncio.to_thread(load, MUST_FAIL))
+
+
+def test_what_is_recorded() -> None:
+    """Every way a history can look is among the golden ones of the first release."""
+    v1 = {p.name: load(p) for p in GOLDEN if p.parent.name == "v1"}
+    used = set().union(*map(activities, v1.values()))
+    upkeep = {names.ARCHIVE_ACTIVITY, names.DISCARD_ACTIVITY, names.ERASE_ACTIVITY}
+    assert {names.DRIVE_ACTIVITY, *upkeep} <= used
+    for kind in (
+        EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED,
+        EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+    ):
+        assert any(has(h, kind) for h in v1.values()), EventType.Name(kind)
+    # Continued as new with tasks under way: the next run starts their Activities before any Update.
+    middle = v1["rolled.thread-t.1.json.gz"]
+    assert has(middle, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW)
+    assert "work" in activities(middle)
+
+
+def test_small_and_neutral() -> None:
+    """They are kept for ever, and name nobody's machine."""
+    assert sum(p.stat().st_size for p in HISTORIES.rglob("*.json*")) < MAX_BYTES
+    for path in GOLDEN:
+        data = gzip.decompress(path.read_bytes())
+        assert b"stackTrace" not in data
+        identities = {
+            e.workflow_task_started_event_attributes.identity for e in load(path).events
+        } - {""}
+        assert identities == {"recorder"}, path
