@@ -89,7 +89,8 @@ class BlobStore:
     @property
     def piece_bytes(self) -> int:
         """Size of a piece; 0 (no limit) when the client has external storage."""
-        return 0 if self._client.data_converter.external_storage is not None else PIECE_BYTES
+        storage = getattr(self._client.data_converter, "external_storage", None)
+        return 0 if storage is not None else PIECE_BYTES
 
     # -- writing ------------------------------------------------------------------------------
 

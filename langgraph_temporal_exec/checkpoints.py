@@ -201,8 +201,11 @@ class CheckpointMethods(SyncMethods):
         thread_id, ns = _address(config)
         ns = ns or ""
         replica = self.replica(thread_id)
-        await self._refresh(replica, ns)
         checkpoint_id = get_checkpoint_id(config)
+        # What a stored checkpoint is rebuilt from does not change any more: LangGraph asks once for
+        # each state of a history.
+        if not checkpoint_id or not replica.has(ns, checkpoint_id):
+            await self._refresh(replica, ns)
         if replica.lacks(ns, checkpoint_id) or not replica.is_rebuildable(ns, checkpoint_id):
             await self.reader.load_older(replica, ns)
         normalized = _normalized(config)

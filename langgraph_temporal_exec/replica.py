@@ -126,6 +126,11 @@ class Replica:
                 raise MissingBlobsError(set(resolver.missing))
             return answer
 
+    def has(self, checkpoint_ns: str, checkpoint_id: str) -> bool:
+        """Whether a checkpoint is known."""
+        with self._lock:
+            return checkpoint_id in self._visible[checkpoint_ns]
+
     def checkpoint_ids(self, checkpoint_ns: str) -> list[str]:
         """The known checkpoints of a namespace, oldest first."""
         with self._lock:
@@ -372,9 +377,9 @@ class Replica:
             writes = self._writes[(self.thread_id, ns, op.checkpoint_id)]
             for v in reversed(op.values) if older else op.values:
                 key = (op.task_id, int(v.key))
-                # As InMemorySaver.put_writes: output writes are recorded once, control writes
-                # (negative index) replace the earlier one.
-                if key in writes and (key[1] >= 0 or older):
+                # As InMemorySaver.put_writes: of output writes the first counts, of control writes
+                # (negative index) the last. What is older comes from the latest to the first.
+                if key in writes and (key[1] >= 0) != older:
                     continue
                 writes[key] = (op.task_id, v.channel, (v.type, v), op.task_path)
         elif op.kind == OpKind.DROP:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
 from ..blobs import BlobGoneError
@@ -113,8 +113,11 @@ class Upkeep:
             )
             page = reply.page if reply is not None else None
             if page is None or (first is None and page.start != request.base):
+                # Part of normal operation: the workflow has continued as new meanwhile.
                 raise ApplicationError(
-                    "The log has changed since this was asked for.", non_retryable=True
+                    "The log has changed since this was asked for.",
+                    non_retryable=True,
+                    category=ApplicationErrorCategory.BENIGN,
                 )
             first = first or page
             raw += page.ops

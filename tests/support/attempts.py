@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec._serde import Encoded, Writer, put_op, writes_op
@@ -19,6 +19,8 @@ from langgraph_temporal_exec.protocol.messages import (
     TaskStatus,
 )
 from langgraph_temporal_exec.protocol.wire import pack
+from langgraph_temporal_exec.reader import Reader
+from langgraph_temporal_exec.worker.session import Session
 from tests.support.model import Call, Put
 from tests.support.world import THREAD, World
 
@@ -47,7 +49,9 @@ class Attempt:
     incarnation: str
     recorded: Recorded
     alone: bool = True
-    loaded: set[str] = field(default_factory=set)
+    # As in a ``Session``, whose ``load`` is borrowed.
+    _existing: set[str] = field(default_factory=set)
+    _loaded: set[str] = field(default_factory=lambda: {""})
     seqs: dict[str, int] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     unsent: list[Sent] = field(default_factory=list)
@@ -82,9 +86,14 @@ class Attempt:
             epoch=reply.epoch,
             incarnation=page.incarnation,
             recorded=recorded,
+            _existing=set(reply.namespaces),
         )
         replica.flush = attempt.flush
         return attempt
+
+    @property
+    def _reader(self) -> Reader:
+        return self.saver.reader
 
     @property
     def replica(self) -> Any:
@@ -98,11 +107,8 @@ class Attempt:
         return self.saver.bound(session, drop_resume=False, unanswer=frozenset())
 
     async def load(self, ns: str) -> None:
-        """A namespace is read once."""
-        if ns and ns not in self.loaded:
-            self.loaded.add(ns)
-            if self.world.exists(THREAD, ns):
-                await self.saver.reader.refresh(self.replica, ns)
+        """What a session does before the first look at a namespace."""
+        await Session.load(cast(Session, self), ns)
 
     def record(self, call: Call, *, task: str = "") -> None:
         """Fold a call here, and keep it to be sent."""

@@ -105,6 +105,13 @@ class Model:
         shown.blobs = self.full.blobs
         return shown
 
+    def close(self, ns: str) -> None:
+        """Nothing of a namespace is left."""
+        self.full.storage[THREAD].pop(ns, None)
+        self.dropped.pop(ns, None)
+        for key in [k for k in self.full.writes if k[1] == ns]:
+            del self.full.writes[key]
+
     def namespaces(self) -> list[str]:
         return sorted(self.full.storage[THREAD])
 

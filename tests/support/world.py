@@ -18,7 +18,8 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.blobs import BlobGoneError, BlobStore
 from langgraph_temporal_exec.options import Options
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.blob import Upload
+from langgraph_temporal_exec.protocol.blob import Upload, expand_segments
+from langgraph_temporal_exec.protocol.log import blobs_of
 from langgraph_temporal_exec.protocol.messages import (
     AppendRequest,
     ArchiveReply,
@@ -62,6 +63,8 @@ class World:
         self.disk: dict[str, bytes] = {}
         self.states: dict[str, ThreadState] = {}
         self.archiving: dict[str, tuple[ArchiveRequest, ArchiveReply | None]] = {}
+        # Whether work of an Activity was thrown away: what it stored, only a deletion removes.
+        self.wasted = False
         self._lives = 0
         self._loop = asyncio.new_event_loop()
         self.transport = _Transport(self)
@@ -119,7 +122,8 @@ class World:
         state = self.states.get(workflow_id)
         if state is None:
             return
-        self.archiving.pop(workflow_id, None)
+        _, reply = self.archiving.pop(workflow_id, (None, None))
+        self.wasted = self.wasted or reply is not None
         await self.perform(thread_id, state.delete())
         request = EraseRequest(
             thread_id=thread_id, namespace=ns, workflow_id=workflow_id, deleted_s=0.0
@@ -134,17 +138,24 @@ class World:
         workflow_id = self.workflow_id(thread_id, ns)
         request = self.states[workflow_id].archive(ns, workflow_id)
         assert request is not None
+        # One that was begun before may have been given up by the thread itself.
+        _, given_up = self.archiving.get(workflow_id, (None, None))
+        self.wasted = self.wasted or given_up is not None
         self.archiving[workflow_id] = (request, self._archive(request) if at_once else None)
 
     def finish_archive(self, thread_id: str, ns: str) -> None:
         workflow_id = self.workflow_id(thread_id, ns)
         request, reply = self.archiving.pop(workflow_id)
         reply = reply or self._archive(request)
-        self.run(self.perform(thread_id, self.states[workflow_id].archived(request, reply)))
+        state = self.states[workflow_id]
+        effects = state.archived(request, reply)
+        self.wasted = self.wasted or state.segments != reply.segments
+        self.run(self.perform(thread_id, effects))
 
     def give_up_archive(self, thread_id: str, ns: str) -> None:
         workflow_id = self.workflow_id(thread_id, ns)
-        request, _ = self.archiving.pop(workflow_id)
+        request, reply = self.archiving.pop(workflow_id)
+        self.wasted = self.wasted or reply is not None
         self.states[workflow_id].not_archived(request)
 
     def _archive(self, request: ArchiveRequest) -> ArchiveReply:
@@ -162,11 +173,47 @@ class World:
         """Continue as new: what only the old run of the workflow waited for is not waited for."""
         workflow_id = self.workflow_id(thread_id, ns)
         state = self.states[workflow_id]
-        self.archiving.pop(workflow_id, None)
+        _, reply = self.archiving.pop(workflow_id, (None, None))
+        self.wasted = self.wasted or reply is not None
         again = ThreadState.restore(state.incarnation, root=state.root, snapshot=state.snapshot())
         again.archive_bytes = self.archive_bytes
         again.restart()
         self.states[workflow_id] = again
+
+    # -- what is stored -----------------------------------------------------------------------
+
+    def blobs_of(self, thread_id: str) -> set[str]:
+        """Names of all pieces of blobs of a thread."""
+        prefix = names.blob_workflow_prefix(OPTIONS.id_prefix, thread_id)
+        return {name for name in self.disk if name.startswith(prefix)}
+
+    def referenced(self, thread_id: str, namespaces: Iterable[str]) -> set[str]:
+        """Names of those that something refers to."""
+        refs = [r for ns in namespaces for r in self.run(self._refs(thread_id, ns))]
+        return {
+            names.blob_workflow_id(OPTIONS.id_prefix, thread_id, ref.scope, piece)
+            for ref in refs
+            for piece in ref.pieces
+        }
+
+    async def _refs(self, thread_id: str, ns: str) -> list[BlobRef]:
+        state = self.states.get(self.workflow_id(thread_id, ns))
+        if state is None:
+            return []
+        reader = Reader(self.transport, _Blobs(self), _NoHistory())  # type: ignore[arg-type]
+        ops = await reader.whole(thread_id, state.log)
+        ops += [op for part in await reader.segments(thread_id, state.segments) for op in part]
+        ops += await reader.unpack(thread_id, state.head) if state.head else []
+        refs = [r for op in ops for r in blobs_of(op)]
+        packs = [s.pack for s in state.segments] + ([state.head] if state.head else [])
+        while packs:
+            pack_ = packs.pop()
+            if pack_.ref is not None:
+                refs.append(pack_.ref)
+            if pack_.level:
+                content = await reader.blobs.fetch(thread_id, pack_.ref)
+                packs += [s.pack for s in expand_segments(content)]
+        return refs
 
 
 class _Transport(Transport):
@@ -221,8 +268,9 @@ class _Blobs(BlobStore):
         return self._world.disk[workflow_id]
 
     async def sweep(self, thread_id: str, *, before: datetime) -> None:
-        prefix = names.blob_workflow_prefix(OPTIONS.id_prefix, thread_id)
-        await self._delete([i for i in self._world.disk if i.startswith(prefix)])
+        left = self._world.blobs_of(thread_id)
+        assert self._world.wasted or not left
+        await self._delete(left)
 
     async def _delete(self, workflow_ids: Iterable[str]) -> None:
         for workflow_id in workflow_ids:
@@ -250,12 +298,3 @@ class _Upkeep(Upkeep):
 
     async def _closed(self, thread_id: str, namespace: str) -> None:
         await self._world.end(thread_id, namespace)
-
-
-def referenced(refs: Iterable[BlobRef], thread_id: str = THREAD) -> set[str]:
-    """Names on disk of all pieces of blobs."""
-    return {
-        names.blob_workflow_id(OPTIONS.id_prefix, thread_id, ref.scope, piece)
-        for ref in refs
-        for piece in ref.pieces
-    }

@@ -15,7 +15,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from langgraph_temporal_exec import TemporalSaver, _serde, checkpoints, maintenance, reader
+from langgraph_temporal_exec import (
+    Retention,
+    TemporalSaver,
+    _serde,
+    checkpoints,
+    maintenance,
+    reader,
+)
+from langgraph_temporal_exec.protocol.messages import AppendRequest
 from langgraph_temporal_exec.worker import upkeep
 from langgraph_temporal_exec.workflow import log_state
 from tests.support.attempts import Attempt
@@ -23,6 +31,7 @@ from tests.support.model import DELTAS, DOCS, Call, Model, Put, Writes, address,
 from tests.support.world import THREAD, World
 
 NESTED = "node:1"
+COPY = "copy"
 
 # Limits so small that a few checkpoints meet all of them.
 LIMITS: list[tuple[Any, str, int]] = [
@@ -101,7 +110,7 @@ class ThreadMachine(RuleBasedStateMachine):
     @rule(i=processes, ns=namespaces, age=back, steps=supersteps, skew=skews)
     def work(self, i: int, ns: str, age: int, steps: list[Any], skew: int) -> None:
         """Supersteps of a graph whose saver records each call by itself, from a checkpoint on."""
-        self.settle(i, ns)
+        self.settle(ns)
         parent = self.pick(ns, age)
         for given, new in steps:
             if parent is not None and given:
@@ -112,7 +121,7 @@ class ThreadMachine(RuleBasedStateMachine):
 
     @rule(i=processes, ns=namespaces, age=back, given=writes, task=tasks)
     def write(self, i: int, ns: str, age: int, given: list[Any], task: str) -> None:
-        self.settle(i, ns)
+        self.settle(ns)
         target = self.pick(ns, age)
         if target is not None:
             self.make(i, self.new_writes(self.model, ns, target, given, task))
@@ -222,6 +231,34 @@ class ThreadMachine(RuleBasedStateMachine):
         self.world.run(maintenance.drop(process, replica, ns, doomed.intersection, compact=compact))
         self.model.dropped[ns].update(doomed)
 
+    @precondition(lambda self: self.attempt is None and self.calls)
+    @rule(i=processes, last=st.integers(1, 4))
+    def retain(self, i: int, last: int) -> None:
+        """The retention is applied when a run has ended."""
+        self.world.run(maintenance.retain(self.savers[i], THREAD, Retention(last=last)))
+        for ns in self.model.namespaces():
+            self.model.dropped[ns].update(self.model.live(ns)[:-last])
+
+    @precondition(lambda self: self.attempt is None and self.world.exists(THREAD, NESTED))
+    @rule()
+    def close(self) -> None:
+        """A nested namespace goes with the task it belonged to."""
+        self.discard()
+        request = AppendRequest(close=(NESTED,))
+        self.world.run(self.world.transport.append(THREAD, "", request))
+        self.model.close(NESTED)
+        self.coming.pop(NESTED, None)
+        self.calls = [c for c in self.calls if c.ns != NESTED]
+
+    @precondition(lambda self: self.attempt is None and self.calls)
+    @rule(i=processes)
+    def copy(self, i: int) -> None:
+        self.world.run(self.savers[i].acopy_thread(THREAD, COPY))
+        process = self.world.process()
+        for ns in self.model.namespaces():
+            self.same_list(process, ns, COPY)
+        self.world.run(self.world.end(COPY, ""))
+
     # -- upkeep -------------------------------------------------------------------------------
 
     def where(self, holds: Callable[[str], bool]) -> list[str]:
@@ -271,9 +308,11 @@ class ThreadMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.attempt is None and len(self.calls) > 20)
     @rule(i=processes)
     def delete(self, i: int) -> None:
+        self.discard()
         self.world.run(self.savers[i].adelete_thread(THREAD))
         assert not self.world.disk
         assert not self.world.states
+        self.world.wasted = False
         self.model = Model(ids=self.model.ids, versions=self.model.versions)
         self.coming.clear()
         self.calls.clear()
@@ -369,9 +408,9 @@ class ThreadMachine(RuleBasedStateMachine):
             task_path="~path" if task == "task2" else "",
         )
 
-    def settle(self, i: int, ns: str) -> None:
-        """Whoever calls from a run's own process sees all that the run has done."""
-        if self.attempt is not None and self.attempt.saver is self.savers[i]:
+    def settle(self, ns: str) -> None:
+        """Let a run send what it has: nobody makes a child of a checkpoint before its writes."""
+        if self.attempt is not None:
             self.world.run(self.attempt.flush(ns))
 
     def make(self, i: int, call: Call) -> None:
@@ -426,13 +465,28 @@ class ThreadMachine(RuleBasedStateMachine):
         found = self.world.run(process.aget_delta_channel_history(config=config, channels=channels))
         assert found == self.model.full.get_delta_channel_history(config=config, channels=channels)
 
-    def same_list(self, process: TemporalSaver, ns: str) -> None:
-        async def listed() -> list[Any]:
-            return [item async for item in process.alist(address(ns))]
+    def same_list(self, process: TemporalSaver, ns: str, thread_id: str = THREAD) -> None:
+        config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns}}
 
-        assert self.world.run(listed()) == list(self.model.view().list(address(ns)))
+        async def listed() -> list[Any]:
+            return [item async for item in process.alist(config)]
+
+        found = self.world.run(listed())
+        expected = list(self.model.view().list(address(ns)))
+        for item in found:
+            item.config["configurable"]["thread_id"] = THREAD
+            if item.parent_config is not None:
+                item.parent_config["configurable"]["thread_id"] = THREAD
+        assert found == expected
 
     def check_everything(self) -> None:
+        if not self.world.wasted:
+            self.discard()
+            known = self.world.referenced(THREAD, ("", NESTED))
+            pending = [r for _, r in self.world.archiving.values() if r is not None]
+            if not pending:
+                left = sorted(self.world.blobs_of(THREAD) - known)
+                assert left == [], left
         cold = self.world.process()
         for ns in ("", NESTED):
             self.same_latest(cold, ns)
