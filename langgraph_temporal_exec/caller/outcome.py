@@ -98,7 +98,10 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
             f"Run {run_id} of thread {thread_id!r} was terminated in Temporal. What it recorded "
             "is kept; continue with ainvoke(None, config)."
         ) from exc
-    raise RunFailedError(f"Run {run_id} of thread {thread_id!r} failed: {cause}") from exc
+    # Details are encoded by codecs; the message names only classes.
+    told = cause.details if isinstance(cause, ApplicationError) else ()
+    more = f" ({told[0]})" if told else ""
+    raise RunFailedError(f"Run {run_id} of thread {thread_id!r} failed: {cause}{more}") from exc
 
 
 def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str) -> list[Any]:

@@ -208,7 +208,9 @@ class Session:
 
     def _note_failure(self, live: LiveTask, exc: BaseException) -> None:
         """A node that raised: either LangGraph commits something for it, or nothing follows."""
-        live.error = f"{type(exc).__name__}: {exc}"[:500]
+        # An interrupt's text is its value, which is state: the saver's serializer may encrypt that.
+        quiet = isinstance(exc, GraphBubbleUp)
+        live.error = type(exc).__name__ if quiet else f"{type(exc).__name__}: {exc}"[:500]
         committed = isinstance(exc, Exception) and (
             not isinstance(exc, GraphBubbleUp)
             or (isinstance(exc, GraphInterrupt) and bool(exc.args and exc.args[0]))

@@ -241,5 +241,5 @@ async def test_the_serializer_of_langgraph_encrypts_what_is_state(tmp_path: Path
     async with served(tmp_path / "temporal.db", None) as client:
         await play(client, ["embedded", "remote"], serde=serde)
     found = found_in(tmp_path / "temporal.db")
-    assert found & RECORDED <= {"tool", "interrupt"}
+    assert found & RECORDED <= {"tool"}
     assert found - RECORDED == {"message", "argument", "note", "attribute"}
