@@ -30,7 +30,7 @@ from ._serde import Encoded, Known, Nothing, Writer, put_op, writes_op
 from .blobs import BlobStore
 from .caller.mailbox import Mailbox
 from .errors import TemporalExecError
-from .history import HistoryReader
+from .history import HISTORY_MARK, HistoryReader
 from .protocol.messages import (
     AppendRequest,
 )
@@ -89,6 +89,10 @@ class CheckpointMethods(SyncMethods):
         return self._shared.replicas.get(thread_id)
 
     # -- reading ------------------------------------------------------------------------------
+
+    def fresh_replica(self, thread_id: str) -> Replica:
+        """An empty one, when another attempt of this process still has the known one."""
+        return self._shared.replicas.fresh(thread_id)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread."""
@@ -230,6 +234,9 @@ class CheckpointMethods(SyncMethods):
                 exists = await self.reader.refresh(replica, ns)
                 if not exists and not ns:
                     replica.forget()
+                elif not exists and replica.flush is None:
+                    # Deleted since; what an attempt has just begun is not there yet.
+                    replica.forget_namespace(ns)
         if whole:
             await self.reader.load_older(replica, ns)
 
@@ -285,7 +292,9 @@ class CheckpointMethods(SyncMethods):
                 # What the attempt holds back must be in the log before what may refer to it, and
                 # what it folds from now on is no base for others.
                 await replica.flush(ns)
-                known = Nothing()
+            if replica.flush is not None or HISTORY_MARK in incarnation:
+                # Read from history, where positions are others than a worker knows.
+                known, incarnation = Nothing(), ""
             writer = Writer(known=known, scope=uuid.uuid4().hex[:16], piece_bytes=blobs.piece_bytes)
             encoded = encode(writer)
             await blobs.upload(thread_id, encoded.uploads)
@@ -294,6 +303,8 @@ class CheckpointMethods(SyncMethods):
                 await self._shared.transport.append(thread_id, ns, request)
             except StaleReadError:
                 await blobs.remove(thread_id, [u.ref for u in encoded.uploads])
+                # A worker said so; the history has other positions than it knows.
+                self._shared.history.worker_answered()
                 replica.forget()
                 await self._refresh(replica, ns)
             else:

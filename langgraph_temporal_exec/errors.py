@@ -11,7 +11,7 @@ TemporalExecError
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
 |-- GraphNotFoundError            workers poll, but none serves this graph
 |-- StorageError                  a large value could not be stored or read; retrying may help
-|-- ThreadFullError               the thread reached a limit; start a new thread
+|-- ThreadFullError               2,000 runs wait, or the log cannot be archived; later it goes on
 |-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
 |-- WorkerStoppedError            the worker in this process stopped under a run
 |-- StreamLostError               the run ended, but its result did not reach this caller
@@ -40,7 +40,7 @@ class UnserializableError(UsageError, TypeError):
 
 
 class ValueTooLargeError(UsageError, ValueError):
-    """A value exceeds what Temporal accepts in one payload."""
+    """A value is above 64 MB serialized, or what is new in one checkpoint or task above 256 MB."""
 
 
 class DuplicateGraphError(UsageError, ValueError):
@@ -56,7 +56,7 @@ class ServerUnavailableError(TemporalExecError):
 
 
 class NoWorkersError(TemporalExecError):
-    """No worker polls the task queue, so nothing can run or answer."""
+    """No worker polls the task queue, so nothing can run or be written; reading needs none."""
 
 
 class GraphNotFoundError(TemporalExecError):
@@ -68,7 +68,7 @@ class StorageError(TemporalExecError):
 
 
 class ThreadFullError(TemporalExecError):
-    """The thread's workflow is near a hard server limit and takes no further run."""
+    """2,000 runs wait for the thread, or its log cannot be archived and its workflow is full."""
 
 
 class AttemptSupersededError(TemporalExecError):

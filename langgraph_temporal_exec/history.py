@@ -7,7 +7,6 @@ results arrived. Nothing is started, signalled or asked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
@@ -22,6 +21,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
+from ._threads import settle
 from .errors import NoWorkersError
 from .protocol import names
 from .protocol.messages import (
@@ -46,6 +46,9 @@ HEDGE_S = 1.5
 
 ABSENT_S = 15.0
 """How long no worker is waited for after none answered."""
+
+HISTORY_MARK = "+"
+"""In the incarnation of a log that was read from history."""
 
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
@@ -97,11 +100,18 @@ class HistoryReader:
             self._absent_until = time.monotonic() + ABSENT_S
             return reply
         finally:
-            for task in (asked, told):
-                if task is not None and not task.done():
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await task
+            unwanted = [t for t in (asked, told) if t is not None and not t.done()]
+            for task in unwanted:
+                task.cancel()
+            if unwanted:
+                # Whichever was used has reported what is wrong.
+                await asyncio.gather(*unwanted, return_exceptions=True)
+                # An interpreter that exits while the SDK lets go of a cancelled call may hang.
+                await settle()
+
+    def worker_answered(self) -> None:
+        """There are workers: the next Query gets its head start."""
+        self._absent_until = 0.0
 
     async def read(self, workflow_id: str, request: ReadRequest) -> ReadReply | None:
         """``read`` of a thread workflow, from its history; ``None`` when there is none."""
@@ -144,7 +154,7 @@ class HistoryReader:
         assert state is not None
         # Entries may lie in another order than in the workflow's own log, so a cursor into one
         # is none into the other.
-        state.incarnation = f"{state.incarnation}+{run_id[:8]}.{count}"
+        state.incarnation = f"{state.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
         return state
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from .blobs import BlobStore, delete_execution
 from .errors import UsageError
@@ -83,14 +86,14 @@ async def prune(saver: Saver, threads: Iterable[str], strategy: str) -> None:
         if strategy == "delete":
             await saver.adelete_thread(thread_id)
             continue
-        replica = saver.replica(thread_id)
+        replica = _recorded(saver, thread_id)
         for ns in await namespaces(saver, replica):
             await drop(saver, replica, ns, lambda ids: ids[:-1])
 
 
 async def retain(saver: Saver, thread_id: str, retention: Retention) -> None:
     """Drop what a retention does not keep, with the nested namespaces of what is dropped."""
-    replica = saver.replica(thread_id)
+    replica = _recorded(saver, thread_id)
     found = await namespaces(saver, replica)
     if not found:
         return
@@ -115,6 +118,12 @@ async def retain(saver: Saver, thread_id: str, retention: Retention) -> None:
             await drop(saver, replica, ns, doomed, compact=False)
     if over:
         await saver.transport.append(thread_id, "", AppendRequest(close=tuple(over)))
+
+
+def _recorded(saver: Saver, thread_id: str) -> Replica:
+    """The thread as the log has it: an attempt of this process folds into the shared replica what
+    is not recorded yet, and what is dropped must not be chosen by that."""
+    return Replica(thread_id, saver.reader.blobs)
 
 
 def _made(checkpoint_id: str) -> datetime:
@@ -156,7 +165,7 @@ async def delete_for_runs(saver: Saver, run_ids: set[str]) -> None:
             if item.metadata.get("run_id") in run_ids:
                 ns = item.config["configurable"].get("checkpoint_ns", "")
                 doomed.setdefault(ns, set()).add(item.checkpoint["id"])
-        replica = saver.replica(thread_id)
+        replica = _recorded(saver, thread_id)
         for ns, chosen in doomed.items():
             await saver.reader.refresh_all(replica, ns)
             await drop(saver, replica, ns, chosen.intersection)
@@ -212,7 +221,8 @@ def _batches(ops: Iterable[Op]) -> Iterable[tuple[bytes, ...]]:
     batch: list[bytes] = []
     size = 0
     for op in ops:
-        data = pack(as_sent(op))
+        # The runs are the source's: purging the copy must not touch them.
+        data = pack(replace(as_sent(op), run_id="", attempt=0))
         if batch and size + len(data) > BATCH_BYTES:
             yield tuple(batch)
             batch, size = [], 0
@@ -230,7 +240,7 @@ async def purge(saver: Saver, thread_id: str) -> None:
     transport = saver.transport
     ops: list[Op] = []
     opened: set[str] = {""}
-    for ns in [*(await namespaces(saver, saver.replica(thread_id)))]:
+    for ns in await namespaces(saver, saver.replica(thread_id)):
         ops += await _whole_log(saver.reader, thread_id, ns)
         opened.add(ns)
     runs = {op.run_id for op in ops if op.run_id}
@@ -244,7 +254,17 @@ async def purge(saver: Saver, thread_id: str) -> None:
 
 
 async def _delete_executions(transport: Transport, workflow_id: str) -> None:
-    """All closed executions of a workflow id that visibility knows, and the latest."""
-    await delete_execution(transport.client, workflow_id)
-    async for execution in transport.client.list_workflows(f"WorkflowId = '{workflow_id}'"):
+    """All closed executions of a workflow id: the latest, and those that visibility knows."""
+    handle = transport.client.get_workflow_handle(workflow_id)
+    try:
+        latest = await handle.describe()
+    except RPCError as exc:
+        if exc.status is not RPCStatusCode.NOT_FOUND:
+            raise
+    else:
+        # A running one is another life of the thread, begun since.
+        if latest.status is not WorkflowExecutionStatus.RUNNING:
+            await delete_execution(transport.client, workflow_id, latest.run_id)
+    query = f"WorkflowId = '{workflow_id}' AND ExecutionStatus != 'Running'"
+    async for execution in transport.client.list_workflows(query):
         await delete_execution(transport.client, workflow_id, execution.run_id)

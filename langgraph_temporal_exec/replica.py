@@ -208,9 +208,12 @@ class Replica:
             missing = set(space.puts[checkpoint_id].deltas)
             for op in Log(puts=space.puts).ancestors(checkpoint_id):
                 missing -= {v.channel for v in op.values if v.type != EMPTY_TYPE}
-                if not missing or op.checkpoint_id in space.excerpt:
-                    # The excerpt is complete for what descends from it.
+                if not missing:
                     return True
+                if op.checkpoint_id in space.excerpt:
+                    # The excerpt is complete for what descends from its head, not for what
+                    # branches off from an ancestor of that.
+                    return op.checkpoint_id not in space.hidden
             return False
 
     def bases(self, checkpoint_ns: str, channel: str, parent_id: str | None) -> list[Base]:
@@ -286,6 +289,10 @@ class Replica:
         with self._lock:
             space = self._space(checkpoint_ns)
             if page.incarnation != space.incarnation or page.start > space.cursor:
+                if not checkpoint_ns and _life(page.incarnation) != _life(space.incarnation):
+                    # The thread was deleted and made again, and its nested namespaces with it.
+                    for namespace in {*self._spaces, *self._all}:
+                        self._clear(namespace)
                 self._clear(checkpoint_ns)
                 space = self._space(checkpoint_ns)
                 space.incarnation, space.cursor = page.incarnation, page.start
@@ -325,11 +332,19 @@ class Replica:
             self._drop(checkpoint_ns, space.dropped)
             return True
 
-    def caught_up(self, checkpoint_ns: str, incarnation: str, log_end: int) -> None:
-        """All ops up to ``log_end`` were folded as they were written: do not read them back."""
+    def life(self, checkpoint_ns: str) -> object:
+        """Another object after the namespace was emptied."""
+        with self._lock:
+            return self._space(checkpoint_ns)
+
+    def caught_up(self, checkpoint_ns: str, incarnation: str, log_end: int, life: object) -> None:
+        """All ops up to ``log_end`` were folded as they were written: do not read them back.
+
+        Unless the namespace was emptied since ``life`` was asked for.
+        """
         with self._lock:
             space = self._spaces.get(checkpoint_ns)
-            if space is not None and space.incarnation == incarnation:
+            if space is not None and space is life and space.incarnation == incarnation:
                 space.cursor = max(space.cursor, log_end)
 
     def fold_local(self, checkpoint_ns: str, op: Op) -> None:
@@ -340,6 +355,12 @@ class Replica:
         with self._lock:
             self.known_namespaces.add(checkpoint_ns)
             self._fold(checkpoint_ns, op)
+
+    def forget_namespace(self, checkpoint_ns: str) -> None:
+        """Drop one namespace: it is gone."""
+        with self._lock:
+            self._clear(checkpoint_ns)
+            self.known_namespaces.discard(checkpoint_ns)
 
     def forget(self) -> None:
         """Drop everything: the thread is gone."""
@@ -452,6 +473,11 @@ class _Rebuilding(SerializerProtocol):
         whole = self._whole(stored)
         # Without its blob the value is not decoded; the answer is thrown away.
         return None if whole is None else self._serde.loads_typed((type_, whole))
+
+
+def _life(incarnation: str) -> str:
+    """The part of a log's incarnation that stays the same until the thread is deleted."""
+    return incarnation.partition("+")[0].partition(".")[0]
 
 
 def _header(op: Op) -> Op:

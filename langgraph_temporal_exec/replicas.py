@@ -39,6 +39,13 @@ class Replicas:
             self._trim()
             return replica
 
+    def fresh(self, thread_id: str) -> Replica:
+        """An empty replica in place of one that another attempt still folds into."""
+        with self._lock:
+            replica = self._replicas[thread_id] = Replica(thread_id, self._blobs)
+            self._sizes[thread_id] = 0
+            return replica
+
     def settle(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size

@@ -52,10 +52,6 @@ class Resolver:
         """Bytes held in memory, nearly."""
         return self._learned_bytes + self._memo_bytes
 
-    def knows(self, digest_: bytes) -> bool:
-        """Whether a base is known."""
-        return digest_ in self._by_digest
-
     def whole(self, value: Value) -> bytes | None:
         """The bytes of a value; ``None`` when blobs must be fetched first (in ``missing``).
 

@@ -59,13 +59,15 @@ class TemporalSaver(CheckpointMethods):
         client: Connected Temporal client; also available as ``saver.client``.
         task_queue: Task queue of the workers.
         graph: Name of the graph on the workers; default: the graph's own ``name``.
-        inline: Names of nodes that run inside the loop instead of as Activities.
+        inline: Names of nodes that run inside the loop instead of as Activities; it is the saver of
+            the worker that decides.
         heartbeat_timeout: A worker silent for this long counts as dead.
         no_worker_timeout: How long a call waits for a sign of life of any worker.
         id_prefix: First part of all workflow ids.
         retention: Which checkpoints are kept when a run ends; default: all. It is the saver of
             the worker that decides.
-        serde: Serializer for state; default: LangGraph's ``JsonPlusSerializer``.
+        serde: Serializer for state, the same for callers and workers; default: LangGraph's
+            ``JsonPlusSerializer``.
 
     Raises:
         UnsupportedLangGraphError: The installed LangGraph is outside the supported range.
@@ -238,7 +240,7 @@ class TemporalSaver(CheckpointMethods):
         graph: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[ThreadInfo]:
-        """Threads with their status, newest first.
+        """Threads with their status, in the order of Temporal's visibility store.
 
         Temporal's visibility store finds them, and lags behind by a moment; what is told of each
         comes from the thread itself.

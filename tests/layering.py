@@ -145,7 +145,7 @@ _INNER = [
     # The one module outside `workflow/` that runs the thread's state machine.
     _layer(
         "history",
-        ours={"errors", "protocol", "workflow.thread_state"},
+        ours={"_threads", "errors", "protocol", "workflow.thread_state"},
         third_party={"temporalio"},
         side="Shared:",
     ),
@@ -195,7 +195,7 @@ _INNER = [
     _layer(
         "maintenance",
         ours={"blobs", "errors", "options", "protocol", "reader", "replica", "transport"},
-        third_party={"langchain_core"},
+        third_party={"langchain_core", "temporalio"},
         side="Public API:",
     ),
     _layer(
@@ -251,7 +251,7 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={"", "errors", "saver"},
+            ours={"", "_threads", "errors", "options", "saver"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from ..errors import TemporalExecError, UsageError
+from ..options import Retention
 from ..saver import TemporalSaver
 from . import threads
 from .connection import connect, connect_config
@@ -48,6 +49,12 @@ def worker(
     heartbeat_timeout: Annotated[
         float, typer.Option(help="Seconds of silence after which a worker counts as dead.")
     ] = 10.0,
+    keep_last: Annotated[
+        int | None, typer.Option(help="Keep so many checkpoints of a thread; default: all.")
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Keep checkpoints that are younger; default: all.")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile of the Temporal configuration file.")
     ] = None,
@@ -68,12 +75,19 @@ def worker(
                     "task_queue": task_queue,
                     "id_prefix": id_prefix,
                     "heartbeat_timeout": timedelta(seconds=heartbeat_timeout),
+                    "retention": _retention(keep_last, keep_days),
                 },
             )
         )
     except TemporalExecError as exc:
         console.print(f"[red]error:[/red] {exc}")
         raise typer.Exit(1) from exc
+
+
+def _retention(last: int | None, days: float | None) -> Retention | None:
+    if last is None and days is None:
+        return None
+    return Retention(last=last, max_age=None if days is None else timedelta(days=days))
 
 
 def _load(target: str) -> Any:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .._threads import settle
 from ..errors import TemporalExecError, UsageError
 from ..saver import TemporalSaver
 from .connection import connect, connect_config
@@ -47,7 +48,7 @@ def list_(
     id_prefix: Prefix = "langgraph",
     profile: Profile = None,
 ) -> None:
-    """List threads with their status, newest first."""
+    """List threads with their status."""
 
     async def run(saver: TemporalSaver) -> None:
         if status not in (None, *STATUSES):
@@ -155,6 +156,7 @@ def _with_saver(
             await run(saver)
         finally:
             saver.close()
+            await settle()
 
     try:
         asyncio.run(main())

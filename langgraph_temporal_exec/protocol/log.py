@@ -316,5 +316,5 @@ def self_contained(ops: Iterable[Op], resolve: Resolve, place: Place) -> list[by
 
 
 def read_ops(data: Iterable[bytes]) -> list[Op]:
-    """Decode ops; blank entries are skipped."""
+    """Decode ops; blank entries, which earlier releases left for dropped ones, are skipped."""
     return [unpack(Op, item) for item in data if item]

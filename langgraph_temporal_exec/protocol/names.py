@@ -36,6 +36,9 @@ DELETE_SIGNAL = "delete_namespace"
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 RESUME_CHANNEL = "__resume__"
 
+REMEMBERED_NAMESPACES = 500
+"""Nested namespaces a thread tells without its log being read; with so many there may be others."""
+
 # Types of ApplicationError that cross Temporal.
 FENCED = "langgraph.AttemptSuperseded"
 GRAPH_NOT_FOUND = "langgraph.GraphNotFound"
@@ -55,7 +58,7 @@ MAX_ID_PART = 180
 
 def _id_part(text: str) -> str:
     """``text`` as one path segment: escaped, and hashed when too long to stay readable."""
-    escaped = quote(text, safe=":@!$&'()*+,;=-._~ ")
+    escaped = quote(text, safe=":@!$&()*+,;=-._~ ")
     if len(escaped) <= MAX_ID_PART:
         return escaped
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -54,6 +54,9 @@ async def attach(
     """
     transport = host.transport
     replica = saver.replica(run.thread_id)
+    if replica.flush is not None:
+        # Of an attempt that is superseded or about to end: it may hold what is not in the log.
+        replica = saver.fresh_replica(run.thread_id)
     incarnation, cursor = replica.position("")
     request = AttachRequest(
         run_id=run.run_id,

@@ -141,8 +141,9 @@ class Outbox:
     def ended(self, key: str) -> None:
         """A task is over, however it ended."""
         self._running.discard(key)
-        if self._tasks:
-            self._kick()
+        # One that was never sent never will be.
+        self._tasks = [spec for spec in self._tasks if spec.key != key]
+        self._after_delivery()
 
     def watch(self, key: str) -> None:
         """Ask whether a task that has not started was lost, and schedule it again if so."""

@@ -38,6 +38,10 @@ class SaverPort(Protocol):
         """What this process knows of a thread."""
         ...
 
+    def fresh_replica(self, thread_id: str) -> Replica:
+        """An empty one, when another attempt of this process still has the known one."""
+        ...
+
     def bound(
         self, session: _langgraph.Session, *, drop_resume: bool, unanswer: frozenset[str]
     ) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from ..errors import (
     UsageError,
 )
 from ..options import Options
+from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
     Applied,
@@ -40,14 +42,12 @@ from ..protocol.messages import (
     TaskSpec,
     TaskStatus,
 )
+from ..protocol.stored import BlobRef
 from ..reader import Reader
 from ..replica import Replica
 from ..transport import Transport
 from .live import LiveTask, LiveTasks
 from .outbox import Entry, Outbox
-
-REMEMBERED_NAMESPACES = 500
-"""As many names of nested namespaces a thread tells; with so many there may be others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,9 @@ class Session:
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
         self._closed = False
+        self._life = replica.life("")
+        self._holding: dict[BlobRef, Upload] = {}
+        self._holding_lock = threading.Lock()
         replica.flush = self.flush
 
     # -- the task seam ------------------------------------------------------------------------
@@ -283,7 +286,9 @@ class Session:
         )
 
     def _fold(self, ns: str, encoded: Encoded) -> None:
-        self._blobs.hold(encoded.uploads)
+        with self._holding_lock:
+            self._blobs.hold(encoded.uploads)
+            self._holding.update({u.ref: u for u in encoded.uploads})
         self.replica.fold_local(ns, encoded.op)
 
     def _finish(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
@@ -316,7 +321,7 @@ class Session:
         try:
             await self._blobs.upload(self.run.thread_id, uploads)
         finally:
-            self._blobs.release(uploads)
+            self._release(uploads)
 
     def _reject_unstored(self, exc: StorageError) -> None:
         self.reject(exc)
@@ -325,7 +330,9 @@ class Session:
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
-        known = checkpoint_ns in self._existing or len(self._existing) >= REMEMBERED_NAMESPACES
+        known = (
+            checkpoint_ns in self._existing or len(self._existing) >= names.REMEMBERED_NAMESPACES
+        )
         if checkpoint_ns in self._loaded or not known:
             return
         await self._reader.refresh(self.replica, checkpoint_ns)
@@ -396,9 +403,17 @@ class Session:
         if self._unstored:
             self.replica.forget()
         else:
-            self.replica.caught_up("", self._incarnation, root.log_end)
+            self.replica.caught_up("", self._incarnation, root.log_end, self._life)
+
+    def _release(self, uploads: Sequence[Upload]) -> None:
+        with self._holding_lock:
+            self._blobs.release(uploads)
+            for upload in uploads:
+                self._holding.pop(upload.ref, None)
 
     def _let_go(self) -> None:
+        # Of ops that will not be sent any more.
+        self._release(list(self._holding.values()))
         if self.replica.flush == self.flush:
             self.replica.flush = None
 

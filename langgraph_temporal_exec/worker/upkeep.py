@@ -37,13 +37,14 @@ from ..protocol.stored import (
     BlobList,
     BlobRef,
     Op,
+    OpKind,
     Pack,
     Segment,
     Value,
 )
 from ..protocol.wire import pack, unpack
 from ..reader import Reader
-from ..resolver import Resolver
+from ..resolver import Resolver, UnknownBaseError
 from ..transport import Transport, opaque_failures
 
 HEAD_INLINE_BYTES = 30_000
@@ -56,6 +57,9 @@ SEGMENT_BYTES = 400_000
 """Ops in one archive, before compression."""
 
 CHILD_WAIT_S = 120.0
+
+DISCARD_S = 150.0
+"""Less than the timeout of the Activity."""
 
 ARCHIVE, HEAD, THIN, GARBAGE = "archive", "head", "thin", "garbage"
 """Scopes of the blobs that are written here."""
@@ -136,13 +140,19 @@ class Upkeep:
     async def _move(
         self, request: ArchiveRequest, contents: _Contents, work: _Work
     ) -> ArchiveReply:
-        ops = [*contents.head, *contents.ops]
-        if _lacks_archives(contents):
+        try:
+            if _lacks_archives(contents):
+                raise UnknownBaseError
+            ops = [*contents.head, *contents.ops]
+            work.learn(ops)
+            packed_head, head_refs = await self._head(Log.of(ops).head(), contents, work)
+        except UnknownBaseError:
+            # What the head needs, or builds on, is in the archives only.
             archived = await self._reader.segments(request.thread_id, contents.page.segments)
             ops = [op for segment in archived for op in segment] + contents.ops
-        work.learn(ops)
-        head = Log.of(ops).head()
-        packed_head, head_refs = await self._head(head, contents, work)
+            work = _Work(self._reader, request.thread_id)
+            work.learn(ops)
+            packed_head, head_refs = await self._head(Log.of(ops).head(), contents, work)
         segment = Segment(
             first=request.base,
             end=request.end,
@@ -212,6 +222,11 @@ class Upkeep:
     async def discard(self, data: bytes) -> None:
         """Remove blobs nothing refers to any more."""
         request = unpack(DiscardRequest, data)
+        # It must not go on when the workflow has given it up: a blob may be written again then.
+        async with asyncio.timeout(DISCARD_S):
+            await self._discard(request)
+
+    async def _discard(self, request: DiscardRequest) -> None:
         blobs = self._reader.blobs
         with contextlib.suppress(BlobGoneError):
             listed = await blobs.fetch(request.thread_id, request.garbage)
@@ -387,7 +402,13 @@ def _lacks_archives(contents: _Contents) -> bool:
     before, live = Log.of(contents.head).live, log.live
     if before and (not live or live[-1] < before[-1]):
         return True
-    return bool(live) and bool(contents.page.segments) and log.lacks(live[-1])
+    if not live or not contents.page.segments:
+        return False
+    line = {op.checkpoint_id for op in log.ancestors(live[-1])}
+    excerpt = {op.checkpoint_id for op in contents.head if op.kind == OpKind.PUT}
+    # The excerpt is complete for what descends from its head, not for what branches off before.
+    branched = bool(before) and before[-1] not in line and bool(line & excerpt)
+    return branched or log.lacks(live[-1])
 
 
 def _refs(ops: Iterable[Op], scopes: Sequence[str] = ()) -> list[BlobRef]:

@@ -28,7 +28,7 @@ from ..protocol.messages import (
     ThreadSummary,
     Waiter,
 )
-from ..protocol.names import NULL_TASK_ID, RESUME_CHANNEL
+from ..protocol.names import NULL_TASK_ID, REMEMBERED_NAMESPACES, RESUME_CHANNEL
 from ..protocol.stored import (
     Op,
     OpKind,
@@ -53,9 +53,6 @@ REMEMBERED_RUNS = 100
 
 REMEMBERED_OUTCOME_BYTES = 1_000
 """An outcome above this is remembered in short."""
-
-REMEMBERED_NAMESPACES = 500
-"""Nested namespaces known without reading the log."""
 
 MAX_WAITING = 2_000
 """Runs that may wait for one thread."""

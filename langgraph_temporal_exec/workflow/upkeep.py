@@ -20,6 +20,9 @@ ARCHIVE_TIMEOUT = timedelta(minutes=5)
 PAUSE_S = 30.0
 """Pause before an archive that cannot be made as asked for is asked for again."""
 
+DISCARD_TIMEOUT = timedelta(minutes=3)
+"""Nothing is archived meanwhile; what is left after it goes with the thread."""
+
 ERASE_TIMEOUT = timedelta(minutes=10)
 ERASE_GIVE_UP = timedelta(hours=1)
 
@@ -53,8 +56,8 @@ async def discard(thread_id: str, garbage: BlobRef, queue: str) -> None:
             pack(DiscardRequest(thread_id=thread_id, garbage=garbage)),
             task_queue=queue,
             summary="remove what was replaced",
-            start_to_close_timeout=ERASE_TIMEOUT,
-            schedule_to_close_timeout=ERASE_GIVE_UP,
+            start_to_close_timeout=DISCARD_TIMEOUT,
+            schedule_to_close_timeout=DISCARD_TIMEOUT,
             retry_policy=BACK_OFF,
         )
     except (ActivityError, asyncio.CancelledError):

@@ -48,6 +48,7 @@ class Attempt:
     epoch: int
     incarnation: str
     recorded: Recorded
+    life: object
     alone: bool = True
     # As in a ``Session``, whose ``load`` is borrowed.
     _existing: set[str] = field(default_factory=set)
@@ -86,6 +87,7 @@ class Attempt:
             epoch=reply.epoch,
             incarnation=page.incarnation,
             recorded=recorded,
+            life=replica.life(""),
             _existing=set(reply.namespaces),
         )
         replica.flush = attempt.flush
@@ -177,7 +179,9 @@ class Attempt:
             await self.flush(ns)
         await self._step("", outcome=pack(Outcome(status="done", attempt=self.number)))
         self.replica.flush = None
-        self.replica.caught_up("", self.incarnation, self.world.state(THREAD, "").outcome_end)
+        self.replica.caught_up(
+            "", self.incarnation, self.world.state(THREAD, "").outcome_end, self.life
+        )
 
     def superseded(self) -> None:
         """A newer attempt has the run: nothing of this one is recorded any more."""
