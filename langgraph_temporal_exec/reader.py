@@ -87,7 +87,8 @@ class Reader:
                     except BlobGoneError:
                         tries += 1
                         replica.forget()
-                        await self.refresh(replica, checkpoint_ns)
+                        # All of it: the question may be about more than the head.
+                        await self.refresh_all(replica, checkpoint_ns)
                 except UnknownBaseError:
                     tries += 1
                     if not await self.load_older(replica, checkpoint_ns):
