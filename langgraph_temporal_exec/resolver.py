@@ -65,21 +65,26 @@ class Resolver:
         # A chain of deltas may be thousands long: an explicit stack, and only what a later link
         # needs is kept.
         stack = [value]
+        waiting_for_bases: set[int] = set()
         built: dict[bytes, bytes] = {}
         while stack:
             current = stack[-1]
-            if current.digest in built:
-                stack.pop()
-                continue
-            memo = self._remembered(current.digest)
+            memo = built.get(current.digest) or self._remembered(current.digest)
             if memo is not None:
                 built[current.digest] = memo
+                waiting_for_bases.discard(id(current))
                 stack.pop()
                 continue
             todo = [b for b in current.bases if b not in built]
             if todo:
-                stack.extend(self._base(b) for b in todo)
+                waiting_for_bases.add(id(current))
+                bases = [self._base(b) for b in todo]
+                # What the first of two equal values was built on lies before what was read.
+                if any(id(base) in waiting_for_bases for base in bases):
+                    raise UnknownBaseError(current.digest.hex())
+                stack.extend(bases)
                 continue
+            waiting_for_bases.discard(id(current))
             data = current.data if current.blob is None else self._blobs.local(current.blob)
             if data is None:
                 # Others needed the memory since the chain was looked through.

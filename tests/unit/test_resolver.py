@@ -161,3 +161,23 @@ def test_a_value_that_equals_its_base_needs_the_blob_of_the_base() -> None:
     assert made.missing == set(there)
     blobs.blobs = there
     assert made.whole(same) == data
+
+
+@pytest.mark.timeout(20)
+def test_values_that_build_on_each_other_are_reported() -> None:
+    """A reader of the latest part knows A and B only as they came back, one upon the other."""
+    a, b = STEM + b"a", STEM + b"b"
+    made = resolver(stored(b, a), stored(a, b))
+    for value in (stored(b, a), stored(a, b)):
+        with pytest.raises(UnknownBaseError):
+            made.whole(value)
+
+
+@pytest.mark.timeout(20)
+def test_a_value_that_was_written_twice_builds_on_the_first() -> None:
+    first, again = stored(STEM), stored(STEM, STEM)
+    for order in ((first, again), (again, first)):
+        made = resolver(*order)
+        assert [made.whole(first), made.whole(again)] == [STEM, STEM]
+    with pytest.raises(UnknownBaseError):
+        resolver(again).whole(again)
