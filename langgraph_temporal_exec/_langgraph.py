@@ -32,6 +32,7 @@ try:
         CONF,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINTER,
+        CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
         INTERRUPT,
         NULL_TASK_ID,
@@ -215,6 +216,17 @@ def original_stream(
 def full_config(graph: Any, config: RunnableConfig | None) -> RunnableConfig:
     """The config of a call merged with the graph's own and the surrounding one."""
     return ensure_config(graph.config, config)
+
+
+def wants_message_events(config: RunnableConfig) -> bool:
+    """Whether a call asked for messages as typed events (``astream_events(version="v3")``)."""
+    return bool(config[CONF].get(CONFIG_KEY_STREAM_MESSAGES_V2))
+
+
+def with_message_events(config: RunnableConfig) -> RunnableConfig:
+    """The config of a call that asks for them."""
+    configurable = {**config[CONF], CONFIG_KEY_STREAM_MESSAGES_V2: True}
+    return {**config, CONF: configurable}
 
 
 def bind(graph: Any, checkpointer: Any) -> Any:

@@ -15,25 +15,49 @@ import msgpack
 
 from .errors import RemoteError
 from .protocol.messages import ErrorInfo
+from .protocol.wire import pack, unpack
 
 TRACEBACK_CHARS = 16_000
 MESSAGE_CHARS = 20_000
 MAX_NOTES = 20
 MAX_DATA_BYTES = 200_000
-"""Bounds, so that an error always fits into the step that records it."""
+MAX_MEMBERS = 20
+MAX_DEPTH = 3
+"""Bounds, so that an error always fits into the step that records it. Causes and members of groups
+are described as deep as this, the ones inside with a tenth of the room."""
+
+_TUPLE = "__langgraph_temporal_tuple__"
+
+_MEMBERS = ("filename", "filename2", "name", "path")
+"""What built-in exceptions keep outside ``args`` and ``__dict__``."""
 
 
-def describe(exc: BaseException) -> ErrorInfo:
+def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
     """An exception as data. What is not plain data in its arguments and attributes becomes text."""
+    room = 1 if not depth else 10
     attributes = {k: _plain(v) for k, v in vars(exc).items() if k != "__notes__"}
-    message = _text(exc)
+    if type(exc).__init__ is not BaseException.__init__:
+        members = {name: getattr(exc, name, None) for name in _MEMBERS}
+        attributes |= {k: v for k, v in members.items() if isinstance(v, str)}
+    message = _text(exc, MESSAGE_CHARS // room)
+    members_of_group: tuple[BaseException, ...] = ()
+    args = list(exc.args)
+    if isinstance(exc, BaseExceptionGroup):
+        members_of_group = exc.exceptions[:MAX_MEMBERS] if depth < MAX_DEPTH else ()
+        args = args[:1]
+    cause = exc.__cause__ if depth < MAX_DEPTH else None
     return ErrorInfo(
         type_name=_qualified(type(exc)),
         message=message,
-        args=_bounded([_plain(a) for a in exc.args], otherwise=[message]),
-        attributes=_bounded(attributes, otherwise={}),
-        notes=tuple(_text(n) for n in getattr(exc, "__notes__", ())[:MAX_NOTES]),
-        traceback=_traceback(exc),
+        args=_bounded([_plain(a) for a in args], MAX_DATA_BYTES // room, otherwise=[message]),
+        attributes=_bounded(attributes, MAX_DATA_BYTES // room, otherwise={}),
+        notes=tuple(
+            _text(n, MESSAGE_CHARS // room) for n in getattr(exc, "__notes__", ())[:MAX_NOTES]
+        ),
+        # That of the outermost shows those inside it.
+        traceback="" if depth else _traceback(exc),
+        exceptions=tuple(pack(describe(member, depth + 1)) for member in members_of_group),
+        cause=b"" if cause is None else pack(describe(cause, depth + 1)),
     )
 
 
@@ -61,6 +85,8 @@ def rebuild(info: ErrorInfo) -> BaseException:
     The class's ``__init__`` does not run: arguments and attributes are restored as they were.
     """
     exc = _instance(info)
+    if info.cause:
+        exc.__cause__ = rebuild(unpack(ErrorInfo, info.cause))
     for note in info.notes:
         exc.add_note(note)
     if info.traceback:
@@ -72,10 +98,18 @@ def _instance(info: ErrorInfo) -> BaseException:
     cls = _known_class(info.type_name)
     if cls is not None:
         try:
-            args = msgpack.unpackb(info.args, strict_map_key=False)
+            args = _unplain(msgpack.unpackb(info.args, strict_map_key=False))
+            if issubclass(cls, BaseExceptionGroup):
+                args.append([rebuild(unpack(ErrorInfo, member)) for member in info.exceptions])
             exc = cls.__new__(cls, *args)
-            exc.args = tuple(args)
-            vars(exc).update(msgpack.unpackb(info.attributes, strict_map_key=False))
+            if not issubclass(cls, BaseExceptionGroup):
+                exc.args = tuple(args)
+            attributes = msgpack.unpackb(info.attributes, strict_map_key=False)
+            for name, value in _unplain(attributes).items():
+                if name in _MEMBERS and hasattr(cls, name):
+                    setattr(exc, name, value)
+                else:
+                    vars(exc)[name] = value
         except Exception as problem:
             stand_in = RemoteError(info.message, type_name=info.type_name)
             stand_in.add_note(f"{info.type_name} could not be rebuilt here: {problem!r}")
@@ -107,8 +141,18 @@ def _qualified(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _unplain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unplain(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1 and _TUPLE in value:
+        return tuple(_unplain(v) for v in value[_TUPLE])
+    return {k: _unplain(v) for k, v in value.items()}
+
+
 def _plain(value: Any, depth: int = 8) -> Any:
-    """Scalars, lists and string-keyed dicts as they are, anything else as its ``repr``."""
+    """Scalars, lists, tuples and string-keyed dicts; anything else as its ``repr``."""
     if value is None or isinstance(value, (bool, float, bytes)):
         return value
     if isinstance(value, str):
@@ -116,7 +160,8 @@ def _plain(value: Any, depth: int = 8) -> Any:
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return value
     if depth and isinstance(value, (list, tuple)):
-        return [_plain(v, depth - 1) for v in value]
+        items = [_plain(v, depth - 1) for v in value]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
     if depth and isinstance(value, dict) and all(isinstance(k, str) for k in value):
         return {_plain(k): _plain(v, depth - 1) for k, v in value.items()}
     return _text(_Repr(value))
@@ -132,8 +177,8 @@ class _Repr:
         return repr(self._value)
 
 
-def _bounded(value: Any, *, otherwise: Any) -> bytes:
+def _bounded(value: Any, limit: int, *, otherwise: Any) -> bytes:
     data: bytes = msgpack.packb(value)
-    if len(data) > MAX_DATA_BYTES:
+    if len(data) > limit:
         data = msgpack.packb(otherwise)
     return data

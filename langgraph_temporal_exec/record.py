@@ -14,7 +14,8 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._serde import MAX_VALUE_BYTES, dump_exact, load_exact
+from ._exact import dump_exact, load_exact
+from ._serde import MAX_VALUE_BYTES
 from .errors import UnserializableError, ValueTooLargeError
 
 CALL_OPTIONS = (
@@ -34,13 +35,19 @@ CALL_OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of a graph, live or rebuilt from its record."""
+    """One call of a graph, live or rebuilt from its record.
+
+    ``callbacks`` says which handlers a caller elsewhere has (see ``_callbacks``), and
+    ``message_events`` whether it asked for messages as events.
+    """
 
     input: Any
     config: RunnableConfig
     options: dict[str, Any] = field(default_factory=dict)
     sync: bool = False
     mailbox: str = ""
+    callbacks: dict[str, Any] | None = None
+    message_events: bool = False
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:
@@ -65,6 +72,8 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         "options": {k: call.options[k] for k in CALL_OPTIONS if call.options.get(k) is not None},
         "sync": call.sync,
         "mailbox": call.mailbox,
+        "callbacks": call.callbacks,
+        "message_events": call.message_events,
     }
     try:
         data = dump_exact(serde, parts, what=f"the input for {where}")
@@ -123,4 +132,7 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         options=parts["options"],
         sync=parts["sync"],
         mailbox=parts["mailbox"],
+        # Records of the first release have neither.
+        callbacks=parts.get("callbacks"),
+        message_events=parts.get("message_events", False),
     )

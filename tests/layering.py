@@ -128,8 +128,15 @@ _INNER = [
         side="Shared:",
     ),
     _layer(
+        "_exact",
+        ours={"_remote_errors", "_serde", "errors", "protocol"},
+        third_party={*CHECKPOINTS, "langchain_core", "langgraph.callbacks"},
+        side="Shared:",
+    ),
+    _layer("_callbacks", third_party={"langchain_core", "langgraph.callbacks"}, side="Shared:"),
+    _layer(
         "record",
-        ours={"errors", "_serde"},
+        ours={"errors", "_exact", "_serde"},
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Shared:",
     ),
@@ -167,8 +174,8 @@ _INNER = [
     _layer(
         "caller",
         ours={
-            *("_langgraph", "_remote_errors", "_serde", "_stream", "_threads", "blobs", "errors"),
-            *("options", "protocol", "record", "transport"),
+            *("_callbacks", "_exact", "_langgraph", "_remote_errors", "_serde", "_stream"),
+            *("_threads", "blobs", "errors", "options", "protocol", "record", "transport"),
             *("workflow.mailbox", "workflow.mailbox_sinks"),
         },
         third_party=LIBRARIES,
@@ -184,8 +191,19 @@ _INNER = [
     _layer(
         "worker",
         ours={
-            *("_langgraph", "_remote_errors", "_serde", "_stream", "_threads", "blobs", "errors"),
-            *("options", "protocol", "reader", "record", "replica", "transport", "worker.upkeep"),
+            *("_callbacks", "_exact", "_langgraph", "_remote_errors", "_serde", "_stream"),
+            *(
+                "_threads",
+                "blobs",
+                "errors",
+                "options",
+                "protocol",
+                "reader",
+                "record",
+                "replica",
+                "transport",
+                "worker.upkeep",
+            ),
             "workflow",
         },
         third_party=LIBRARIES,
@@ -209,19 +227,6 @@ _INNER = [
         ours={"listing"},
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Public API:",
-    ),
-    _layer(
-        "checkpoints",
-        ours={
-            *("_langgraph", "_serde", "blobs", "caller", "errors", "history", "maintenance"),
-            *("protocol", "reader", "replica", "replicas", "sync", "transport", "worker"),
-        },
-        third_party={*CHECKPOINTS, "langchain_core"},
-        side="Public API:",
-    ),
-    # The three layers of the saver's class.
-    _layer(
-        "sync", ours={"listing"}, third_party={*CHECKPOINTS, "langchain_core"}, side="Public API:"
     ),
     _layer(
         "checkpoints",

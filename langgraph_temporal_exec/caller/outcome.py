@@ -15,8 +15,8 @@ from temporalio.exceptions import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from .._exact import load_exact
 from .._remote_errors import rebuild
-from .._serde import load_exact
 from ..errors import (
     GraphNotFoundError,
     RunCancelledError,

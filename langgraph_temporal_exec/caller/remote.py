@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,20 +15,25 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from .._serde import load_exact
+from .._exact import load_exact
 from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
 from ..protocol import names
-from ..protocol.messages import MailItem, Outcome
+from ..protocol.messages import MailItem, MailStatus, Outcome
 from ..protocol.wire import unpack
 from ..transport import Transport
 from ..workflow import mailbox_sinks
+from .handlers import Event
 from .outcome import await_outcome, finish
 
 logger = logging.getLogger(__name__)
 
 TAIL_GRACE_S = 2.0
 """How long to wait for chunks that are still under way when the outcome is known."""
+
+MAX_UNREAD = 1_000
+MAX_UNREAD_BYTES = 16_000_000
+"""Mail that waits in this process for a slow reader; the rest waits on the worker."""
 
 QUIET_BEFORE_PROBE_S = 1.5
 PROBE_EVERY_S = 30.0
@@ -36,8 +43,47 @@ UNTAKEN_EVENTS = 2
 """Events of a run no worker has taken: started, and its first workflow task scheduled."""
 
 
+class _Inbox:
+    """Mail of one run: filled by the mailbox's thread, read on the loop of the call."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[MailItem] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._lock = threading.Lock()
+
+    def put(self, items: tuple[MailItem, ...]) -> MailStatus:
+        """Take mail, or refuse it while too much is unread."""
+        with self._lock:
+            if len(self._items) >= MAX_UNREAD or self._bytes >= MAX_UNREAD_BYTES:
+                return MailStatus.FULL
+            self._items.extend(items)
+            self._bytes += sum(len(item.data) for item in items)
+        # The loop is closed when the caller's process is about to end.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._filled.set)
+        return MailStatus.TAKEN
+
+    def get_nowait(self) -> MailItem | None:
+        """The next item, if there is one."""
+        with self._lock:
+            if not self._items:
+                self._filled.clear()
+                return None
+            item = self._items.popleft()
+            self._bytes -= len(item.data)
+            return item
+
+    async def get(self) -> MailItem:
+        """The next item."""
+        while (item := self.get_nowait()) is None:
+            await self._filled.wait()
+        return item
+
+
 class _Ordered:
-    """Chunks in order, each once per attempt; a newer attempt starts over."""
+    """Chunks and events in order, each once per attempt; a newer attempt starts over."""
 
     def __init__(self) -> None:
         self.attempt = 0
@@ -46,7 +92,7 @@ class _Ordered:
         self._pieces = b""
 
     def accept(self, item: MailItem) -> bytes | None:
-        """The whole chunk that the item completes, if it does."""
+        """The whole chunk or event that the item completes, if it does."""
         if item.attempt < self.attempt:
             return None
         if item.attempt > self.attempt:
@@ -58,7 +104,7 @@ class _Ordered:
             return None
         data, self._pieces = self._pieces, b""
         self._next = item.seq + 1
-        self.received += 1
+        self.received += not item.event
         return data
 
 
@@ -72,20 +118,25 @@ async def stream_remote(
 ) -> AsyncGenerator[Any, None]:
     """Start a run and yield what its worker streams; the result comes from the run itself.
 
+    Among the chunks are ``Event``s for the callback handlers of the call.
+
     Raises:
         NoWorkersError: No worker gave a sign of life; the run was withdrawn, nothing ran.
         Exception: What a node raised.
     """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[MailItem] = asyncio.Queue()
-
-    def sink(items: tuple[MailItem, ...]) -> None:
-        for item in items:
-            loop.call_soon_threadsafe(arrived.put_nowait, item)
-
+    arrived = _Inbox()
     order = _Ordered()
     shown = ShownInterrupts()
-    mailbox_sinks.listen(run_id, sink)
+
+    def whole(item: MailItem) -> tuple[Any, ...]:
+        data = order.accept(item)
+        if data is None:
+            return ()
+        if item.event:
+            return (Event(attempt=item.attempt, data=data),)
+        return shown.filter(item.attempt, load_exact(serde, data))
+
+    mailbox_sinks.listen(run_id, arrived.put)
     background: list[asyncio.Task[Any]] = []
     starting = asyncio.ensure_future(start())
     finished = False
@@ -100,9 +151,8 @@ async def stream_remote(
             item = await _next_item(arrived, outcome, probe)
             if item is None:
                 break
-            if (whole := order.accept(item)) is not None:
-                for chunk in shown.filter(item.attempt, load_exact(serde, whole)):
-                    yield chunk
+            for chunk in whole(item):
+                yield chunk
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
         while order.received < expected.chunks and order.attempt == expected.attempt:
@@ -110,9 +160,8 @@ async def stream_remote(
                 item = await asyncio.wait_for(arrived.get(), TAIL_GRACE_S)
             except TimeoutError:
                 break
-            if (whole := order.accept(item)) is not None:
-                for chunk in shown.filter(item.attempt, load_exact(serde, whole)):
-                    yield chunk
+            for chunk in whole(item):
+                yield chunk
         finished = True
         received = order.received if order.attempt == expected.attempt else 0
         for chunk in finish(serde, data, received=received, run_id=run_id):
@@ -129,13 +178,13 @@ async def stream_remote(
 
 
 async def _next_item(
-    arrived: asyncio.Queue[MailItem],
+    arrived: _Inbox,
     outcome: asyncio.Task[bytes],
     probe: asyncio.Task[None],
 ) -> MailItem | None:
     """The next chunk; ``None`` when the outcome is known and nothing is waiting."""
-    if not arrived.empty():
-        return arrived.get_nowait()
+    if (item := arrived.get_nowait()) is not None:
+        return item
     getter = asyncio.ensure_future(arrived.get())
     try:
         await asyncio.wait([getter, outcome, probe], return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from ..protocol.messages import (
 from ..protocol.wire import pack
 from ..record import Call, encode
 from ..transport import Transport, check_thread_id
+from .handlers import Event, Handlers
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
 from .remote import stream_remote
@@ -120,14 +122,25 @@ class Caller:
         prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
         host = self._host()
         if host is not None:
-            chunks = prepared.embedded(host)
-        else:
-            chunks = prepared.remote(await self._mailbox.address())
+            async with aclosing(prepared.embedded(host)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        handlers = Handlers(prepared.full)
+        ended: BaseException | None = None
         try:
-            async for chunk in chunks:
-                yield chunk
+            address = await self._mailbox.address()
+            async with aclosing(prepared.remote(address, handlers)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, Event):
+                        await handlers.atell(self._serde, chunk)
+                    else:
+                        yield chunk
+        except BaseException as exc:
+            ended = exc
+            raise
         finally:
-            await chunks.aclose()
+            await handlers.aclose(ended)
 
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
@@ -140,16 +153,28 @@ class Caller:
             yield from prepared.embedded_sync(host)
             return
         thread = self._mailbox.thread
-        address = thread.submit(self._mailbox.address()).result()
-        chunks = prepared.remote(address)
+        handlers = Handlers(prepared.full)
+        ended: BaseException | None = None
+        chunks: AsyncGenerator[Any, None] | None = None
         try:
+            address = thread.submit(self._mailbox.address()).result()
+            chunks = prepared.remote(address, handlers)
             while True:
                 try:
-                    yield thread.submit(_step(chunks)).result()
+                    chunk = thread.submit(_step(chunks)).result()
                 except StopAsyncIteration:
                     return
+                if isinstance(chunk, Event):
+                    handlers.tell(self._serde, chunk)
+                else:
+                    yield chunk
+        except BaseException as exc:
+            ended = exc
+            raise
         finally:
-            thread.submit(chunks.aclose()).result()
+            if chunks is not None:
+                thread.submit(chunks.aclose()).result()
+            handlers.close(ended)
 
 
 async def _step(chunks: AsyncGenerator[Any, None]) -> Any:
@@ -197,14 +222,20 @@ class _Prepared:
             self._identity(host), self.graph, self.call, start, self._outcome, self._finish
         )
 
-    def remote(self, mailbox: str) -> AsyncGenerator[Any, None]:
-        """On a worker elsewhere."""
+    def remote(self, mailbox: str, handlers: Handlers) -> AsyncGenerator[Any, None]:
+        """On a worker elsewhere, which sends chunks and events to a mailbox."""
+        call = replace(
+            self.call,
+            mailbox=mailbox,
+            callbacks=handlers.description,
+            message_events=_langgraph.wants_message_events(self.full),
+        )
         return stream_remote(
             self._transport,
             self._serde,
             run_id=self.run_id,
             thread_id=self.thread_id,
-            start=self._starter(replace(self.call, mailbox=mailbox)),
+            start=self._starter(call),
         )
 
     def _identity(self, host: EmbeddedPort) -> Any:

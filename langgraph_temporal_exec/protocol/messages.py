@@ -356,7 +356,8 @@ class ErrorInfo:
     """Part of ``Outcome``: an exception as plain data.
 
     ``args`` and ``attributes`` are plain msgpack: a list and a map. ``type_name`` is the qualified
-    name of the class, to be found among classes that are loaded already.
+    name of the class, to be found among classes that are loaded already. ``exceptions`` are the
+    members of an exception group and ``cause`` is what it was raised from, each an ``ErrorInfo``.
     """
 
     type_name: str
@@ -365,6 +366,8 @@ class ErrorInfo:
     attributes: bytes = b""
     notes: tuple[str, ...] = ()
     traceback: str = ""
+    exceptions: tuple[bytes, ...] = ()
+    cause: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -384,19 +387,33 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MailItem:
-    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt."""
+    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt.
+
+    ``event``: it is no chunk but an event for the caller's callback handlers.
+    """
 
     attempt: int
     seq: int
     data: bytes
     more: bool = False
+    event: bool = False
+
+
+class MailStatus(IntEnum):
+    """Answer to ``Mail``."""
+
+    GONE = 0
+    """Nobody listens (any more)."""
+    TAKEN = 1
+    FULL = 2
+    """Nothing was taken: the caller has not read what came before. Send it again later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mail:
     """Query ``deliver`` of a mailbox workflow: stream chunks for one run, as an argument.
 
-    Arguments of Queries are not recorded in history. The reply is whether anybody listens.
+    Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
     """
 
     run_id: str

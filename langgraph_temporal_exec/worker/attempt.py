@@ -15,8 +15,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
 from .. import _langgraph
+from .._exact import dump_exact
 from .._remote_errors import describe
-from .._serde import dump_exact
 from ..blobs import BlobGoneError
 from ..errors import RunCancelledError, ThreadFullError, UnserializableError
 from ..protocol import names

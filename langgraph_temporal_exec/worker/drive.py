@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
+from .. import _langgraph
 from ..errors import AttemptSupersededError, RunCancelledError, ThreadFullError
 from ..protocol import names
 from ..protocol.messages import (
@@ -36,6 +38,7 @@ from .ports import Host, SaverPort
 from .registry import GraphRegistry
 from .relay import Relay
 from .session import RunIdentity, Session
+from .stand_ins import manager_for
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +217,6 @@ class Activities:
                 request.attempt,
                 session.applied.checkpoints,
             )
-        attempt = Attempt(session, self._saver, graph, call, for_others=True)
         relay = Relay(
             self._host.transport.client,
             self._host.thread,
@@ -223,6 +225,8 @@ class Activities:
             run_id=run.run_id,
             attempt=request.attempt,
         )
+        call = _for_the_caller(call, relay)
+        attempt = Attempt(session, self._saver, graph, call, for_others=True)
         try:
             await self._run(attempt, call, relay)
         except asyncio.CancelledError:
@@ -267,6 +271,16 @@ class Activities:
             if future.done() and not future.cancelled():
                 future.exception()
             raise
+
+
+def _for_the_caller(call: Call, relay: Relay) -> Call:
+    """The call with what the caller has beside its input: handlers, and how messages are sent."""
+    config = call.config
+    if call.callbacks is not None and relay.listening:
+        config = {**config, "callbacks": manager_for(call.callbacks, relay.tell)}
+    if call.message_events:
+        config = _langgraph.with_message_events(config)
+    return replace(call, config=config)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -15,17 +16,28 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from .._serde import dump_exact
+from .._exact import dump_exact, dump_readable
 from .._threads import LoopThread
 from ..errors import UnserializableError
 from ..protocol import names
-from ..protocol.messages import Mail, MailItem
+from ..protocol.messages import Mail, MailItem, MailStatus
 from ..protocol.wire import pack
 
 logger = logging.getLogger(__name__)
 
 MAX_BACKLOG = 256
 """Chunks that may wait before the graph waits for the caller."""
+
+MAX_EVENTS = 20_000
+MAX_EVENT_BYTES = 64_000_000
+"""Events for callback handlers that may wait: a graph does not wait for those, so that there must
+be an end to how many there are."""
+
+STALLED_S = 600.0
+"""How long a caller that is there may leave its stream unread until the run goes on without it."""
+
+FULL_PAUSE_S = 0.05
+FULL_PAUSE_MAX_S = 1.0
 
 BATCH_BYTES = 400_000
 PUSH_TIMEOUT = timedelta(seconds=3)
@@ -61,26 +73,52 @@ class Relay:
         self._seq = 0
         self._backlog: list[MailItem] = []
         self._pump: asyncio.Task[None] | None = None
+        self._events = 0
+        self._event_bytes = 0
+        self._numbering = threading.Lock()
         self.listening = bool(mailbox)
 
     def offer(self, chunk: Any) -> bool:
         """Send a chunk, from any thread; ``False`` when the sender should wait (``drain``)."""
-        seq, self._seq = self._seq, self._seq + 1
         if not self.listening:
             return True
         try:
             data = dump_exact(self._serde, chunk, what="a stream chunk")
         except UnserializableError as exc:
-            # The caller sees the gap in the numbers and says so.
-            logger.warning("run %s: chunk %d is not relayed: %s", self._run_id, seq, exc)
+            # The caller sees that there are fewer than the outcome says.
+            logger.warning("run %s: a chunk is not relayed: %s", self._run_id, exc)
             return True
-        for start in range(0, len(data), BATCH_BYTES):
-            end = start + BATCH_BYTES
-            piece = MailItem(
-                attempt=self._attempt, seq=seq, data=data[start:end], more=end < len(data)
+        self._send(data, event=False)
+        return len(self._backlog) - self._events < MAX_BACKLOG
+
+    def tell(self, kind: int, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Send an event to the caller's callback handlers of a kind, from any thread."""
+        if not self.listening:
+            return
+        if self._events >= MAX_EVENTS or self._event_bytes >= MAX_EVENT_BYTES:
+            logger.warning(
+                "run %s: its caller is slow; its callback handlers miss %s", self._run_id, event
             )
-            self._thread.loop.call_soon_threadsafe(self._add, piece)
-        return len(self._backlog) < MAX_BACKLOG
+            return
+        self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
+
+    def _send(self, data: bytes, *, event: bool) -> None:
+        with self._numbering:
+            seq, self._seq = self._seq, self._seq + 1
+            for start in range(0, len(data), BATCH_BYTES):
+                end = start + BATCH_BYTES
+                item = MailItem(
+                    attempt=self._attempt,
+                    seq=seq,
+                    data=data[start:end],
+                    more=end < len(data),
+                    event=event,
+                )
+                if event:
+                    self._events += 1
+                    self._event_bytes += len(item.data)
+                # Under the lock: they must arrive in the order of their numbers.
+                self._thread.loop.call_soon_threadsafe(self._add, item)
 
     async def drain(self) -> None:
         """Return when all chunks were delivered or the caller is gone."""
@@ -108,6 +146,8 @@ class Relay:
                     count += 1
                 batch = tuple(self._backlog[:count])
                 del self._backlog[:count]
+                self._events -= sum(item.event for item in batch)
+                self._event_bytes -= sum(len(item.data) for item in batch if item.event)
                 self.listening = await self._push(batch)
         finally:
             self._pump = None
@@ -115,14 +155,27 @@ class Relay:
     async def _push(self, batch: tuple[MailItem, ...]) -> bool:
         handle = self._client.get_workflow_handle(self._mailbox)
         mail = pack(Mail(run_id=self._run_id, items=batch))
-        for attempt in range(PUSH_TRIES):
+        failures = 0
+        waited, pause = 0.0, FULL_PAUSE_S
+        while failures < PUSH_TRIES:
             try:
-                heard: bool = await handle.query(
-                    names.DELIVER_QUERY, mail, result_type=bool, rpc_timeout=PUSH_TIMEOUT
+                status: int = await handle.query(
+                    names.DELIVER_QUERY, mail, result_type=int, rpc_timeout=PUSH_TIMEOUT
                 )
             except RPCError as exc:
                 logger.debug("run %s: its caller does not answer: %s", self._run_id, exc)
-                await asyncio.sleep(0.1 * 2**attempt)
-            else:
-                return heard
+                await asyncio.sleep(0.1 * 2**failures)
+                failures += 1
+                continue
+            if status != MailStatus.FULL:
+                return status == MailStatus.TAKEN
+            if waited >= STALLED_S:
+                logger.warning(
+                    "run %s: its caller has not read its stream for %d s; it goes on without",
+                    self._run_id,
+                    STALLED_S,
+                )
+                return False
+            await asyncio.sleep(pause)
+            waited, pause = waited + pause, min(2 * pause, FULL_PAUSE_MAX_S)
         return False

@@ -23,7 +23,7 @@ class MailboxWorkflow:
         await workflow.wait_condition(lambda: False)
 
     @workflow.query(name=names.DELIVER_QUERY)
-    def deliver(self, mail: bytes) -> bool:
-        """Hand stream chunks to the listening stream of this process."""
+    def deliver(self, mail: bytes) -> int:
+        """Hand stream chunks to the listening stream of this process; a ``MailStatus``."""
         message = unpack(Mail, mail)
         return deliver_to_sink(message.run_id, message.items)

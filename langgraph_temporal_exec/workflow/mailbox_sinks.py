@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..protocol.messages import MailItem
+from ..protocol.messages import MailItem, MailStatus
 
-Sink = Callable[[tuple[MailItem, ...]], None]
+Sink = Callable[[tuple[MailItem, ...]], MailStatus]
 
 _sinks: dict[str, Sink] = {}
 
@@ -26,10 +26,7 @@ def stop(run_id: str) -> None:
     _sinks.pop(run_id, None)
 
 
-def deliver(run_id: str, items: tuple[MailItem, ...]) -> bool:
-    """Hand mail over; ``False`` when nobody listens."""
+def deliver(run_id: str, items: tuple[MailItem, ...]) -> MailStatus:
+    """Hand mail over to whoever listens, if somebody does and has room for it."""
     sink = _sinks.get(run_id)
-    if sink is None:
-        return False
-    sink(items)
-    return True
+    return MailStatus.GONE if sink is None else sink(items)

@@ -9,6 +9,7 @@ import pytest
 
 from langgraph_temporal_exec import RemoteError
 from langgraph_temporal_exec._remote_errors import describe, rebuild
+from langgraph_temporal_exec.protocol.wire import pack
 
 pytestmark = pytest.mark.compat
 
@@ -97,3 +98,41 @@ class NoText(Exception):
 @pytest.mark.parametrize("exc", [ValueError("bad \ud800"), NoText(), ValueError(NoText())])
 def test_whatever_an_exception_does_it_can_be_described(exc: Exception) -> None:
     assert type(crossed(exc)) is type(exc)
+
+
+@pytest.mark.parametrize("name", ["filename", "filename2"])
+def test_names_of_files(name: str) -> None:
+    original = OSError(2, "no such file", "/a", None, "/b")
+    assert getattr(crossed(original), name) == getattr(original, name)
+    assert str(crossed(original)) == str(original)
+
+
+def test_the_name_of_a_module_that_is_missing() -> None:
+    copy = crossed(ModuleNotFoundError("no module", name="x", path="/p"))
+    assert (copy.name, copy.path) == ("x", "/p")  # type: ignore[attr-defined] # of ImportError
+
+
+def test_groups_and_causes() -> None:
+    inner = KeywordOnly("inner", code=1)
+    inner.__cause__ = KeyError("deeper")
+    copy = crossed(ExceptionGroup("several", [inner, ExceptionGroup("more", [ValueError(1)])]))
+    assert isinstance(copy, ExceptionGroup)
+    assert copy.message == "several"
+    first, more = copy.exceptions
+    assert (type(first), first.args, first.code) == (KeywordOnly, ("inner",), 1)  # type: ignore[attr-defined] # of KeywordOnly
+    assert repr(first.__cause__) == repr(KeyError("deeper"))
+    assert isinstance(more, ExceptionGroup)
+    assert repr(more.exceptions[0]) == "ValueError(1)"
+
+
+def test_tuples_among_the_arguments() -> None:
+    assert crossed(ValueError(("a", [1, (2,)]), {"k": ()})).args == (("a", [1, (2,)]), {"k": ()})
+
+
+def test_a_deep_chain_of_causes_stays_small() -> None:
+    exc: Exception = ValueError("x" * 100_000)
+    for _ in range(50):
+        outer = ValueError("x" * 100_000)
+        outer.__cause__ = exc
+        exc = outer
+    assert len(pack(describe(exc))) < 200_000

@@ -65,6 +65,8 @@ ERROR = m.ErrorInfo(
     attributes=b"\x80",
     notes=("n",),
     traceback="tb",
+    exceptions=(b"\x13",),
+    cause=b"\x14",
 )
 SAMPLES: dict[str, Any] = {
     "op": OP,
@@ -200,5 +202,7 @@ SAMPLES: dict[str, Any] = {
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
     "outcome": m.Outcome(status="error", attempt=2, chunks=3, tail=(b"\x11",), error=ERROR),
-    "mail": m.Mail(run_id="r", items=(m.MailItem(attempt=1, seq=2, data=b"\x12", more=True),)),
+    "mail": m.Mail(
+        run_id="r", items=(m.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
+    ),
 }
