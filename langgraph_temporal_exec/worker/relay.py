@@ -26,6 +26,7 @@ from ..protocol.wire import pack
 logger = logging.getLogger(__name__)
 
 MAX_BACKLOG = 256
+MAX_BACKLOG_BYTES = 16_000_000
 """Chunks that may wait before the graph waits for the caller."""
 
 MAX_EVENTS = 20_000
@@ -73,8 +74,8 @@ class Relay:
         self._seq = 0
         self._backlog: list[MailItem] = []
         self._pump: asyncio.Task[None] | None = None
-        self._events = 0
-        self._event_bytes = 0
+        self._chunks = self._chunk_bytes = 0
+        self._events = self._event_bytes = 0
         self._numbering = threading.Lock()
         self.listening = bool(mailbox)
 
@@ -89,7 +90,7 @@ class Relay:
             logger.warning("run %s: a chunk is not relayed: %s", self._run_id, exc)
             return True
         self._send(data, event=False)
-        return len(self._backlog) - self._events < MAX_BACKLOG
+        return self._chunks < MAX_BACKLOG and self._chunk_bytes < MAX_BACKLOG_BYTES
 
     def tell(self, kind: int, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Send an event to the caller's callback handlers of a kind, from any thread."""
@@ -114,11 +115,17 @@ class Relay:
                     more=end < len(data),
                     event=event,
                 )
-                if event:
-                    self._events += 1
-                    self._event_bytes += len(item.data)
+                self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.
                 self._thread.loop.call_soon_threadsafe(self._add, item)
+
+    def _count(self, item: MailItem, sign: int) -> None:
+        if item.event:
+            self._events += sign
+            self._event_bytes += sign * len(item.data)
+        else:
+            self._chunks += sign
+            self._chunk_bytes += sign * len(item.data)
 
     async def drain(self) -> None:
         """Return when all chunks were delivered or the caller is gone."""
@@ -146,9 +153,10 @@ class Relay:
                     count += 1
                 batch = tuple(self._backlog[:count])
                 del self._backlog[:count]
-                self._events -= sum(item.event for item in batch)
-                self._event_bytes -= sum(len(item.data) for item in batch if item.event)
                 self.listening = await self._push(batch)
+                with self._numbering:
+                    for item in batch:
+                        self._count(item, -1)
         finally:
             self._pump = None
 
