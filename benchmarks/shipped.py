@@ -24,13 +24,19 @@ async def embedded(lab: Lab) -> AsyncIterator[Measure]:
 @asynccontextmanager
 async def remote(lab: Lab) -> AsyncIterator[Measure]:
     """The worker is another process; the caller's hosts none."""
-    queue = "remote"
+    async with worker_elsewhere(lab, "remote") as saver:
+        yield _with(lab, saver)
+
+
+@asynccontextmanager
+async def worker_elsewhere(lab: Lab, queue: str) -> AsyncIterator[TemporalSaver]:
+    """A saver of this process, and a worker process that serves the shape's graph."""
     command = [*_cli(), "worker", f"{lab.shape.__name__}:graph"]
     command += ["--address", lab.address, "--task-queue", queue]
-    async with lab.worker_process("remote", command, workflow_queue=queue, activity_queue=queue):
+    async with lab.worker_process(queue, command, workflow_queue=queue, activity_queue=queue):
         saver = TemporalSaver(lab.client, task_queue=queue)
         try:
-            yield _with(lab, saver)
+            yield saver
         finally:
             saver.close()
 
