@@ -6,9 +6,11 @@ exceptions text, and know no results of models. State never comes through here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import (
     ChatGeneration,
     ChatGenerationChunk,
@@ -18,6 +20,8 @@ from langchain_core.outputs import (
 )
 from langgraph.callbacks import GraphInterruptEvent, GraphResumeEvent
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.types import Command, Interrupt, Send
+from pydantic import BaseModel
 
 from ._remote_errors import describe, rebuild
 from ._serde import dump
@@ -28,6 +32,8 @@ from .protocol.wire import pack, unpack
 _TUPLE = "__langgraph_temporal_tuple__"
 _ERROR = "__langgraph_temporal_error__"
 _OBJECT = "__langgraph_temporal_object__"
+_BYTEARRAY = "__langgraph_temporal_bytearray__"
+_FIELDS_OF = "__langgraph_temporal_fields_of__"
 
 _FIELDS: dict[type, tuple[str, ...]] = {
     Generation: ("text", "generation_info"),
@@ -35,10 +41,13 @@ _FIELDS: dict[type, tuple[str, ...]] = {
     ChatGeneration: ("message", "text", "generation_info"),
     ChatGenerationChunk: ("message", "text", "generation_info"),
     LLMResult: ("generations", "llm_output"),
+    Command: ("graph", "update", "resume", "goto"),
+    Interrupt: ("value", "id", "response_schema"),
+    Send: ("node", "arg", "timeout"),
     GraphInterruptEvent: ("run_id", "status", "checkpoint_id", "checkpoint_ns", "interrupts"),
     GraphResumeEvent: ("run_id", "status", "checkpoint_id", "checkpoint_ns"),
 }
-"""Objects of callback events; their classes are named here, never in the bytes."""
+"""Objects whose fields may hold anything; their classes are named here, never in the bytes."""
 
 _CLASSES = {cls.__name__: cls for cls in _FIELDS}
 
@@ -86,10 +95,45 @@ def _mark(value: Any, depth: int = MAX_DEPTH) -> Any:
         return {k: _mark(v, depth - 1) for k, v in value.items()}
     if isinstance(value, BaseException):
         return {_ERROR: pack(describe(value))}
+    if cls is bytearray:
+        return {_BYTEARRAY: bytes(value)}
     if cls in _FIELDS:
-        fields = {name: _mark(getattr(value, name), depth - 1) for name in _FIELDS[cls]}
+        # Not all of them are there in all supported versions.
+        names = [name for name in _FIELDS[cls] if hasattr(value, name)]
+        fields = {name: _mark(getattr(value, name), depth - 1) for name in names}
         return {_OBJECT: cls.__name__, "fields": fields}
+    if _has_fields(value):
+        return _mark_fields(value, depth)
     return value
+
+
+def _has_fields(value: Any) -> bool:
+    """Whether it is a dataclass or a model of the user's, which the serializer rebuilds."""
+    if isinstance(value, (type, BaseMessage)):
+        return False
+    return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
+
+
+def _mark_fields(value: Any, depth: int) -> Any:
+    """The object, and beside it what the serializer does not keep of it."""
+    if isinstance(value, BaseModel):
+        names, given = list(type(value).model_fields), value.model_fields_set
+    else:
+        names = [field.name for field in dataclasses.fields(value)]
+        given = set(names)
+    lost = {name: getattr(value, name) for name in names if _is_lossy(getattr(value, name, None))}
+    if not lost and given == set(names):
+        return value
+    fields = {name: _mark(field, depth - 1) for name, field in lost.items()}
+    return {_FIELDS_OF: value, "fields": fields, "given": sorted(given)}
+
+
+def _is_lossy(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_is_lossy, value.values()))
+    if type(value) is list:
+        return any(map(_is_lossy, value))
+    return type(value) in (tuple, bytearray) or _has_fields(value)
 
 
 def _unmark(value: Any) -> Any:
@@ -101,10 +145,24 @@ def _unmark(value: Any) -> Any:
         return tuple(_unmark(v) for v in value[_TUPLE])
     if len(value) == 1 and _ERROR in value:
         return rebuild(unpack(ErrorInfo, value[_ERROR]))
+    if len(value) == 1 and _BYTEARRAY in value:
+        return bytearray(value[_BYTEARRAY])
+    if len(value) == 3 and _FIELDS_OF in value:
+        return _with_fields(value[_FIELDS_OF], _unmark(value["fields"]), value["given"])
     if len(value) == 2 and value.get(_OBJECT) in _CLASSES:
         make: Callable[..., Any] = _CLASSES[value[_OBJECT]]
         return make(**_unmark(value["fields"]))
     return {k: _unmark(v) for k, v in value.items()}
+
+
+def _with_fields(value: Any, fields: dict[str, Any], given: list[str]) -> Any:
+    # A class that is not known here came back as something else.
+    if _has_fields(value):
+        for name, field in fields.items():
+            object.__setattr__(value, name, field)
+        if isinstance(value, BaseModel):
+            object.__setattr__(value, "__pydantic_fields_set__", set(given))
+    return value
 
 
 def _readable(serde: SerializerProtocol, value: Any, depth: int = MAX_DEPTH) -> Any:

@@ -232,8 +232,15 @@ def with_message_events(config: RunnableConfig) -> RunnableConfig:
 def bind(graph: Any, checkpointer: Any) -> Any:
     """A copy of the graph with another checkpointer; nodes and channels are shared."""
     bound = graph.copy()
+    for name in _SET_LATER:
+        if name in vars(graph):
+            setattr(bound, name, vars(graph)[name])
     bound.checkpointer = checkpointer
     return bound
+
+
+_SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
+"""What LangGraph sets on a compiled graph after it was made, and its ``copy`` loses."""
 
 
 def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgpack
+from pydantic_core import PydanticCustomError, PydanticKnownError, ValidationError
 
 from .errors import RemoteError
 from .protocol.messages import ErrorInfo
@@ -39,6 +40,12 @@ def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
     if type(exc).__init__ is not BaseException.__init__:
         members = {name: getattr(exc, name, None) for name in _MEMBERS}
         attributes |= {k: v for k, v in members.items() if isinstance(v, str)}
+    if isinstance(exc, ValidationError):
+        # A model may want what it was given to be shown nowhere.
+        hidden = "input_value=" not in str(exc)
+        lines = exc.errors(include_url=False, include_input=not hidden)
+        errors = [_plain(dict(line)) for line in lines]
+        attributes |= {"title": exc.title, "errors": errors, "hidden": hidden}
     message = _text(exc, MESSAGE_CHARS // room)
     members_of_group: tuple[BaseException, ...] = ()
     args = list(exc.args)
@@ -98,6 +105,8 @@ def _instance(info: ErrorInfo) -> BaseException:
     cls = _known_class(info.type_name)
     if cls is not None:
         try:
+            if cls is ValidationError:
+                return _validation_error(info)
             args = _unplain(msgpack.unpackb(info.args, strict_map_key=False))
             if issubclass(cls, BaseExceptionGroup):
                 args.append([rebuild(unpack(ErrorInfo, member)) for member in info.exceptions])
@@ -116,6 +125,37 @@ def _instance(info: ErrorInfo) -> BaseException:
             return stand_in
         return exc
     return RemoteError(info.message, type_name=info.type_name, remote_traceback=info.traceback)
+
+
+def _validation_error(info: ErrorInfo) -> ValidationError:
+    """Pydantic's, which cannot be made from arguments."""
+    attributes = _unplain(msgpack.unpackb(info.attributes, strict_map_key=False))
+    title, hidden = attributes.pop("title"), attributes.pop("hidden")
+    lines: list[Any] = []
+    for told in attributes.pop("errors"):
+        kind: Any = told["type"]
+        line = {"loc": told["loc"], "input": told.get("input")}
+        context = told.get("ctx") or {}
+        if kind in ("value_error", "assertion_error"):
+            # The text is "Value error, " and what the exception says.
+            line["ctx"] = {"error": ValueError(told["msg"].partition(", ")[2])}
+        elif not _is_known(kind, context):
+            kind = PydanticCustomError(kind, told["msg"].replace("{", "{{"), context or None)
+        elif context:
+            line["ctx"] = context
+        lines.append({**line, "type": kind})
+    exc = ValidationError.from_exception_data(title, lines, hide_input=hidden)
+    exc.args = ()
+    vars(exc).update(attributes)
+    return exc
+
+
+def _is_known(kind: Any, context: dict[str, Any]) -> bool:
+    try:
+        PydanticKnownError(kind, context or None)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _known_class(name: str) -> type[BaseException] | None:

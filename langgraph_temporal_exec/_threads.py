@@ -6,8 +6,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -78,3 +80,87 @@ class LoopThread:
             self.submit(drain()).result(timeout=10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
+
+
+class TaskElsewhere(Generic[T]):
+    """A task on the loop of another thread, which can be cancelled and still be waited for.
+
+    Args:
+        loop: Where it runs.
+        coro: What it runs.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T]) -> None:
+        self.done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop = loop
+        self._coro = coro
+        self._task: asyncio.Task[None] | None = None
+        loop.call_soon_threadsafe(self._start)
+
+    def cancel(self) -> None:
+        """Cancel it; ``done`` follows when it has ended."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._run())
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            self.done.set_result(await self._coro)
+        except BaseException as exc:
+            self.done.set_exception(exc)
+            if not isinstance(exc, (Exception, asyncio.CancelledError)):
+                raise
+
+
+class Context(Generic[T]):
+    """A context for ``async with``, and for ``with`` in code that has no event loop.
+
+    Entered with ``with``, it is kept on a loop on a thread of its own.
+
+    Args:
+        make: Makes the async context; called when this one is entered.
+    """
+
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self._make = make
+        self._context: AbstractAsyncContextManager[T] | None = None
+        self._thread: LoopThread | None = None
+
+    async def __aenter__(self) -> T:
+        self._context = self._make()
+        return await self._context.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._context is not None
+        await self._context.__aexit__(kind, exc, traceback)
+
+    def __enter__(self) -> T:
+        self._thread = LoopThread("langgraph-temporal-context")
+        try:
+            return self._thread.submit(self.__aenter__()).result()
+        except BaseException:
+            self._thread.stop()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._thread is not None
+        # What the block raises is not raised again on the other thread.
+        try:
+            self._thread.submit(self.__aexit__(None, None, None)).result()
+        finally:
+            self._thread.stop()

@@ -1,4 +1,4 @@
-"""Public API: how the saver reads and writes checkpoints: LangGraph's checkpointer interface."""
+"""Public API: LangGraph's checkpointer interface, but for operations on whole threads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Shared:
 
 
 class CheckpointMethods(SyncMethods):
-    """The half of ``TemporalSaver`` that LangGraph calls."""
+    """The part of ``TemporalSaver`` that reads and writes checkpoints."""
 
     _shared: Shared
     _session: Session | None

@@ -59,8 +59,8 @@ async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
     return _info(reply.summary, found)
 
 
-def _info(summary: ThreadSummary, head: CheckpointTuple | None) -> ThreadInfo:
-    writes = (head.pending_writes or ()) if head is not None else ()
+def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:
+    writes = (latest.pending_writes or ()) if latest is not None else ()
     interrupts = tuple(
         item for _, channel, value in writes if channel == _langgraph.INTERRUPT for item in value
     )

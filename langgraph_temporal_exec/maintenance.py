@@ -1,7 +1,8 @@
-"""Public API: operations on whole threads behind the saver's prune, copy and delete methods."""
+"""Public API: what the saver does to whole threads: prune, retain, copy, purge."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,8 @@ from langchain_core.runnables import RunnableConfig
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from .blobs import BlobStore, delete_execution
-from .errors import UsageError
+from .blobs import BlobGoneError, BlobStore, delete_execution
+from .errors import StorageError, UsageError
 from .options import Retention
 from .protocol import names
 from .protocol.blob import Upload
@@ -34,6 +35,9 @@ from .transport import Transport
 
 BATCH_BYTES = 400_000
 """Ops in one Update of a copy."""
+
+REWRITES = 5
+"""How often a log is read anew because its archives were rewritten meanwhile."""
 
 UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 
@@ -194,6 +198,17 @@ async def copy_thread(saver: Saver, source: str, target: str) -> None:
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:
+    for _ in range(REWRITES):
+        # Archives that are rewritten under the reader are read again.
+        with contextlib.suppress(BlobGoneError):
+            return await _read_log(reader, thread_id, ns)
+    raise StorageError(
+        f"Part of thread {thread_id!r} cannot be read: its archives were removed or rewritten "
+        f"{REWRITES} times meanwhile. Nothing was changed; call again."
+    )
+
+
+async def _read_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:
     ops: list[Op] = []
     incarnation, cursor = "", 0
     while True:

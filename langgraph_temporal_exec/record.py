@@ -28,9 +28,9 @@ CALL_OPTIONS = (
     "subgraphs",
     "debug",
     "version",
+    "print_mode",
 )
-"""Keyword arguments of ``astream`` that travel. ``control`` is a live object of the caller and
-``print_mode`` prints where the caller is."""
+"""Keyword arguments of ``astream`` that travel; all but ``control``, which is a live object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,19 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         UnserializableError, ValueTooLargeError: Naming the part of the call.
     """
     where = f"thread {thread_id!r}"
-    configurable = {
-        k: v for k, v in full["configurable"].items() if not k.startswith("__") and v is not None
-    }
+    configurable = {k: v for k, v in full["configurable"].items() if not k.startswith("__")}
     configurable.pop("checkpointer", None)
     parts: dict[str, Any] = {
         "input": call.input,
         "configurable": configurable,
         "metadata": dict(full.get("metadata") or {}),
         "tags": list(full.get("tags") or ()),
-        "recursion_limit": int(full["recursion_limit"]),
+        # LangGraph marks its default by a type: as a plain number it would overrule the limits of
+        # subgraphs.
+        "recursion_limit": full["recursion_limit"]
+        if type(full["recursion_limit"]) is int
+        else None,
+        "max_concurrency": full.get("max_concurrency"),
         "run_name": full.get("run_name"),
         "run_id": str(full["run_id"]) if full.get("run_id") else None,
         "options": {k: call.options[k] for k in CALL_OPTIONS if call.options.get(k) is not None},
@@ -120,8 +123,11 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         "configurable": parts["configurable"],
         "metadata": parts["metadata"],
         "tags": parts["tags"],
-        "recursion_limit": parts["recursion_limit"],
     }
+    if parts["recursion_limit"] is not None:
+        config["recursion_limit"] = parts["recursion_limit"]
+    if parts.get("max_concurrency") is not None:
+        config["max_concurrency"] = parts["max_concurrency"]
     if parts["run_name"]:
         config["run_name"] = parts["run_name"]
     if parts["run_id"]:

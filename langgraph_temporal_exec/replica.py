@@ -56,8 +56,8 @@ class _Namespace:
         self.cursor = 0
         self.older: tuple[Segment, ...] = ()
         self.dropped: set[str] = set()
-        # From the excerpt a partial reading begins with: not as the log has them.
-        self.excerpt: set[str] = set()
+        # From the head a partial reading begins with: not as the log has them.
+        self.in_head: set[str] = set()
         self.hidden: set[str] = set()
         self.puts: dict[str, Op] = {}
         self.latest: dict[str, Value] = {}
@@ -184,7 +184,7 @@ class Replica:
             if not space.older:
                 return False
             latest = max(self._visible[checkpoint_ns], default="")
-            if checkpoint_id is None and latest < max(space.excerpt - space.hidden, default=""):
+            if checkpoint_id is None and latest < max(space.in_head - space.hidden, default=""):
                 # The latest was dropped, and the one before it was not read.
                 return True
             checkpoint_id = checkpoint_id or latest
@@ -210,9 +210,9 @@ class Replica:
                 missing -= {v.channel for v in op.values if v.type != EMPTY_TYPE}
                 if not missing:
                     return True
-                if op.checkpoint_id in space.excerpt:
-                    # The excerpt is complete for what descends from its head, not for what
-                    # branches off from an ancestor of that.
+                if op.checkpoint_id in space.in_head:
+                    # The head is complete for what descends from its latest checkpoint, not for
+                    # what branches off from an ancestor of that.
                     return op.checkpoint_id not in space.hidden
             return False
 
@@ -300,7 +300,7 @@ class Replica:
                 if first != page.start or (page.start and page.head is None):
                     space.incarnation, space.cursor = "", 0
                     return False
-                self._fold_excerpt(checkpoint_ns, space, head)
+                self._fold_head(checkpoint_ns, space, head)
             elif first > space.cursor:
                 return False
             self.known_namespaces.update(namespaces)
@@ -370,14 +370,14 @@ class Replica:
             self._spaces.clear()
             self.known_namespaces.clear()
 
-    def _fold_excerpt(self, ns: str, space: _Namespace, head: Iterable[Op]) -> None:
+    def _fold_head(self, ns: str, space: _Namespace, head: Iterable[Op]) -> None:
         for op in head:
             if op.kind == OpKind.DROP:
                 space.hidden.update(op.dropped)
                 continue
             self._fold(ns, op)
             if op.kind == OpKind.PUT:
-                space.excerpt.add(op.checkpoint_id)
+                space.in_head.add(op.checkpoint_id)
         for checkpoint_id in space.hidden:
             self._visible[ns].pop(checkpoint_id, None)
 
@@ -412,9 +412,9 @@ class Replica:
 
     def _put(self, ns: str, space: _Namespace, op: Op, *, older: bool) -> None:
         checkpoint_id = op.checkpoint_id
-        if older and checkpoint_id in space.puts and checkpoint_id not in space.excerpt:
+        if older and checkpoint_id in space.puts and checkpoint_id not in space.in_head:
             return
-        space.excerpt.discard(checkpoint_id)
+        space.in_head.discard(checkpoint_id)
         body, metadata = body_of(op), metadata_of(op)
         entry = ((body.type, body), (metadata.type, metadata), op.parent_id)
         if not older:

@@ -13,7 +13,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 
 from . import _langgraph, listing, local, maintenance
+from ._threads import Context
 from .caller.run import Caller
 from .checkpoints import CheckpointMethods, Shared
 from .errors import UnsupportedLangGraphError, UsageError
@@ -31,6 +32,9 @@ from .transport import Transport
 from .worker.host_port import EmbeddedHost
 from .worker.service import WorkerHost
 from .worker.session import Session
+
+# The type of a parameter below, for whoever passes one on.
+__all__ = ["TemporalSaver", "ThreadStatus"]
 
 
 class _BoundDurable:
@@ -157,21 +161,33 @@ class TemporalSaver(CheckpointMethods):
 
     # -- workers ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def worker(
-        self, *graphs: Any, max_cached_workflows: int = 1000
-    ) -> AsyncIterator[TemporalSaver]:
+    def worker(self, *graphs: Any, max_cached_workflows: int = 1000) -> Context[TemporalSaver]:
         """Host a worker in this process for as long as the context is open.
+
+        For ``async with``, and for ``with`` in code that has no event loop.
 
         Args:
             graphs: Compiled graphs, or mappings ``{name: graph}``. With none, every graph that
                 is called in this process is served.
-            max_cached_workflows: Temporal's worker option.
+            max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
+                stay in memory; 0 forces a replay on every workflow task.
+
+        Returns:
+            A context that gives this saver. When it ends, runs under way have 5 s to end; with
+            the others another worker goes on.
 
         Raises:
             DuplicateGraphError: Two graphs share a name.
-            UsageError: This saver already hosts a worker, or an argument is no graph.
+            UsageError: This saver already hosts a worker, another one with the same client serves
+                the task queue, or an argument is no graph.
+            ServerUnavailableError: The client is lazy, and Temporal does not answer.
         """
+        return Context(lambda: self._worker(graphs, max_cached_workflows))
+
+    @asynccontextmanager
+    async def _worker(
+        self, graphs: Sequence[Any], max_cached_workflows: int
+    ) -> AsyncIterator[TemporalSaver]:
         if self._shared.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
         host = WorkerHost(
@@ -192,16 +208,25 @@ class TemporalSaver(CheckpointMethods):
             await host.stop()
 
     @classmethod
-    def local(
-        cls, path: str | Path | None = None, **options: Any
-    ) -> AbstractAsyncContextManager[TemporalSaver]:
+    def local(cls, path: str | Path | None = None, **options: Any) -> Context[TemporalSaver]:
         """An embedded Temporal server plus a worker in this process.
 
+        For ``async with``, and for ``with`` in code that has no event loop.
+
         Args:
-            path: File the server persists to; ``None`` keeps everything in memory.
-            options: As of the constructor.
+            path: File the server persists to, made if need be; ``None`` keeps everything in memory.
+            options: As of the constructor, but for ``client``.
+
+        Returns:
+            A context in which both run. It gives the saver, whose worker serves every graph that
+            is called in this process.
+
+        Raises:
+            ServerUnavailableError: There is no ``temporal`` executable, or the server does not
+                start, for example because another one has the file. Raised on entering.
+            UnsupportedLangGraphError, UsageError: As of the constructor. Raised on entering.
         """
-        return cast(AbstractAsyncContextManager[TemporalSaver], local.embedded(cls, path, options))
+        return Context(lambda: local.embedded(cls, path, options))
 
     def close(self) -> None:
         """Release what callers without a worker hold (a thread and a mailbox workflow)."""
@@ -224,13 +249,38 @@ class TemporalSaver(CheckpointMethods):
     async def adelete_thread(self, thread_id: str) -> None:
         """Remove a thread: open runs, nested namespaces, archives and large values.
 
-        Temporal keeps its closed executions for the namespace's retention; see ``apurge_thread``.
+        Returns when they are removed. A thread that does not exist is no error. Temporal keeps its
+        closed executions for the namespace's retention; see ``apurge_thread``.
+
+        Args:
+            thread_id: The thread.
+
+        Raises:
+            NoWorkersError: No worker answers. The thread can still be read, but a worker that is
+                started later may carry the request out: call again then.
+            ServerUnavailableError: Temporal does not answer.
+            TemporalExecError: The thread is deleted, but removing what it kept takes more than
+                300 s; that goes on without this call.
         """
         await self._shared.transport.delete(str(thread_id))
         self.replica(str(thread_id)).forget()
 
     async def apurge_thread(self, thread_id: str) -> None:
-        """Remove a thread, and the closed executions in which Temporal still shows its content."""
+        """Remove a thread, and the closed executions in which Temporal still shows its content.
+
+        Call it instead of ``adelete_thread``, not after: a deleted thread does not tell all of
+        them any more. Temporal removes them in the background.
+
+        Args:
+            thread_id: The thread.
+
+        Raises:
+            NoWorkersError, ServerUnavailableError, TemporalExecError: As ``adelete_thread``; no
+                closed execution was removed.
+            StorageError: What tells which executions there are cannot be read; nothing was deleted.
+            temporalio.service.RPCError: Temporal refuses to list or remove a closed execution; the
+                thread itself is deleted.
+        """
         await maintenance.purge(self, str(thread_id))
 
     def alist_threads(
@@ -257,7 +307,23 @@ class TemporalSaver(CheckpointMethods):
         return await listing.thread(self, str(thread_id))
 
     def aexport_thread(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
-        """A thread's checkpoints in all namespaces, oldest first, as JSON-compatible dicts."""
+        """A thread's checkpoints in all namespaces, oldest first, as JSON-compatible dicts.
+
+        All of them are in memory before the first is given. Needs no worker.
+
+        Args:
+            thread_id: The thread.
+
+        Returns:
+            For each checkpoint ``thread_id``, ``checkpoint_ns``, ``checkpoint_id``,
+            ``parent_checkpoint_id`` (``None``: it has no parent), ``ts`` (ISO 8601), ``metadata``,
+            ``values`` by channel and ``pending_writes``. LangChain's objects are in LangChain's
+            form; what JSON does not know is text. Nothing when there is no such thread.
+
+        Raises:
+            ServerUnavailableError: Temporal does not answer.
+            StorageError: Part of the thread cannot be read.
+        """
         return listing.export(self, str(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -265,13 +331,41 @@ class TemporalSaver(CheckpointMethods):
         await maintenance.delete_for_runs(self, set(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy all checkpoints, writes and namespaces of a thread."""
+        """Copy all checkpoints, writes and namespaces of a thread, large values included.
+
+        Nothing happens when there is no such thread. What the target holds already stays.
+
+        Args:
+            source_thread_id: The thread to copy.
+            target_thread_id: The thread that gets the copies; made if there is none.
+
+        Raises:
+            NoWorkersError: No worker answers.
+            ServerUnavailableError: Temporal does not answer.
+            StorageError: Part of the source cannot be read, or a large value cannot be stored.
+            ThreadFullError: The target cannot take more.
+            UsageError: The id of the target is above 10,000 bytes.
+
+        After an error the target may hold part of the copy: delete it and call again.
+        """
         await maintenance.copy_thread(self, str(source_thread_id), str(target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only the latest checkpoint per namespace, or (``"delete"``) nothing.
 
-        Ancestors a DeltaChannel is rebuilt from are kept.
+        What DeltaChannels of the latest are rebuilt from is kept, but not shown. Threads that do
+        not exist are passed over.
+
+        Args:
+            thread_ids: The threads, one after the other.
+            strategy: ``"keep_latest"``, or ``"delete"`` for ``adelete_thread``.
+
+        Raises:
+            UsageError: The strategy is unknown; nothing was dropped.
+            NoWorkersError: No worker answers. Threads before it in the list are done.
+            ServerUnavailableError: Temporal does not answer.
+            StorageError: Part of a thread cannot be read.
+            TemporalExecError: With ``"delete"``, as ``adelete_thread``.
         """
         await maintenance.prune(self, [str(t) for t in thread_ids], strategy)
 

@@ -204,7 +204,7 @@ class Transport:
         """Append from outside a run; starts the thread, and opens the namespace, if needed.
 
         Raises:
-            StaleReadError: The ops build on a log that was thinned out since.
+            StaleReadError: The ops build on a log that was compacted since.
         """
         check_thread_id(thread_id)
         root = not checkpoint_ns

@@ -82,7 +82,7 @@ _INNER = [
     _layer("options", ours={"errors"}, side="Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
     _layer("_threads", side="Shared:"),
-    _layer("_stream", side="Shared:"),
+    _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
     # -- workflows
     _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
     _layer(
@@ -130,7 +130,10 @@ _INNER = [
     _layer(
         "_exact",
         ours={"_remote_errors", "_serde", "errors", "protocol"},
-        third_party={*CHECKPOINTS, "langchain_core", "langgraph.callbacks"},
+        third_party={
+            *CHECKPOINTS,
+            *("langchain_core", "langgraph.callbacks", "langgraph.types", "pydantic"),
+        },
         side="Shared:",
     ),
     _layer("_callbacks", third_party={"langchain_core", "langgraph.callbacks"}, side="Shared:"),
@@ -140,7 +143,12 @@ _INNER = [
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Shared:",
     ),
-    _layer("_remote_errors", ours={"errors", "protocol"}, third_party={"msgpack"}, side="Shared:"),
+    _layer(
+        "_remote_errors",
+        ours={"errors", "protocol"},
+        third_party={"msgpack", "pydantic_core"},
+        side="Shared:",
+    ),
     # -- what is stored, and how it is read
     _layer(
         "transport",
@@ -248,8 +256,8 @@ LAYERS = {
         _layer(
             "saver",
             ours={
-                *("", "_langgraph", "caller", "checkpoints", "errors", "listing", "local"),
-                *("maintenance", "options", "transport", "worker"),
+                *("", "_langgraph", "_threads", "caller", "checkpoints", "errors", "listing"),
+                *("local", "maintenance", "options", "transport", "worker"),
             },
             third_party={*CHECKPOINTS, "temporalio"},
             side="Public API:",

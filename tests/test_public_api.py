@@ -46,7 +46,7 @@ def test_exported_names() -> None:
     for name in NAMES:
         assert getattr(langgraph_temporal_exec, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        _ = langgraph_temporal_exec.Nothing  # type: ignore[attr-defined]
+        _ = langgraph_temporal_exec.Nothing
 
 
 def test_constructor() -> None:

@@ -17,7 +17,7 @@ from .. import _langgraph
 from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
-from ..errors import MissingThreadIdError
+from ..errors import MissingThreadIdError, UsageError
 from ..options import Options
 from ..protocol import names
 from ..protocol.blob import plan
@@ -224,6 +224,12 @@ class _Prepared:
 
     def remote(self, mailbox: str, handlers: Handlers) -> AsyncGenerator[Any, None]:
         """On a worker elsewhere, which sends chunks and events to a mailbox."""
+        if self.call.options.get("control") is not None:
+            raise UsageError(
+                f"`control=` of the call on thread {self.thread_id!r} is an object of this "
+                "process, but the graph runs on a worker in another one. Nothing was run. Cancel "
+                "the call instead, or host the worker in this process: saver.worker(graph)."
+            )
         call = replace(
             self.call,
             mailbox=mailbox,

@@ -1,13 +1,22 @@
-"""Command line: how commands find their Temporal server."""
+"""Command line: how commands find their Temporal server, and the options for it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
 
 from ..errors import TemporalExecError
+
+Address = Annotated[
+    str | None, typer.Option(help="Temporal server; default: environment or localhost:7233.")
+]
+Namespace = Annotated[str | None, typer.Option(help="Temporal namespace.")]
+Profile = Annotated[str | None, typer.Option(help="Profile of the Temporal configuration file.")]
+TaskQueue = Annotated[str, typer.Option(help="Task queue, as given to TemporalSaver.")]
+Prefix = Annotated[str, typer.Option(help="First part of all workflow ids.")]
 
 
 def connect_config(

@@ -18,7 +18,7 @@ from ..errors import TemporalExecError, UsageError
 from ..options import Retention
 from ..saver import TemporalSaver
 from . import threads
-from .connection import connect, connect_config
+from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
 
 app = typer.Typer(
     help="Durable LangGraph on Temporal.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -38,14 +38,10 @@ def worker(
         list[str],
         typer.Argument(help="What to serve: package.module:graph, or name=package.module:graph."),
     ],
-    address: Annotated[
-        str | None, typer.Option(help="Temporal server; default: environment or localhost:7233.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Temporal namespace.")] = None,
-    task_queue: Annotated[str, typer.Option(help="Task queue, as given to TemporalSaver.")] = (
-        "langgraph"
-    ),
-    id_prefix: Annotated[str, typer.Option(help="First part of all workflow ids.")] = "langgraph",
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
     heartbeat_timeout: Annotated[
         float, typer.Option(help="Seconds of silence after which a worker counts as dead.")
     ] = 10.0,
@@ -55,9 +51,7 @@ def worker(
     keep_days: Annotated[
         float | None, typer.Option(help="Keep checkpoints that are younger; default: all.")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Profile of the Temporal configuration file.")
-    ] = None,
+    profile: Profile = None,
 ) -> None:
     """Serve graphs until SIGINT or SIGTERM.
 

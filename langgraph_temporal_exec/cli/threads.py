@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -16,28 +16,21 @@ from rich.table import Table
 
 from .._threads import settle
 from ..errors import TemporalExecError, UsageError
-from ..saver import TemporalSaver
-from .connection import connect, connect_config
+from ..saver import TemporalSaver, ThreadStatus
+from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
 
 app = typer.Typer(help="Threads in Temporal.", no_args_is_help=True)
 console = Console(stderr=True, highlight=False)
 
-Address = Annotated[
-    str | None, typer.Option(help="Temporal server; default: environment or localhost:7233.")
-]
-Namespace = Annotated[str | None, typer.Option(help="Temporal namespace.")]
-Profile = Annotated[str | None, typer.Option(help="Profile of the Temporal configuration file.")]
-TaskQueue = Annotated[str, typer.Option(help="Task queue, as given to TemporalSaver.")]
-Prefix = Annotated[str, typer.Option(help="First part of all workflow ids.")]
 ThreadId = Annotated[str, typer.Argument(help="The thread.")]
 
-STATUSES = ("idle", "busy", "interrupted", "error")
+STATUSES: tuple[ThreadStatus, ...] = get_args(ThreadStatus)
 
 
 @app.command("list")
 def list_(
     status: Annotated[
-        str | None, typer.Option(help="Only idle, busy, interrupted or error ones.")
+        str | None, typer.Option(help=f"Only those of this status: {', '.join(STATUSES)}.")
     ] = None,
     graph: Annotated[str | None, typer.Option(help="Only threads of this graph.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,

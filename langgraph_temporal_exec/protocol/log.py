@@ -1,6 +1,6 @@
 """Shared wire: what a log of ops says, from its headers alone: no state is decoded.
 
-Used wherever a log is cut, thinned out or summed up: the archive Activity and the readers.
+Used wherever a log is cut, compacted or summed up: the archive Activity and the readers.
 """
 
 from __future__ import annotations
@@ -203,26 +203,26 @@ class Log:
         """Ops that are enough to go on from the latest checkpoint; bases are not followed."""
         live = self.live
         if not live:
-            return self._excerpt(set(), set(), self.dropped)
-        head = live[-1]
-        hidden = self._relevant(head, self.support([head]))
-        return self._shortcut(self._excerpt({head}, hidden, self.dropped, head), head, hidden)
+            return self._selected(set(), set(), self.dropped)
+        last = live[-1]
+        hidden = self._relevant(last, self.support([last]))
+        return self._shortcut(self._selected({last}, hidden, self.dropped, last), last, hidden)
 
-    def _relevant(self, head: str, support: set[str]) -> set[str]:
-        """The ancestors that add something to DeltaChannels of the head, and its parent."""
-        deltas = set(self.puts[head].deltas)
+    def _relevant(self, last: str, support: set[str]) -> set[str]:
+        """The ancestors that add something to DeltaChannels of a checkpoint, and its parent."""
+        deltas = set(self.puts[last].deltas)
         found = set()
         for checkpoint_id in support:
             op = self.puts[checkpoint_id]
             seeds = any(v.channel in deltas and v.type != EMPTY_TYPE for v in op.values)
             written = {v.channel for w in self.writes.get(checkpoint_id, ()) for v in w.values}
-            if seeds or written & deltas or checkpoint_id == self.puts[head].parent_id:
+            if seeds or written & deltas or checkpoint_id == self.puts[last].parent_id:
                 found.add(checkpoint_id)
         return found
 
-    def _shortcut(self, ops: list[Op], head: str, hidden: set[str]) -> list[Op]:
-        """Let each ancestor in the excerpt descend from the next one that is in it."""
-        line = [op.checkpoint_id for op in self.ancestors(head) if op.checkpoint_id in hidden]
+    def _shortcut(self, ops: list[Op], last: str, hidden: set[str]) -> list[Op]:
+        """Let each ancestor in the head descend from the next one that is in it."""
+        line = [op.checkpoint_id for op in self.ancestors(last) if op.checkpoint_id in hidden]
         after: dict[str, str | None] = dict(pairwise(line))
         if line:
             after[line[-1]] = None
@@ -233,17 +233,17 @@ class Log:
             for op in ops
         ]
 
-    def thinned(self) -> list[Op]:
+    def compacted(self) -> list[Op]:
         """The log without what was dropped and what only that referred to."""
         live = set(self.live)
-        ops = self._excerpt(live, self.support(live) - live, self.dropped)
+        ops = self._selected(live, self.support(live) - live, self.dropped)
         # A writer who has read it before may still build on these, dropped or not.
         bases = [v for v in (*self.latest.values(), *self.latest_parts) if v.digest]
         kept = {part.digest for op in ops for part in parts_of(op)}
         missing = tuple(v for v in bases if v.digest not in kept)
         return [Op(kind=OpKind.VALUES, values=missing), *ops] if missing else ops
 
-    def _excerpt(
+    def _selected(
         self, live: set[str], hidden: set[str], dropped: set[str], after: str = ""
     ) -> list[Op]:
         kept = live | hidden
@@ -263,7 +263,7 @@ class Log:
             ops.extend(self.writes.get(checkpoint_id, ()))
         # The checkpoint of these is yet to come: LangGraph may store writes first.
         for checkpoint_id, writes in self.writes.items():
-            # Ids grow with time, so those below the head belong to what is not in the excerpt.
+            # Ids grow with time, so those below ``after`` belong to what is not selected.
             known = checkpoint_id in self.puts or checkpoint_id in dropped
             if not known and checkpoint_id > after:
                 ops.extend(writes)

@@ -151,7 +151,8 @@ class Attempt:
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
-        plan = plan_input(call.input, call.config, session.applied)
+        limit = _langgraph.full_config(graph, call.config)["recursion_limit"]
+        plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
         bound = saver.bound(session, drop_resume=plan.drop_resume, unanswer=plan.unanswer)
         self._graph = _langgraph.bind(graph, bound)
@@ -276,7 +277,9 @@ class Attempt:
             await self._saver.run_ended(self.session.run.thread_id)
         except Exception as exc:
             # The end of the next run tries again.
-            logger.warning("thread %r was not thinned out: %s", self.session.run.thread_id, exc)
+            logger.warning(
+                "retention of thread %r was not applied: %s", self.session.run.thread_id, exc
+            )
 
     def _packed_tail(self) -> tuple[bytes, ...]:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""

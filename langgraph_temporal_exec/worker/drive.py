@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from temporalio import activity
 from temporalio.common import RawValue
@@ -14,6 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
 from .. import _langgraph
+from .._threads import TaskElsewhere
 from ..errors import AttemptSupersededError, RunCancelledError, ThreadFullError
 from ..protocol import names
 from ..protocol.messages import (
@@ -225,7 +228,7 @@ class Activities:
             run_id=run.run_id,
             attempt=request.attempt,
         )
-        call = _for_the_caller(call, relay)
+        call = _for_the_caller(call, relay, graph)
         attempt = Attempt(session, self._saver, graph, call, for_others=True)
         try:
             await self._run(attempt, call, relay)
@@ -248,34 +251,42 @@ class Activities:
 
     async def _run(self, attempt: Attempt, call: Call, relay: Relay) -> None:
         """Run the loop where user code runs: on the user's loop, or in a thread if sync."""
+        driven: asyncio.Future[None]
+        cancel: Callable[[], None]
         if call.sync:
-            future = asyncio.ensure_future(asyncio.to_thread(_consume_sync, attempt, relay))
+            left = threading.Event()
+            driven = asyncio.ensure_future(asyncio.to_thread(_consume_sync, attempt, relay, left))
+            cancel = left.set
         else:
-            loop = self._registry.user_loop()
-            future = asyncio.ensure_future(
-                asyncio.wrap_future(
-                    asyncio.run_coroutine_threadsafe(_consume(attempt, relay), loop)
-                )
-            )
+            task = TaskElsewhere(self._registry.user_loop(), _consume(attempt, relay))
+            driven = asyncio.wrap_future(task.done)
+            cancel = task.cancel
         try:
-            await asyncio.shield(future)
+            await asyncio.shield(driven)
         except asyncio.CancelledError:
             if reason := _lost_because():
                 # Not a cancelled run: whoever takes it over goes on from the log.
                 attempt.session.fail(AttemptSupersededError(reason))
             else:
+                # As if the caller had left it in process: nodes see it, and LangGraph records it.
+                cancel()
+            await asyncio.wait([driven], timeout=CANCEL_GRACE_S)
+            if not driven.done():
                 attempt.session.reject(
                     RunCancelledError(f"Run {attempt.session.run.run_id} was cancelled.")
                 )
-            await asyncio.wait([future], timeout=CANCEL_GRACE_S)
-            if future.done() and not future.cancelled():
-                future.exception()
+            if driven.done() and not driven.cancelled():
+                driven.exception()
             raise
 
 
-def _for_the_caller(call: Call, relay: Relay) -> Call:
+def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:
     """The call with what the caller has beside its input: handlers, and how messages are sent."""
     config = call.config
+    # Those bound to the graph are among the call's, and come again from the graph itself.
+    tags, bound = list(config.get("tags") or ()), list((graph.config or {}).get("tags") or ())
+    if tags[: len(bound)] == bound:
+        config = {**config, "tags": tags[len(bound) :]}
     if call.callbacks is not None and relay.listening:
         config = {**config, "callbacks": manager_for(call.callbacks, relay.tell)}
     if call.message_events:
@@ -302,8 +313,10 @@ async def _consume(attempt: Attempt, relay: Relay) -> None:
                     await relay.drain()
 
 
-def _consume_sync(attempt: Attempt, relay: Relay) -> None:
+def _consume_sync(attempt: Attempt, relay: Relay, left: threading.Event) -> None:
     with _contained(), contextlib.closing(attempt.stream()) as chunks:
         for chunk in chunks:
+            if left.is_set():
+                return
             if not relay.offer(chunk):
                 attempt.session.thread.submit(relay.drain()).result()

@@ -36,8 +36,10 @@ class PlannedInput:
     unanswer: frozenset[str] = frozenset()
 
 
-def plan_input(input: Any, config: RunnableConfig, applied: Applied) -> PlannedInput:
+def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int) -> PlannedInput:
     """Decide by kind of input and by what is in the log.
+
+    ``limit`` is the recursion limit in force, in supersteps.
 
     - Nothing of the run is in the log: the input as given.
     - A checkpoint of the run, its null writes (how a ``Command`` is recorded), or an answer are in
@@ -50,8 +52,8 @@ def plan_input(input: Any, config: RunnableConfig, applied: Applied) -> PlannedI
         return PlannedInput(input=input, config=config)
     configurable = {k: v for k, v in config.get("configurable", {}).items() if k != "checkpoint_id"}
     rest: RunnableConfig = {**config, "configurable": configurable}
-    if "recursion_limit" in config:
-        rest["recursion_limit"] = max(1, config["recursion_limit"] - applied.checkpoints)
+    # Of the same type: LangGraph marks its default by one.
+    rest["recursion_limit"] = type(limit)(max(1, limit - applied.checkpoints))
     resume_map = _resume_map(input)
     return PlannedInput(
         input=Command(resume=resume_map) if resume_map else None,

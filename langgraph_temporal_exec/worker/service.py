@@ -35,8 +35,9 @@ this is meant to be out of reach."""
 MAX_DRIVES = 200
 """Runs of callers elsewhere that one process drives at once; more wait on the queue."""
 
-MAX_UPKEEP = 4
-"""Logs that one process archives at once: it reads them into memory."""
+MAX_UPKEEP = 1_000
+"""Activities of upkeep at once. That of a thread holds its slot while those of its namespaces need
+theirs, so this too is meant to be out of reach."""
 
 STICKY_TIMEOUT = timedelta(seconds=3)
 """How long a workflow task waits for the process that had the workflow in its cache. The default

@@ -61,8 +61,8 @@ CHILD_WAIT_S = 120.0
 DISCARD_S = 150.0
 """Less than the timeout of the Activity."""
 
-ARCHIVE, HEAD, THIN, GARBAGE = "archive", "head", "thin", "garbage"
-"""Scopes of the blobs that are written here."""
+ARCHIVE, HEAD, COMPACTED, GARBAGE = "archive", "head", "thin", "garbage"
+"""Scopes of the blobs that are written here. They are stored, so they keep their names."""
 
 
 @dataclass
@@ -79,6 +79,10 @@ class _MissingError(Exception):
     """A value needs a blob that is not in memory."""
 
 
+MAX_ARCHIVING = 4
+"""Logs that one process archives at once: it reads them into memory."""
+
+
 class Upkeep:
     """The Activities; they run on the worker's loop.
 
@@ -90,6 +94,7 @@ class Upkeep:
     def __init__(self, transport: Transport, reader: Reader) -> None:
         self._transport = transport
         self._reader = reader
+        self._archiving = asyncio.Semaphore(MAX_ARCHIVING)
 
     # -- archive ------------------------------------------------------------------------------
 
@@ -97,11 +102,15 @@ class Upkeep:
     @opaque_failures()
     async def archive(self, data: bytes) -> bytes:
         """Move a log into archives, and sum up what its latest checkpoint needs."""
+        async with self._archiving:
+            return await self._archive(data)
+
+    async def _archive(self, data: bytes) -> bytes:
         request = unpack(ArchiveRequest, data)
         contents = await self._contents(request)
         work = _Work(self._reader, request.thread_id)
         reply = await (
-            self._thin(request, contents, work)
+            self._compact(request, contents, work)
             if request.compact
             else self._move(request, contents, work)
         )
@@ -163,7 +172,7 @@ class Upkeep:
         garbage = await work.garbage(old, head_refs)
         return ArchiveReply(segments=segments, head=packed_head, garbage=garbage)
 
-    async def _thin(
+    async def _compact(
         self, request: ArchiveRequest, contents: _Contents, work: _Work
     ) -> ArchiveReply:
         """Rewrite everything without what was dropped."""
@@ -171,7 +180,7 @@ class Upkeep:
         archived = await self._reader.segments(request.thread_id, flat)
         ops = [op for segment in archived for op in segment] + contents.ops
         work.learn(ops)
-        kept = await work.self_contained(Log.of(ops).thinned(), THIN, known=())
+        kept = await work.self_contained(Log.of(ops).compacted(), COMPACTED, known=())
         segments = [
             Segment(
                 first=0 if i == 0 else request.end,
@@ -405,9 +414,9 @@ def _lacks_archives(contents: _Contents) -> bool:
     if not live or not contents.page.segments:
         return False
     line = {op.checkpoint_id for op in log.ancestors(live[-1])}
-    excerpt = {op.checkpoint_id for op in contents.head if op.kind == OpKind.PUT}
-    # The excerpt is complete for what descends from its head, not for what branches off before.
-    branched = bool(before) and before[-1] not in line and bool(line & excerpt)
+    in_head = {op.checkpoint_id for op in contents.head if op.kind == OpKind.PUT}
+    # It is complete for what descends from its latest, not for what branches off before.
+    branched = bool(before) and before[-1] not in line and bool(line & in_head)
     return branched or log.lacks(live[-1])
 
 

@@ -71,14 +71,13 @@ class LogState:
         """
         if not self.wants_archive():
             return None
-        thin = self._wants_thinning()
         self.archiving = ArchiveRequest(
             thread_id=self.summary.thread_id,
             namespace=namespace,
             workflow_id=workflow_id,
             base=self.base,
             end=self.end,
-            compact=thin,
+            compact=self._wants_compaction(),
             generation=self.generation,
         )
         return self.archiving
@@ -88,9 +87,9 @@ class LogState:
         # While blobs are being removed none may be written that could be one of them.
         if self.archiving is not None or self.discards or self.deleted:
             return False
-        return self.log_bytes >= self.archive_bytes or self._wants_thinning()
+        return self.log_bytes >= self.archive_bytes or self._wants_compaction()
 
-    def _wants_thinning(self) -> bool:
+    def _wants_compaction(self) -> bool:
         due = self.compact or self.unthinned >= self.archive_bytes
         return self.garbage and due and not self.attached
 

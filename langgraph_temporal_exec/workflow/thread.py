@@ -258,7 +258,7 @@ class ThreadWorkflow:
         self._enter()
         r = unpack(AppendRequest, request)
         if self._state.is_stale(r):
-            # Thinned out since the validator looked.
+            # Compacted since the validator looked.
             raise _stale(self._start.thread_id)
         await self._perform(self._state.append(r))
 
@@ -488,7 +488,7 @@ class ThreadWorkflow:
 
 def _stale(thread_id: str) -> ApplicationError:
     return ApplicationError(
-        f"Thread {thread_id!r} was thinned out since it was read.",
+        f"Thread {thread_id!r} was compacted since it was read.",
         type=names.STALE_READ,
         non_retryable=True,
     )

@@ -268,7 +268,7 @@ class ThreadState(LogState):
         return effects + [DeleteNamespace(namespace=n) for n in request.close]
 
     def is_stale(self, request: AppendRequest) -> bool:
-        """Whether the ops build on values that may have been thinned out since they were read."""
+        """Whether the ops build on values that may be gone by a compaction since they were read."""
         return request.incarnation not in ("", self.log_incarnation)
 
     def _open(self, namespaces: tuple[str, ...]) -> list[Effect]:
@@ -289,7 +289,7 @@ class ThreadState(LogState):
         op = unpack(Op, data)
         self._log(data)
         if self.compacting and op.kind != OpKind.DROP:
-            # It may build on what is being thinned out: another time.
+            # It may build on what the compaction drops: another time.
             self.archiving = None
         if op.kind == OpKind.DROP:
             self.garbage = True

@@ -24,7 +24,8 @@ DISCARD_TIMEOUT = timedelta(minutes=3)
 """Nothing is archived meanwhile; what is left after it goes with the thread."""
 
 ERASE_TIMEOUT = timedelta(minutes=10)
-ERASE_GIVE_UP = timedelta(hours=1)
+ERASE_GIVE_UP = timedelta(days=30)
+"""Workers may be away for long after a deletion; nobody else removes what is left."""
 
 BACK_OFF = RetryPolicy(
     initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)

@@ -169,7 +169,7 @@ async def test_worker_arguments(client: Client, task_queue: str) -> None:
             async with saver.worker():
                 pass
     with pytest.raises(UsageError, match=r"temporalio\.client\.Client"):
-        TemporalSaver("localhost:7233")  # type: ignore[arg-type]
+        TemporalSaver("localhost:7233")  # type: ignore[arg-type] # the mistake under test
 
 
 @pytest.mark.compat

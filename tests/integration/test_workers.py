@@ -104,7 +104,7 @@ async def test_a_terminated_run_does_not_block_its_thread(client: Client, task_q
         graph = countdown().with_config(checkpointer=saver)
         stream = graph.astream({"n": 3}, stream_config, stream_mode="updates")
         await anext(stream)
-        (run_id,) = saver._shared.host.embedded._runs  # type: ignore[union-attr]
+        (run_id,) = saver._shared.host.embedded._runs  # type: ignore[union-attr] # it hosts one
         handle = client.get_workflow_handle(names.run_workflow_id(task_queue, run_id))
         await handle.terminate("by hand")
         result = await graph.ainvoke({"n": 2}, stream_config)

@@ -87,7 +87,7 @@ async def serving(saver: TemporalSaver, *graphs: Any) -> AsyncIterator[None]:
 
 
 async def settled(saver: TemporalSaver, thread_id: str) -> None:
-    """Wait until nothing is being archived, thinned out or removed any more."""
+    """Wait until nothing is being archived, compacted or removed any more."""
     workflow_id = names.thread_workflow_id(saver.options.id_prefix, thread_id)
     handle = saver.client.get_workflow_handle(workflow_id)
     pending = True

@@ -45,14 +45,16 @@ async def events(client: Client, prefix: str) -> int:
 
 
 async def settled(saver: TemporalSaver, thread_id: str = "t") -> Any:
-    """Wait until nothing is being archived, thinned out or removed any more."""
+    """Wait until nothing is being archived, compacted or removed any more."""
     handle = saver.client.get_workflow_handle(
         names.thread_workflow_id(saver.options.id_prefix, thread_id)
     )
     while True:
-        pending = (await handle.describe()).raw_description.pending_activities
+        now = (await handle.describe()).raw_description
+        # Between one Activity and the next only a workflow task is pending.
+        busy = now.pending_activities or now.HasField("pending_workflow_task")
         reply = await saver.reader.read(thread_id, "", ReadRequest())
-        if not pending:
+        if not busy:
             return reply
         await asyncio.sleep(0.05)
 
@@ -136,7 +138,7 @@ async def test_pruning_is_safe_for_interrupts_and_delta_channels(
         assert len(done["messages"]) == 16
         await converse(graph, range(8, 12))
         assert len((await graph.aget_state(config("t"))).values["notes"]) == 13
-        # Again, over what was thinned out already.
+        # Again, over what was compacted already.
         await saver.aprune(["t"])
         reply = await settled(saver)
         assert len(reply.page.segments) == 1
@@ -198,21 +200,21 @@ async def test_retention(make_saver: MakeSaver, client: Client, task_queue: str)
         prefix = names.thread_workflow_id(task_queue, "deep")
         query = f"WorkflowId STARTS_WITH '{prefix}/' AND ExecutionStatus = 'Running'"
 
-        async def thinned() -> bool:
+        async def retained() -> bool:
             return max(len(await ids(graph)), len(await ids(deep, "deep"))) <= 5
 
         async def nested_ended() -> bool:
             """The nested namespaces of runs that are not kept."""
             return (await client.count_workflows(query)).count <= 1
 
-        await until(thinned)
+        await until(retained)
         await until(nested_ended)
         state = await graph.aget_state(config("t"))
         assert len(state.values["messages"]) == 16
         assert len(state.values["notes"]) == 9
         asked = await graph.ainvoke(turn(17), config("t"))
         assert "__interrupt__" in asked
-        await until(thinned)
+        await until(retained)
         done = await graph.ainvoke(Command(resume="still here"), config("t"))
         assert done["notes"][-1] == "checked still here"
 
@@ -321,6 +323,68 @@ async def test_deletion_leaves_nothing_to_read(
         await saver.adelete_thread("deleted")
         await converse(graph, range(1), "deleted")
         assert len((await graph.aget_state(config("deleted"))).values["messages"]) == 2
+
+
+async def test_many_deletions_at_once(make_saver: MakeSaver, client: Client) -> None:
+    """That of a thread waits for those of its namespaces; none of them may wait for a slot."""
+    saver = make_saver()
+    async with saver.worker(nested()):
+        graph = nested().with_config(checkpointer=saver)
+        threads = [f"t{i}" for i in range(12)]
+        await asyncio.gather(*(graph.ainvoke({"x": []}, config(t)) for t in threads))
+        await asyncio.gather(*(saver.adelete_thread(t) for t in threads))
+        prefix = f"WorkflowId STARTS_WITH '{saver.options.id_prefix}/thread/'"
+
+        async def all_ended() -> bool:
+            return not (
+                await client.count_workflows(f"{prefix} AND ExecutionStatus = 'Running'")
+            ).count
+
+        await until(all_ended)
+        # Not by the one who gave up waiting for them.
+        ended = f"{prefix} AND ExecutionStatus = 'Terminated'"
+        assert (await client.count_workflows(ended)).count == 0
+
+
+async def test_deletion_without_a_worker_is_done_by_the_next_one(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    """It fails, changes nothing that can be read, and is not taken back (docs/limits.md)."""
+    saver = make_saver(archive_bytes=TINY)
+    async with saver.worker(chat(), big()):
+        graph = chat().with_config(checkpointer=saver)
+        await converse(graph, range(6))
+        large = big().with_config(checkpointer=saver)
+        await large.ainvoke({"kind": "string", "megabytes": 1}, config("t"))
+        expected = comparable(await graph.aget_state(config("t")))
+    blobs = await blobs_of(client, task_queue, "t")
+    # No worker from here on.
+    caller = make_saver(no_worker_timeout=timedelta(seconds=1))
+    with pytest.raises(NoWorkersError):
+        await caller.adelete_thread("t")
+    for reader in (caller, make_saver()):
+        graph = chat().with_config(checkpointer=reader)
+        assert comparable(await graph.aget_state(config("t"))) == expected
+    assert await blobs_of(client, task_queue, "t") == blobs != []
+    saver = make_saver()
+    async with saver.worker(chat(), big()):
+        prefix = names.thread_workflow_id(task_queue, "t")
+        running = f"WorkflowId STARTS_WITH '{prefix}' AND ExecutionStatus = 'Running'"
+
+        async def ended() -> bool:
+            return not (await client.count_workflows(running)).count
+
+        await until(ended)
+        for workflow_id in blobs:
+            with pytest.raises(RPCError):
+                await client.get_workflow_handle(workflow_id).fetch_history()
+        # A caller that asks again, as it is told to, is not refused.
+        await caller.adelete_thread("t")
+        for reader in (caller, saver, make_saver()):
+            graph = chat().with_config(checkpointer=reader)
+            assert (await graph.aget_state(config("t"))).values == {}
+            assert await reader.aget_thread("t") is None
+            assert [item async for item in reader.aexport_thread("t")] == []
 
 
 async def _inputs(client: Client, prefix: str) -> Any:

@@ -41,7 +41,7 @@ def vault(started: asyncio.Event | None = None) -> Any:
         if state["kind"] == "fail":
             error = VaultError(secret("message"), {"given": secret("argument")})
             error.add_note(secret("note"))
-            error.why = secret("attribute")  # type: ignore[attr-defined]
+            error.why = secret("attribute")  # type: ignore[attr-defined] # as users do
             raise error
         if state["kind"] == "wait":
             assert started is not None

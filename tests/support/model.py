@@ -79,7 +79,7 @@ class Model:
     def apply(self, call: Call) -> None:
         """The same call on LangGraph's saver."""
         if isinstance(call, Put):
-            self.full.put(call.config, call.checkpoint, call.metadata, call.versions)  # type: ignore[arg-type]
+            self.full.put(call.config, call.checkpoint, call.metadata, call.versions)  # type: ignore[arg-type] # dict is invariant
         else:
             self.full.put_writes(call.config, call.writes, call.task_id, call.task_path)
 

@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.blobs import BlobGoneError, BlobStore
+from langgraph_temporal_exec.history import HistoryReader
 from langgraph_temporal_exec.options import Options
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.blob import Upload, expand_segments
@@ -82,7 +83,7 @@ class World:
         shared = saver._shared
         shared.transport = self.transport
         shared.blobs = _Blobs(self)
-        shared.reader = Reader(self.transport, shared.blobs, _NoHistory())  # type: ignore[arg-type]
+        shared.reader = Reader(self.transport, shared.blobs, _NoHistory())
         shared.replicas = Replicas(shared.blobs)
         return saver
 
@@ -200,7 +201,7 @@ class World:
         state = self.states.get(self.workflow_id(thread_id, ns))
         if state is None:
             return []
-        reader = Reader(self.transport, _Blobs(self), _NoHistory())  # type: ignore[arg-type]
+        reader = Reader(self.transport, _Blobs(self), _NoHistory())
         ops = await reader.whole(thread_id, state.log)
         ops += [op for part in await reader.segments(thread_id, state.segments) for op in part]
         ops += await reader.unpack(thread_id, state.head) if state.head else []
@@ -280,8 +281,11 @@ class _Blobs(BlobStore):
         return names.blob_workflow_id(OPTIONS.id_prefix, thread_id, scope, name)
 
 
-class _NoHistory:
+class _NoHistory(HistoryReader):
     """Workers always answer."""
+
+    def __init__(self) -> None:
+        super().__init__(client())
 
     async def or_worker(
         self, workflow_id: str, request: ReadRequest, query: Coroutine[Any, Any, ReadReply | None]
@@ -293,7 +297,7 @@ class _Upkeep(Upkeep):
     """The Activities, in a process of their own that starts afresh every time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.transport, Reader(world.transport, _Blobs(world), _NoHistory()))  # type: ignore[arg-type]
+        super().__init__(world.transport, Reader(world.transport, _Blobs(world), _NoHistory()))
         self._world = world
 
     async def _closed(self, thread_id: str, namespace: str) -> None:

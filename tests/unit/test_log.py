@@ -1,4 +1,4 @@
-"""What a log says by its headers: sources, support, heads and thinned logs."""
+"""What a log says by its headers: sources, support, heads and compacted logs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def put(
         parent_id=parent_id,
         values=tuple(value(c, k) for c, k in (values or {}).items()),
         inherits=tuple(Inherited(channel=c, key=k) for c, k in (inherits or {}).items()),
-        **fields,  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type] # any of its fields
     )
 
 
@@ -219,27 +219,27 @@ def test_a_head_of_a_head_is_the_same() -> None:
     assert Log.of(head).head() == head
 
 
-# -- thinning ---------------------------------------------------------------------------------
+# -- compaction -------------------------------------------------------------------------------
 
 
-def test_thinning_without_drops_changes_nothing() -> None:
-    assert Log.of(LINE).thinned() == LINE
+def test_compaction_without_drops_changes_nothing() -> None:
+    assert Log.of(LINE).compacted() == LINE
 
 
-def test_thinning_keeps_values_that_others_refer_to() -> None:
-    thin = Log.of([*LINE, drop("c1", "c2")]).thinned()
-    assert shape(thin) == ["VALUES  a2", "PUT c3 b3", "WRITES c3 w0"]
-    assert Log.of(thin).sources("c3") == {"b": 3, "a": 2}
+def test_compaction_keeps_values_that_others_refer_to() -> None:
+    compacted = Log.of([*LINE, drop("c1", "c2")]).compacted()
+    assert shape(compacted) == ["VALUES  a2", "PUT c3 b3", "WRITES c3 w0"]
+    assert Log.of(compacted).sources("c3") == {"b": 3, "a": 2}
 
 
-def test_thinning_twice_changes_nothing_more() -> None:
+def test_compaction_twice_changes_nothing_more() -> None:
     ops = [opened("ns"), *LINE, put("c4", "c3", {"b": 4}), writes("c9"), drop("c2", "c3")]
-    once = Log.of(ops).thinned()
-    assert Log.of(once).thinned() == once
+    once = Log.of(ops).compacted()
+    assert Log.of(once).compacted() == once
 
 
-def test_thinning_keeps_dropped_ancestors_that_delta_channels_need() -> None:
-    thin = Log.of(
+def test_compaction_keeps_dropped_ancestors_that_delta_channels_need() -> None:
+    compacted = Log.of(
         [
             put("c1", None, {"d": 1}),
             put("c2", "c1", deltas=("d",)),
@@ -248,14 +248,17 @@ def test_thinning_keeps_dropped_ancestors_that_delta_channels_need() -> None:
             put("c4", "c3", {"d": 4}),
             drop("c1", "c2", "c4"),
         ]
-    ).thinned()
-    assert shape(thin) == ["PUT c1 d1", "PUT c2", "WRITES c2 d0", "PUT c3", "DROP c1,c2"]
-    assert Log.of(thin).live == ["c3"]
+    ).compacted()
+    assert shape(compacted) == ["PUT c1 d1", "PUT c2", "WRITES c2 d0", "PUT c3", "DROP c1,c2"]
+    assert Log.of(compacted).live == ["c3"]
 
 
 def test_writes_go_with_their_checkpoint_and_stay_when_it_is_yet_to_come() -> None:
-    thin = Log.of([*LINE, writes("c9"), drop("c1"), writes("c1")]).thinned()
-    assert [s for s in shape(thin) if s.startswith("WRITES")] == ["WRITES c3 w0", "WRITES c9 w0"]
+    compacted = Log.of([*LINE, writes("c9"), drop("c1"), writes("c1")]).compacted()
+    assert [s for s in shape(compacted) if s.startswith("WRITES")] == [
+        "WRITES c3 w0",
+        "WRITES c9 w0",
+    ]
 
 
 def test_a_checkpoint_that_was_put_again_is_live() -> None:
@@ -265,7 +268,7 @@ def test_a_checkpoint_that_was_put_again_is_live() -> None:
 
 def test_values_that_were_saved_from_dropped_checkpoints_stay() -> None:
     ops = [values_op(a=2, z=1), put("c3", "c2", {"b": 3}, {"a": 2}, complete=True)]
-    assert shape(Log.of([*ops, put("c4", "c3", {"b": 4}), drop("c3")]).thinned()) == [
+    assert shape(Log.of([*ops, put("c4", "c3", {"b": 4}), drop("c3")]).compacted()) == [
         "VALUES  a2",
         "PUT c4 b4",
     ]

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
 
 from langgraph_temporal_exec import RemoteError
 from langgraph_temporal_exec._remote_errors import describe, rebuild
@@ -36,7 +37,7 @@ def test_own_class_with_arguments_attributes_notes_and_traceback() -> None:
     original.add_note("from node a")
     copy = crossed(original)
     assert type(copy) is KeywordOnly
-    assert (copy.args, copy.code) == (("boom",), 7)  # type: ignore[attr-defined]
+    assert (copy.args, copy.code) == (("boom",), 7)
     assert copy.__notes__[0] == "from node a"
     assert "in raised" in copy.__notes__[1]
 
@@ -66,11 +67,11 @@ def test_an_unknown_class_becomes_a_stand_in_and_nothing_is_imported() -> None:
 
 def test_what_cannot_be_serialized_arrives_as_text() -> None:
     original = KeywordOnly("boom", code=1)
-    original.handle = lambda: None  # type: ignore[attr-defined]
+    original.handle = lambda: None  # type: ignore[attr-defined] # as users do
     copy = crossed(original)
     assert type(copy) is KeywordOnly
-    assert copy.code == 1  # type: ignore[attr-defined]
-    assert "lambda" in copy.handle  # type: ignore[attr-defined]
+    assert copy.code == 1
+    assert "lambda" in copy.handle  # type: ignore[attr-defined] # set above
 
 
 def test_exceptions_that_end_a_process_are_never_rebuilt() -> None:
@@ -80,7 +81,7 @@ def test_exceptions_that_end_a_process_are_never_rebuilt() -> None:
 
 def test_a_huge_error_fits_into_a_step() -> None:
     original = KeywordOnly("m" * 3_000_000, code=1)
-    original.payload = ["x" * 1_000_000]  # type: ignore[attr-defined]
+    original.payload = ["x" * 1_000_000]  # type: ignore[attr-defined] # as users do
     info = describe(raised(original))
     assert len(info.message) + len(info.args) + len(info.attributes) < 300_000
     copy = rebuild(info)
@@ -119,7 +120,7 @@ def test_groups_and_causes() -> None:
     assert isinstance(copy, ExceptionGroup)
     assert copy.message == "several"
     first, more = copy.exceptions
-    assert (type(first), first.args, first.code) == (KeywordOnly, ("inner",), 1)  # type: ignore[attr-defined] # of KeywordOnly
+    assert (type(first), first.args, first.code) == (KeywordOnly, ("inner",), 1)  # type: ignore[union-attr] # of KeywordOnly
     assert repr(first.__cause__) == repr(KeyError("deeper"))
     assert isinstance(more, ExceptionGroup)
     assert repr(more.exceptions[0]) == "ValueError(1)"
@@ -136,3 +137,44 @@ def test_a_deep_chain_of_causes_stays_small() -> None:
         outer.__cause__ = exc
         exc = outer
     assert len(pack(describe(exc))) < 200_000
+
+
+class Order(BaseModel):
+    size: int
+    pair: tuple[int, int] = (1, 2)
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def short(cls, name: str) -> str:
+        if len(name) > 3:
+            raise ValueError("too {long}")
+        return name
+
+
+class Secret(BaseModel):
+    model_config = {"hide_input_in_errors": True}
+    pin: int
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (Order, {"size": "x"}),
+        (Order, {"size": 1, "pair": (1,)}),
+        (Order, {"size": 1, "name": "abcdef"}),
+        (Order, {}),
+        (Secret, {"pin": "1234a"}),
+    ],
+)
+def test_errors_of_pydantic(model: type[BaseModel], values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate(values)
+    raised.value.note = "kept"  # type: ignore[attr-defined] # an attribute of its own
+    copy = crossed(raised.value)
+    assert isinstance(copy, ValidationError)
+    assert (str(copy), copy.title, copy.args) == (str(raised.value), raised.value.title, ())
+    assert [e["loc"] for e in copy.errors()] == [e["loc"] for e in raised.value.errors()]
+    assert ["ctx" in e for e in copy.errors()] == ["ctx" in e for e in raised.value.errors()]
+    assert copy.note == "kept"  # type: ignore[attr-defined] # an attribute of its own
+    assert "1234a" not in repr(describe(copy))

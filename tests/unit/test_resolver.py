@@ -53,7 +53,7 @@ def in_blob(value: Value, blobs: InMemory) -> Value:
 
 
 def resolver(*values: Value, blobs: InMemory | None = None) -> Resolver:
-    made = Resolver(blobs or InMemory())  # type: ignore[arg-type]
+    made = Resolver(blobs or InMemory())  # type: ignore[arg-type] # has what it uses
     made.learn(values)
     return made
 
@@ -155,7 +155,7 @@ def test_a_value_that_equals_its_base_needs_the_blob_of_the_base() -> None:
     blobs = InMemory()
     base, same = in_blob(stored(data), blobs), stored(data, data)
     there, blobs.blobs = blobs.blobs, {}
-    made = Resolver(blobs)  # type: ignore[arg-type]
+    made = Resolver(blobs)  # type: ignore[arg-type] # has what it uses
     made.learn([base, same])
     assert made.whole(same) is None
     assert made.missing == set(there)

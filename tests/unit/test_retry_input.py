@@ -24,7 +24,7 @@ CONSUMED = Applied(null_writes=True, answered=("task",))
 )
 def test_nothing_applied_passes_the_input_again(given: Any) -> None:
     config = {"configurable": {"thread_id": "t", "checkpoint_id": "c"}, "recursion_limit": 9}
-    plan = plan_input(given, config, NOTHING)
+    plan = plan_input(given, config, NOTHING, 25)
     assert plan.input is given
     assert plan.config == config
     assert not plan.keeps_breakpoints
@@ -35,7 +35,7 @@ def test_nothing_applied_passes_the_input_again(given: Any) -> None:
 @pytest.mark.parametrize("given", [{"x": 1}, None, Command(resume="yes"), Command(goto="n"), 3])
 def test_applied_input_is_not_passed_again(given: Any, applied: Applied) -> None:
     config = {"configurable": {"thread_id": "t", "checkpoint_id": "c"}, "recursion_limit": 9}
-    plan = plan_input(given, config, applied)
+    plan = plan_input(given, config, applied, 9)
     assert plan.input is None
     assert plan.config["configurable"] == {"thread_id": "t"}
     assert plan.config["recursion_limit"] == 9 - applied.checkpoints
@@ -43,24 +43,24 @@ def test_applied_input_is_not_passed_again(given: Any, applied: Applied) -> None
 
 
 def test_a_resume_map_lives_only_in_the_config_and_is_passed_again() -> None:
-    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, CHECKPOINT)
+    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, CHECKPOINT, 25)
     assert plan.input == Command(resume=RESUME_MAP)
-    plan = plan_input(Command(resume={"plain": "dict"}), {"configurable": {}}, CHECKPOINT)
+    plan = plan_input(Command(resume={"plain": "dict"}), {"configurable": {}}, CHECKPOINT, 25)
     assert plan.input is None
 
 
 def test_answers_of_a_resume_map_come_from_the_map_alone() -> None:
-    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, ANSWERED)
+    plan = plan_input(Command(resume=RESUME_MAP), {"configurable": {}}, ANSWERED, 25)
     assert plan.input == Command(resume=RESUME_MAP)
     assert plan.unanswer == {"task"}
-    assert plan_input(Command(resume="yes"), {"configurable": {}}, CONSUMED).unanswer == set()
+    assert plan_input(Command(resume="yes"), {"configurable": {}}, CONSUMED, 25).unanswer == set()
 
 
 def test_a_consumed_answer_is_dropped() -> None:
-    assert plan_input(Command(resume="yes"), {"configurable": {}}, CONSUMED).drop_resume
-    assert not plan_input(Command(resume="yes"), {"configurable": {}}, NULL_WRITES).drop_resume
+    assert plan_input(Command(resume="yes"), {"configurable": {}}, CONSUMED, 25).drop_resume
+    assert not plan_input(Command(resume="yes"), {"configurable": {}}, NULL_WRITES, 25).drop_resume
 
 
 def test_the_recursion_budget_never_reaches_zero() -> None:
-    plan = plan_input({}, {"configurable": {}, "recursion_limit": 2}, Applied(checkpoints=5))
+    plan = plan_input({}, {"configurable": {}}, Applied(checkpoints=5), 2)
     assert plan.config["recursion_limit"] == 1

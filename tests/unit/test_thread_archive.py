@@ -34,7 +34,7 @@ def asked(state: ThreadState) -> ArchiveRequest:
 
 def reply(request: ArchiveRequest, **fields: object) -> ArchiveReply:
     segment = Segment(first=request.base, end=request.end, pack=Pack(data=b"ops"))
-    return ArchiveReply(segments=(segment,), head=HEAD, **fields)  # type: ignore[arg-type]
+    return ArchiveReply(segments=(segment,), head=HEAD, **fields)  # type: ignore[arg-type] # any of its fields
 
 
 def archived(state: ThreadState, **fields: object) -> ArchiveReply:
@@ -223,7 +223,7 @@ def test_a_deleted_thread_archives_nothing() -> None:
 @pytest.mark.parametrize(
     ("incarnation", "stale"), [("", False), ("life.1", False), ("life.0", True), ("x.1", True)]
 )
-def test_ops_that_build_on_what_was_thinned_out_are_stale(incarnation: str, stale: bool) -> None:
+def test_ops_that_build_on_what_was_compacted_are_stale(incarnation: str, stale: bool) -> None:
     state = fresh()
     append(state, put("c1"), drop("c1"), compact=True)
     archived(state)

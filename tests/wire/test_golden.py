@@ -29,7 +29,7 @@ def as_of(sample: Any, raw: Any) -> Any:
     """A sample as a release knew it that wrote ``raw``: fields it did not have are defaults."""
     if dataclasses.is_dataclass(sample):
         known = zip(dataclasses.fields(sample), raw, strict=False)
-        return type(sample)(**{f.name: as_of(getattr(sample, f.name), r) for f, r in known})  # type: ignore[operator]
+        return type(sample)(**{f.name: as_of(getattr(sample, f.name), r) for f, r in known})  # type: ignore[misc] # no class is passed
     if isinstance(sample, tuple):
         return tuple(as_of(s, r) for s, r in zip(sample, raw, strict=True))
     return sample
