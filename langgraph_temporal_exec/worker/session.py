@@ -173,6 +173,8 @@ class Session:
 
     async def _started(self, live: LiveTask, checkpoint_ns: str) -> None:
         future = asyncio.wrap_future(live.started)
+        # Whoever waits may be cancelled before the attempt ends it.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         while True:
             done, _ = await asyncio.wait([future], timeout=self._watch_s)
             if done:
