@@ -8,6 +8,7 @@ already (docs/decisions/0005).
 from __future__ import annotations
 
 import traceback
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
     if type(exc).__init__ is not BaseException.__init__:
         members = {name: getattr(exc, name, None) for name in _MEMBERS}
         attributes |= {k: v for k, v in members.items() if isinstance(v, str)}
+    attributes |= {n: _plain(getattr(exc, n)) for n in _slots(type(exc)) if hasattr(exc, n)}
     if isinstance(exc, ValidationError):
         # A model may want what it was given to be shown nowhere.
         hidden = "input_value=" not in str(exc)
@@ -66,6 +68,13 @@ def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
         exceptions=tuple(pack(describe(member, depth + 1)) for member in members_of_group),
         cause=b"" if cause is None else pack(describe(cause, depth + 1)),
     )
+
+
+def _slots(cls: type) -> set[str]:
+    """Attributes a class of the user's keeps in slots."""
+    own = [base for base in cls.__mro__ if base.__module__ != "builtins"]
+    members = [(name, value) for base in own for name, value in vars(base).items()]
+    return {name for name, value in members if isinstance(value, types.MemberDescriptorType)}
 
 
 def _text(value: object, limit: int = MESSAGE_CHARS) -> str:
@@ -113,9 +122,12 @@ def _instance(info: ErrorInfo) -> BaseException:
             exc = cls.__new__(cls, *args)
             if not issubclass(cls, BaseExceptionGroup):
                 exc.args = tuple(args)
+            if isinstance(cls.__init__, types.WrapperDescriptorType):
+                # Python's own, which fills what is neither in `args` nor in `__dict__`.
+                cls.__init__(exc, *args)
             attributes = msgpack.unpackb(info.attributes, strict_map_key=False)
             for name, value in _unplain(attributes).items():
-                if name in _MEMBERS and hasattr(cls, name):
+                if (name in _MEMBERS and hasattr(cls, name)) or name in _slots(cls):
                     setattr(exc, name, value)
                 else:
                     vars(exc)[name] = value
@@ -138,7 +150,8 @@ def _validation_error(info: ErrorInfo) -> ValidationError:
         context = told.get("ctx") or {}
         if kind in ("value_error", "assertion_error"):
             # The text is "Value error, " and what the exception says.
-            line["ctx"] = {"error": ValueError(told["msg"].partition(", ")[2])}
+            error = ValueError if kind == "value_error" else AssertionError
+            line["ctx"] = {"error": error(told["msg"].partition(", ")[2])}
         elif not _is_known(kind, context):
             kind = PydanticCustomError(kind, told["msg"].replace("{", "{{"), context or None)
         elif context:

@@ -1,0 +1,30 @@
+"""The worker of the remote mode: a process of its own, which serves the graphs of all scenarios."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from temporalio.client import Client
+
+from langgraph_temporal_exec import TemporalSaver
+from tests.parity.catalogue import SCENARIOS
+
+READY = "parity worker serves"
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--task-queue", required=True)
+    args = parser.parse_args()
+    saver = TemporalSaver(
+        await Client.connect(args.address), task_queue=args.task_queue, id_prefix=args.task_queue
+    )
+    async with saver.worker({name: s.graph(None) for name, s in SCENARIOS.items()}):
+        print(READY, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,80 @@
+"""What a caller observes with ``TemporalSaver`` is what it observes with ``InMemorySaver``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langgraph_temporal_exec import TemporalSaver
+from tests.parity.catalogue import SCENARIOS, Scenario
+from tests.parity.normal import first_difference
+from tests.parity.stage import observe, observe_sync
+
+DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
+
+MODES = ("embedded", "remote")
+
+_in_memory: dict[str, list[tuple[str, Any]]] = {}
+
+
+def _marks(mode: str, scenario: Scenario) -> list[pytest.MarkDecorator]:
+    # Whatever an old LangGraph does differently is there in the mode that has more in between.
+    return [pytest.mark.compat] if scenario.compat and mode == "remote" else []
+
+
+def _cases(*, sync: bool) -> list[Any]:
+    return [
+        pytest.param(mode, s, id=f"{mode}-{name}", marks=_marks(mode, s))
+        for mode in MODES
+        for name, s in SCENARIOS.items()
+        if s.sync == sync
+    ]
+
+
+@pytest.mark.parametrize(("mode", "scenario"), _cases(sync=False))
+async def test_same_as_in_memory(saver: TemporalSaver, mode: str, scenario: Scenario) -> None:
+    if scenario.name not in _in_memory:
+        _in_memory[scenario.name] = await observe(scenario, InMemorySaver(), "memory")
+    _compare(scenario, mode, await observe(scenario, saver, mode))
+
+
+@pytest.mark.parametrize(("mode", "scenario"), _cases(sync=True))
+def test_same_as_in_memory_from_sync_code(
+    saver: TemporalSaver, mode: str, scenario: Scenario
+) -> None:
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    if scenario.name not in _in_memory:
+        _in_memory[scenario.name] = observe_sync(scenario, InMemorySaver(), "memory")
+    _compare(scenario, mode, observe_sync(scenario, saver, mode))
+
+
+def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None:
+    known = scenario.differs.get(mode)
+    kept = _without(seen, known)
+    expected = _without(_in_memory[scenario.name], known)
+    assert [label for label, _ in kept] == [label for label, _ in expected]
+    for i, ((label, value), (_, wanted)) in enumerate(zip(kept, expected, strict=True)):
+        where, left, right = first_difference(value, wanted)
+        assert value == wanted, (
+            f"observation {i}, {label!r}, differs at {where or 'the top'}:\n"
+            f"  here:      {left!r}\n  in memory: {right!r}"
+        )
+    assert known is None or seen != _in_memory[scenario.name], "this is no difference any more"
+
+
+def _without(seen: list[tuple[str, Any]], known: str | None) -> list[tuple[str, Any]]:
+    """What must be the same: a call that is known to differ may have raised."""
+    return [(label, value) for label, value in seen if label not in (known, f"{known} raised")]
+
+
+def test_the_documented_differences_are_those() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", DIFFERENCES.read_text(), re.MULTILINE)
+    documented = {name: where.strip() for name, where in rows}
+    differing = {n: " and ".join(s.differs) for n, s in SCENARIOS.items() if s.differs}
+    assert documented == differing
