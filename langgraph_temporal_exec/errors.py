@@ -12,6 +12,7 @@ TemporalExecError
 |-- GraphNotFoundError            workers poll, but none serves this graph
 |-- StorageError                  a large value could not be stored or read; retrying may help
 |-- ThreadFullError               2,000 runs wait, or the log cannot be archived; later it goes on
+|-- ThreadBusyError               another run has the thread, and the call was not to wait
 |-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
 |-- WorkerStoppedError            the worker in this process stopped under a run
 |-- StreamLostError               the run ended, but its result did not reach this caller
@@ -69,6 +70,10 @@ class StorageError(TemporalExecError):
 
 class ThreadFullError(TemporalExecError):
     """2,000 runs wait for the thread, or its log cannot be archived and its workflow is full."""
+
+
+class ThreadBusyError(TemporalExecError):
+    """Another run has the thread, and this one was started with the strategy "reject"."""
 
 
 class AttemptSupersededError(TemporalExecError):

@@ -175,6 +175,17 @@ async def delete_for_runs(saver: Saver, run_ids: set[str]) -> None:
             await drop(saver, replica, ns, chosen.intersection)
 
 
+async def undo_runs(saver: Saver, thread_id: str, run_ids: frozenset[str]) -> None:
+    """Drop what runs have made, by the run each op was written in; may be repeated."""
+    replica = _recorded(saver, thread_id)
+    for ns in await namespaces(saver, replica):
+        ops = await _whole_log(saver.reader, thread_id, ns)
+        made = {op.checkpoint_id for op in ops if op.kind == OpKind.PUT and op.run_id in run_ids}
+        await drop(saver, replica, ns, made.intersection)
+    request = AppendRequest(undone=tuple(sorted(run_ids)))
+    await saver.transport.append(thread_id, "", request)
+
+
 # -- copying ----------------------------------------------------------------------------------
 
 

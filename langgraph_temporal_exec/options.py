@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal, cast, get_args
 
 from .errors import UsageError
+
+Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
+"""What a run does that finds another one on its thread, in the words of LangGraph's API server: it
+waits in line, fails with ``ThreadBusyError``, stops the other after its superstep, or stops it at
+once and undoes it."""
+
+
+def check_strategy(value: object) -> Strategy:
+    """The value, if it is a strategy.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value not in get_args(Strategy):
+        raise UsageError(
+            f"multitask_strategy is {value!r}; it must be one of {', '.join(get_args(Strategy))}."
+        )
+    return cast(Strategy, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +73,7 @@ class Options:
             raises ``NoWorkersError``.
         id_prefix: First part of every workflow id; separates deployments in one namespace.
         retention: Which checkpoints are kept when a run ends; ``None``: all.
+        multitask_strategy: What a call does when another run has its thread.
 
     Raises:
         UsageError: An option is out of range.
@@ -66,8 +86,10 @@ class Options:
     no_worker_timeout: timedelta = timedelta(seconds=10)
     id_prefix: str = "langgraph"
     retention: Retention | None = None
+    multitask_strategy: Strategy = "enqueue"
 
     def __post_init__(self) -> None:
+        check_strategy(self.multitask_strategy)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:

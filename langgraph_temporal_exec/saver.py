@@ -27,7 +27,7 @@ from .caller.run import Caller
 from .checkpoints import CheckpointMethods, Shared
 from .errors import UnsupportedLangGraphError, UsageError
 from .listing import ThreadInfo, ThreadStatus
-from .options import Options, Retention
+from .options import Options, Retention, Strategy
 from .transport import Transport
 from .worker.host_port import EmbeddedHost
 from .worker.service import WorkerHost
@@ -70,6 +70,10 @@ class TemporalSaver(CheckpointMethods):
         id_prefix: First part of all workflow ids.
         retention: Which checkpoints are kept when a run ends; default: all. It is the saver of
             the worker that decides.
+        multitask_strategy: What a call does when another run has its thread: "enqueue" waits in
+            line, "reject" raises ``ThreadBusyError``, "interrupt" stops the other run after its
+            superstep, "rollback" stops it at once and undoes it. Per call: the same key in
+            ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -89,6 +93,7 @@ class TemporalSaver(CheckpointMethods):
         no_worker_timeout: timedelta = timedelta(seconds=10),
         id_prefix: str = "langgraph",
         retention: Retention | None = None,
+        multitask_strategy: Strategy = "enqueue",
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde)
@@ -106,6 +111,7 @@ class TemporalSaver(CheckpointMethods):
             no_worker_timeout=no_worker_timeout,
             id_prefix=id_prefix,
             retention=retention,
+            multitask_strategy=multitask_strategy,
         )
         self._shared = Shared(Transport(client, options))
         self._session: Session | None = None
@@ -150,6 +156,10 @@ class TemporalSaver(CheckpointMethods):
         """Apply the retention to a thread; called on the worker when a run of it has ended."""
         if self.options.retention is not None:
             await maintenance.retain(self, thread_id, self.options.retention)
+
+    async def undo_runs(self, thread_id: str, run_ids: frozenset[str]) -> None:
+        """Drop all checkpoints that runs have made; called on the worker, before the next run."""
+        await maintenance.undo_runs(self, thread_id, run_ids)
 
     def _sync(self, coro: Any) -> Any:
         """Run a coroutine on a loop that is not the caller's."""

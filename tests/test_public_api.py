@@ -30,6 +30,7 @@ NAMES = [
     "StreamLostError",
     "TemporalExecError",
     "TemporalSaver",
+    "ThreadBusyError",
     "ThreadFullError",
     "ThreadInfo",
     "UnserializableError",
@@ -60,6 +61,7 @@ def test_constructor() -> None:
         "no_worker_timeout",
         "id_prefix",
         "retention",
+        "multitask_strategy",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")

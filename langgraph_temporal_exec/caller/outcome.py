@@ -23,6 +23,7 @@ from ..errors import (
     RunFailedError,
     ServerUnavailableError,
     StreamLostError,
+    ThreadBusyError,
     ThreadFullError,
 )
 from ..protocol import names
@@ -87,6 +88,8 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
             return bytes(cause.details[0])
         if cause.type == names.THREAD_FULL:
             raise ThreadFullError(cause.message) from exc
+        if cause.type == names.THREAD_BUSY:
+            raise ThreadBusyError(cause.message) from exc
         if cause.type == names.GRAPH_NOT_FOUND:
             raise GraphNotFoundError(
                 f"{cause.message} Start a worker that serves it: `langgraph-temporal worker "

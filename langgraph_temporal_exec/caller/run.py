@@ -18,7 +18,7 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
-from ..options import Options
+from ..options import Options, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
 from ..protocol.messages import (
@@ -31,6 +31,9 @@ from .handlers import Event, Handlers
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
 from .remote import stream_remote
+
+STRATEGY_KEY = "multitask_strategy"
+"""Key of ``configurable`` with which one call overrides the saver's option."""
 
 
 class EmbeddedPort(Protocol):
@@ -47,6 +50,7 @@ class EmbeddedPort(Protocol):
         thread_workflow_id: str,
         run_workflow_id: str,
         graph: str,
+        strategy: str,
     ) -> Any:
         """The run as the worker side names it."""
         ...
@@ -195,6 +199,13 @@ class _Prepared:
                 "This graph has a TemporalSaver, so each call needs a thread_id: "
                 'graph.ainvoke(input, {"configurable": {"thread_id": "..."}}). Nothing was run.'
             )
+        self.strategy = check_strategy(
+            full["configurable"].pop(STRATEGY_KEY, caller._options.multitask_strategy)
+        )
+        if STRATEGY_KEY in call.config.get("configurable", {}):
+            # For us, not for nodes and metadata.
+            rest = {k: v for k, v in call.config["configurable"].items() if k != STRATEGY_KEY}
+            call = replace(call, config={**call.config, "configurable": rest})
         _langgraph.check_call(graph, full, call.options)
         check_thread_id(str(thread_id))
         self.full = full
@@ -251,6 +262,7 @@ class _Prepared:
             thread_workflow_id=self._transport.thread_workflow_id(self.thread_id),
             run_workflow_id=self._transport.run_workflow_id(self.run_id),
             graph=self.name,
+            strategy="" if self.strategy == "enqueue" else self.strategy,
         )
 
     async def _outcome(self) -> bytes:
@@ -279,6 +291,7 @@ class _Prepared:
             record_ref=uploads[0].ref if uploads else None,
             home_queue=home_queue,
             heartbeat_s=options.heartbeat_timeout.total_seconds(),
+            strategy="" if self.strategy == "enqueue" else self.strategy,
         )
 
         async def send() -> None:

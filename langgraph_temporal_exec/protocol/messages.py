@@ -37,6 +37,8 @@ class AttachStatus(IntEnum):
     QUEUED = 2
     STALE = 3
     ENDED = 4
+    REJECTED = 5
+    """Another run has the thread, and the asker does not want to wait."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +46,8 @@ class AttachRequest:
     """Update ``attach`` of the root thread workflow: an attempt of a run asks for the thread.
 
     ``incarnation`` and ``cursor`` say what the asking process has already read. ``evict`` names
-    the active run when the asker found its run workflow closed.
+    the active run when the asker found its run workflow closed. ``strategy`` is what happens when
+    another run has the thread: "" waits in line; "reject", "interrupt", "rollback".
     """
 
     run_id: str
@@ -54,6 +57,7 @@ class AttachRequest:
     cursor: int = 0
     evict: str = ""
     graph: str = ""
+    strategy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +92,10 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttachReply:
-    """Reply to ``attach``. ``outcome`` is set when the run has already ended."""
+    """Reply to ``attach``. ``outcome`` is set when the run has already ended.
+
+    ``undo`` are runs whose checkpoints are to be dropped before anything else is done.
+    """
 
     status: int
     epoch: int = 0
@@ -98,6 +105,7 @@ class AttachReply:
     active_run: str = ""
     active_run_workflow_id: str = ""
     outcome: bytes = b""
+    undo: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +175,7 @@ class AppendRequest:
 
     ``incarnation`` is that of the log whose values the ops build on; empty when they build on
     none. ``close`` ends nested namespaces with all they hold. ``compact``: free what dropped
-    checkpoints held now, not with the next archive.
+    checkpoints held now, not with the next archive. ``undone`` are runs whose checkpoints are gone.
     """
 
     ops: tuple[bytes, ...] = ()
@@ -175,6 +183,7 @@ class AppendRequest:
     incarnation: str = ""
     close: tuple[str, ...] = ()
     compact: bool = False
+    undone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,6 +310,7 @@ class RunStart:
     heartbeat_s: float = 10.0
     max_lost_attempts: int = 50
     record_ref: BlobRef | None = None
+    strategy: str = ""
 
 
 class DriveStatus(IntEnum):
@@ -330,6 +340,7 @@ class DriveRequest:
     record: bytes = b""
     record_ref: BlobRef | None = None
     at_home: bool = False
+    strategy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -424,7 +435,9 @@ class Mail:
 class ActiveRun:
     """Part of ``Snapshot``: the run that has the thread.
 
-    ``attempt`` 0: reserved, nobody attached yet.
+    ``attempt`` 0: reserved, nobody attached yet. ``stop``: a later run wants the thread, after the
+    superstep ("interrupt") or at once, with what this one did undone ("rollback"). ``boundary``:
+    a superstep has ended since.
     """
 
     run_id: str
@@ -436,6 +449,8 @@ class ActiveRun:
     answered: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     alone: bool = True
+    stop: str = ""
+    boundary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -468,3 +483,4 @@ class Snapshot:
     unthinned: int = 0
     discards: tuple[BlobRef, ...] = ()
     summary: ThreadSummary | None = None
+    undo: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ WORKER_SHUTDOWN = "langgraph.WorkerShutdown"
 RUN_ERROR = "langgraph.RunError"
 THREAD_DELETED = "langgraph.ThreadDeleted"
 THREAD_FULL = "langgraph.ThreadFull"
+THREAD_BUSY = "langgraph.ThreadBusy"
 STALE_READ = "langgraph.StaleRead"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0

@@ -18,7 +18,7 @@ from .. import _langgraph
 from .._exact import dump_exact
 from .._remote_errors import describe
 from ..blobs import BlobGoneError
-from ..errors import RunCancelledError, ThreadFullError, UnserializableError
+from ..errors import RunCancelledError, ThreadBusyError, ThreadFullError, UnserializableError
 from ..protocol import names
 from ..protocol.messages import (
     AttachReply,
@@ -65,6 +65,7 @@ async def attach(
         incarnation=incarnation,
         cursor=cursor,
         graph=run.graph,
+        strategy=run.strategy,
     )
     reply = await transport.attach(run.thread_id, request)
     if reply.status == AttachStatus.QUEUED and await _is_closed(
@@ -78,11 +79,20 @@ async def attach(
             cursor=cursor,
             graph=run.graph,
             evict=reply.active_run,
+            strategy=run.strategy,
         )
         reply = await transport.attach(run.thread_id, request)
+    if reply.status == AttachStatus.REJECTED:
+        raise ThreadBusyError(
+            f"Run {reply.active_run} has thread {run.thread_id!r}, and this call was started with "
+            "multitask_strategy='reject'. Nothing of it was done."
+        )
     if reply.status != AttachStatus.GRANTED:
         return reply
     await _absorb(saver.reader, replica, reply.page, reply.namespaces)
+    if reply.undo:
+        await saver.undo_runs(run.thread_id, frozenset(reply.undo))
+        await saver.reader.refresh(replica, "")
     return Session(
         run=run,
         attempt=attempt,
@@ -97,11 +107,11 @@ async def attach(
     )
 
 
-def thread_full(exc: ThreadFullError) -> ApplicationError:
-    """A full thread as what ends the run workflow: another attempt would find it as full."""
+def turned_away(exc: ThreadFullError | ThreadBusyError) -> ApplicationError:
+    """Why a thread does not take a run, as what ends the run workflow: no attempt follows."""
     return ApplicationError(
         str(exc),
-        type=names.THREAD_FULL,
+        type=names.THREAD_FULL if isinstance(exc, ThreadFullError) else names.THREAD_BUSY,
         non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )

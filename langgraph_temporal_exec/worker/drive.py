@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from .. import _langgraph
 from .._threads import TaskElsewhere
-from ..errors import AttemptSupersededError, RunCancelledError, ThreadFullError
+from ..errors import AttemptSupersededError, RunCancelledError, ThreadBusyError, ThreadFullError
 from ..protocol import names
 from ..protocol.messages import (
     AttachStatus,
@@ -35,7 +35,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from ..transport import opaque, opaque_failures
-from .attempt import Attempt, attach, thread_full
+from .attempt import Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
 from .ports import Host, SaverPort
 from .registry import GraphRegistry
@@ -196,11 +196,12 @@ class Activities:
             thread_workflow_id=request.thread_workflow_id,
             run_workflow_id=request.run_workflow_id,
             graph=request.graph,
+            strategy=request.strategy,
         )
         try:
             session = await attach(self._host, self._saver, run, request.attempt)
-        except ThreadFullError as exc:
-            raise thread_full(exc) from None
+        except (ThreadFullError, ThreadBusyError) as exc:
+            raise turned_away(exc) from None
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
                 return DriveReply(status=DriveStatus.ENDED, outcome=session.outcome)

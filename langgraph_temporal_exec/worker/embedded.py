@@ -21,12 +21,13 @@ from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
+    ThreadBusyError,
     ThreadFullError,
     WorkerStoppedError,
 )
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus
 from ..record import Call
-from .attempt import Attempt, attach, thread_full
+from .attempt import Attempt, attach, turned_away
 from .ports import Host, SaverPort
 from .session import RunIdentity, Session
 
@@ -89,7 +90,7 @@ class LiveRun:
 
         Raises:
             WorkerStoppedError: The worker of this process stops; the run goes on elsewhere.
-            ThreadFullError: The thread takes no more runs; this one has ended.
+            ThreadFullError, ThreadBusyError: The thread does not take this run; it has ended.
         """
         while True:
             attempt = await self._next_attempt()
@@ -99,8 +100,8 @@ class LiveRun:
                 result = await self._unless_stopped(
                     attach(self._host, self._saver, self.run, attempt)
                 )
-            except ThreadFullError as exc:
-                self._failure = thread_full(exc)
+            except (ThreadFullError, ThreadBusyError) as exc:
+                self._failure = turned_away(exc)
                 raise
             if isinstance(result, Session):
                 self._session = result

@@ -34,6 +34,10 @@ class SaverPort(Protocol):
         """A run of a thread has ended here."""
         ...
 
+    async def undo_runs(self, thread_id: str, run_ids: frozenset[str]) -> None:
+        """Drop all checkpoints that runs have made in a thread."""
+        ...
+
     def replica(self, thread_id: str) -> Replica:
         """What this process knows of a thread."""
         ...

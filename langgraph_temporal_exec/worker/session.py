@@ -59,6 +59,7 @@ class RunIdentity:
     thread_workflow_id: str
     run_workflow_id: str
     graph: str
+    strategy: str = ""
 
 
 class Session:

@@ -124,6 +124,7 @@ class RunWorkflow:
             record=b"" if at_home else start.record,
             record_ref=start.record_ref,
             at_home=at_home,
+            strategy=start.strategy,
         )
         try:
             result: bytes = await workflow.execute_activity(
@@ -164,8 +165,9 @@ class RunWorkflow:
             return
         if isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN:
             return
-        if isinstance(cause, ApplicationError) and cause.type == names.THREAD_FULL:
-            raise ApplicationError(cause.message, type=names.THREAD_FULL, non_retryable=True)
+        final = (names.THREAD_FULL, names.THREAD_BUSY)
+        if isinstance(cause, ApplicationError) and cause.type in final:
+            raise ApplicationError(cause.message, type=cause.type, non_retryable=True)
         if isinstance(cause, ApplicationError) and cause.type == names.GRAPH_NOT_FOUND:
             self._refused += 1
             if self._refused >= GRAPH_RETRIES and not self._was_driven:

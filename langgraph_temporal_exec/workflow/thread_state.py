@@ -80,6 +80,7 @@ class ThreadState(LogState):
     ended: dict[str, bytes] = field(default_factory=dict)
     running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    undo: list[str] = field(default_factory=list)
 
     @property
     def attached(self) -> bool:
@@ -104,9 +105,9 @@ class ThreadState(LogState):
         active = self.active
         if active.run_id != request.run_id:
             if all(w.run_id != request.run_id for w in self.waiting):
-                self.waiting.append(
-                    Waiter(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
-                )
+                if request.strategy == "reject":
+                    return AttachReply(status=AttachStatus.REJECTED, active_run=active.run_id), []
+                effects += self._wait(request, active)
             reply = AttachReply(
                 status=AttachStatus.QUEUED,
                 active_run=active.run_id,
@@ -135,8 +136,22 @@ class ThreadState(LogState):
                 null_writes=active.null_writes,
                 answered=active.answered,
             ),
+            undo=tuple(self.undo),
         )
         return reply, effects
+
+    def _wait(self, request: AttachRequest, active: ActiveRun) -> list[Effect]:
+        """Put a run in line: at its end, or at its head if it stops the active one."""
+        waiter = Waiter(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
+        if request.strategy not in ("interrupt", "rollback"):
+            self.waiting.append(waiter)
+            return []
+        self.waiting.appendleft(waiter)
+        if active.stop != "rollback":
+            active.stop, active.boundary = request.strategy, False
+        # One that nobody drives yet has no superstep to wait for.
+        at_once = request.strategy == "rollback" or not active.attempt
+        return [CancelRun(run_workflow_id=active.run_workflow_id)] if at_once else []
 
     def line_is_full(self, run_id: str) -> bool:
         """Whether a run that would have to wait finds no place in line."""
@@ -163,6 +178,8 @@ class ThreadState(LogState):
         """
         active = self.active
         self.active = None
+        if active is not None and active.stop == "rollback" and active.attempt:
+            self.undo.append(active.run_id)
         effects = self._new_epoch(self.epoch + 1)
         if fence and active is not None:
             effects += [FenceNamespace(namespace=n, epoch=self.epoch) for n in active.namespaces]
@@ -222,7 +239,10 @@ class ThreadState(LogState):
             return effects
         self.next_seq = request.seq + 1
         effects += self._open(request.open)
-        for spec in request.tasks:
+        if request.tasks and self._stops_here():
+            assert self.active is not None
+            effects.append(CancelRun(run_workflow_id=self.active.run_workflow_id))
+        for spec in () if self._stops_here() else request.tasks:
             if spec.key not in self.running:
                 self.lost.discard(spec.key)
                 self.running[spec.key] = spec
@@ -233,6 +253,10 @@ class ThreadState(LogState):
             self._remember(request.run_id, request.outcome)
             effects += self._release(fence=False)
         return effects
+
+    def _stops_here(self) -> bool:
+        """Whether the next superstep must not begin: a later run wants the thread."""
+        return self.active is not None and self.active.stop != "" and self.active.boundary
 
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""
@@ -263,6 +287,7 @@ class ThreadState(LogState):
             self._append(data, own_run=False)
         self.compact = self.compact or (request.compact and self.garbage)
         effects = self._open(request.open)
+        self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
         closed = [n for n in request.close if n in self.namespaces]
         self.namespaces = [n for n in self.namespaces if n not in closed]
         return effects + [DeleteNamespace(namespace=n) for n in request.close]
@@ -307,6 +332,7 @@ class ThreadState(LogState):
     def _note_progress(active: ActiveRun, op: Op) -> None:
         if op.kind == OpKind.PUT:
             active.checkpoints += 1
+            active.boundary = True
         elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
         elif _takes_answer(op):
@@ -401,6 +427,7 @@ class ThreadState(LogState):
                 unthinned=self.unthinned,
                 discards=tuple(self.discards),
                 summary=self.summary,
+                undo=tuple(self.undo),
             )
         )
 
@@ -429,6 +456,7 @@ class ThreadState(LogState):
             compact=s.compact,
             unthinned=s.unthinned,
             discards=list(s.discards),
+            undo=list(s.undo),
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 

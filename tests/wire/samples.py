@@ -97,6 +97,7 @@ SAMPLES: dict[str, Any] = {
         cursor=4,
         evict="e",
         graph="g",
+        strategy="reject",
     ),
     "attach_reply": m.AttachReply(
         status=m.AttachStatus.GRANTED,
@@ -107,6 +108,7 @@ SAMPLES: dict[str, Any] = {
         active_run="r",
         active_run_workflow_id="w",
         outcome=b"\x09",
+        undo=("r0",),
     ),
     "step_request": m.StepRequest(
         epoch=1,
@@ -122,7 +124,12 @@ SAMPLES: dict[str, Any] = {
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
     "append_request": m.AppendRequest(
-        ops=(b"\x0c",), open=("ns",), incarnation="life.1", close=("old",), compact=True
+        ops=(b"\x0c",),
+        open=("ns",),
+        incarnation="life.1",
+        close=("old",),
+        compact=True,
+        undone=("r0",),
     ),
     "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True),
     "read_reply": m.ReadReply(
@@ -161,6 +168,8 @@ SAMPLES: dict[str, Any] = {
             answered=("t",),
             namespaces=("ns",),
             alone=False,
+            stop="interrupt",
+            boundary=True,
         ),
         lost=("k0",),
         running=(SPEC,),
@@ -173,6 +182,7 @@ SAMPLES: dict[str, Any] = {
         unthinned=8,
         discards=(BLOB,),
         summary=SUMMARY,
+        undo=("r0",),
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -187,6 +197,7 @@ SAMPLES: dict[str, Any] = {
         heartbeat_s=3.0,
         max_lost_attempts=4,
         record_ref=BLOB,
+        strategy="reject",
     ),
     "drive_request": m.DriveRequest(
         run_id="r",
@@ -198,6 +209,7 @@ SAMPLES: dict[str, Any] = {
         record=b"\x0f",
         record_ref=BLOB,
         at_home=True,
+        strategy="reject",
     ),
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
