@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RemoteError,
         RunCancelledError,
         RunFailedError,
+        RunNotFoundError,
         ServerUnavailableError,
         StorageError,
         StreamLostError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
     from .listing import ThreadInfo
     from .options import Retention
+    from .runs import Run
     from .saver import TemporalSaver
 
 _EXPORTS = {
@@ -41,8 +43,10 @@ _EXPORTS = {
     "NoWorkersError": "errors",
     "RemoteError": "errors",
     "Retention": "options",
+    "Run": "runs",
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
+    "RunNotFoundError": "errors",
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
     "StreamLostError": "errors",
@@ -65,8 +69,10 @@ __all__ = [
     "NoWorkersError",
     "RemoteError",
     "Retention",
+    "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunNotFoundError",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",

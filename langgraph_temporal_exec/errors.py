@@ -17,6 +17,7 @@ TemporalExecError
 |-- WorkerStoppedError            the worker in this process stopped under a run
 |-- StreamLostError               the run ended, but its result did not reach this caller
 |-- RunFailedError                the run ended without a result for infrastructure reasons
+|-- RunNotFoundError              Temporal knows no such run (any more)
 |-- RunCancelledError             somebody cancelled the run
 `-- RemoteError                   a node raised a class this process does not know
 """
@@ -90,6 +91,10 @@ class StreamLostError(TemporalExecError):
 
 class RunFailedError(TemporalExecError):
     """The run ended without a result although no node failed."""
+
+
+class RunNotFoundError(TemporalExecError):
+    """Temporal knows no run of this id, or not any more."""
 
 
 class RunCancelledError(TemporalExecError):

@@ -18,16 +18,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 
 from . import _langgraph, listing, local, maintenance
 from ._threads import Context
+from .caller.mailbox import Mailbox
 from .caller.run import Caller
 from .checkpoints import CheckpointMethods, Shared
 from .errors import UnsupportedLangGraphError, UsageError
 from .listing import ThreadInfo, ThreadStatus
 from .options import Options, Retention, Strategy
+from .runs import Run, find_run, runs_of
 from .transport import Transport
 from .worker.host_port import EmbeddedHost
 from .worker.service import WorkerHost
@@ -141,7 +144,13 @@ class TemporalSaver(CheckpointMethods):
             lambda: EmbeddedHost(shared.host) if shared.host else None,
             shared.mailbox,
             shared.blobs,
+            shared.reader,
         )
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Where streams of runs that are driven elsewhere arrive in this process."""
+        return self._shared.mailbox
 
     @property
     def transport(self) -> Transport:
@@ -253,6 +262,49 @@ class TemporalSaver(CheckpointMethods):
         clone._session = cast(Session, session)
         clone._drop_resume = drop_resume
         return clone
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    async def astart(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
+        """Start a run and do not wait for it: recorded when this returns, it finishes by itself.
+
+        Args:
+            graph: The compiled graph; workers serve it under its name.
+            input: As of ``ainvoke``.
+            config: As of ``ainvoke``.
+            options: As of ``astream``, but for ``version``. ``stream_mode`` is a list, to which
+                "values" and "updates" are added, because the result is made of them.
+
+        Returns:
+            The run, to wait for, stream, cancel or ask.
+
+        Raises:
+            As ``ainvoke``, up to the moment at which the run is recorded.
+        """
+        modes = options.pop("stream_mode", None) or []
+        modes = [modes] if isinstance(modes, str) else list(modes)
+        options["stream_mode"] = list(dict.fromkeys(["values", "updates", *modes]))
+        if options.pop("version", "v1") != "v1":
+            raise UsageError("A run that nobody waits for streams in version 'v1'.")
+        durable = cast(Caller, getattr(self, _langgraph.DURABLE))
+        run_id, thread_id = await durable.start(graph, input, config, options)
+        return Run(self, run_id, thread_id)
+
+    async def aget_run(self, run_id: str) -> Run:
+        """A run by its id, whoever started it.
+
+        Raises:
+            RunNotFoundError: Temporal does not know it (any more).
+        """
+        return await find_run(self, run_id)
+
+    def alist_runs(self, thread_id: str) -> AsyncIterator[Run]:
+        """Runs of a thread: the last hundred that have ended, the active one, then those in line.
+
+        Args:
+            thread_id: The thread; of one that does not exist there are none.
+        """
+        return runs_of(self, str(thread_id))
 
     # -- threads ------------------------------------------------------------------------------
 

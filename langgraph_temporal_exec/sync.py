@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import (
 )
 
 from .listing import ThreadInfo, ThreadStatus
+from .runs import Run
 
 T = TypeVar("T")
 
@@ -44,6 +45,18 @@ class SyncMethods(BaseCheckpointSaver[str]):
 
     @abstractmethod
     async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
+        """See ``TemporalSaver``."""
+
+    @abstractmethod
+    async def astart(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
+        """See ``TemporalSaver``."""
+
+    @abstractmethod
+    async def aget_run(self, run_id: str) -> Run:
+        """See ``TemporalSaver``."""
+
+    @abstractmethod
+    def alist_runs(self, thread_id: str) -> AsyncIterator[Run]:
         """See ``TemporalSaver``."""
 
     @abstractmethod
@@ -104,6 +117,20 @@ class SyncMethods(BaseCheckpointSaver[str]):
     def purge_thread(self, thread_id: str) -> None:
         """Sync ``apurge_thread``."""
         self._sync(self.apurge_thread(thread_id))
+
+    def start(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
+        """Sync ``astart``."""
+        run: Run = self._sync(self.astart(graph, input, config, **options))
+        return run
+
+    def get_run(self, run_id: str) -> Run:
+        """Sync ``aget_run``."""
+        run: Run = self._sync(self.aget_run(run_id))
+        return run
+
+    def list_runs(self, thread_id: str) -> Iterator[Run]:
+        """Sync ``alist_runs``."""
+        yield from self._sync(_collect(self.alist_runs(thread_id)))
 
     def list_threads(
         self,

@@ -71,7 +71,16 @@ def _layer(
 CHECKPOINTS = {"langgraph.checkpoint"}
 LIBRARIES = {"langgraph", "langchain_core", "temporalio"}
 # Where the pieces are put together; nobody imports these but they themselves.
-COMPOSITION_ROOTS = {"saver", "checkpoints", "sync", "listing", "maintenance", "local", "cli"}
+COMPOSITION_ROOTS = {
+    "saver",
+    "checkpoints",
+    "sync",
+    "listing",
+    "maintenance",
+    "local",
+    "runs",
+    "cli",
+}
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
 INDETERMINATE = {"random", "secrets", "time"}
 # Pure: the same code folds a fetched history and runs in property tests without a server.
@@ -219,6 +228,12 @@ _INNER = [
     ),
     # -- the public API
     _layer(
+        "runs",
+        ours={*("_exact", "_langgraph", "caller", "errors", "protocol", "reader", "transport")},
+        third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
+        side="Public API:",
+    ),
+    _layer(
         "maintenance",
         ours={"blobs", "errors", "options", "protocol", "reader", "replica", "transport"},
         third_party={"langchain_core", "temporalio"},
@@ -232,7 +247,7 @@ _INNER = [
     ),
     _layer(
         "sync",
-        ours={"listing"},
+        ours={"listing", "runs"},
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Public API:",
     ),
@@ -257,9 +272,9 @@ LAYERS = {
             "saver",
             ours={
                 *("", "_langgraph", "_threads", "caller", "checkpoints", "errors", "listing"),
-                *("local", "maintenance", "options", "transport", "worker"),
+                *("local", "maintenance", "options", "runs", "transport", "worker"),
             },
-            third_party={*CHECKPOINTS, "temporalio"},
+            third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
             side="Public API:",
         ),
         _layer(

@@ -107,6 +107,19 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
     raise RunFailedError(f"Run {run_id} of thread {thread_id!r} failed: {cause}{more}") from exc
 
 
+def raise_failure(outcome: Outcome, run_id: str) -> None:
+    """Raise what ended a run, if it did not end well.
+
+    Raises:
+        Exception: What a node raised, as its own class where it is known here.
+        RunCancelledError: Somebody cancelled the run.
+    """
+    if outcome.error is not None:
+        raise rebuild(outcome.error)
+    if outcome.status == "cancelled":
+        raise RunCancelledError(f"Run {run_id} was cancelled.")
+
+
 def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str) -> list[Any]:
     """Raise the run's error, or return the chunks a caller who missed some still needs.
 
@@ -118,10 +131,7 @@ def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str
         RunCancelledError: Somebody else cancelled the run.
     """
     outcome = unpack(Outcome, data)
-    if outcome.error is not None:
-        raise rebuild(outcome.error)
-    if outcome.status == "cancelled":
-        raise RunCancelledError(f"Run {run_id} was cancelled.")
+    raise_failure(outcome, run_id)
     if received >= outcome.chunks:
         return []
     if received:

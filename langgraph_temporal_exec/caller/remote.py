@@ -43,7 +43,7 @@ UNTAKEN_EVENTS = 2
 """Events of a run no worker has taken: started, and its first workflow task scheduled."""
 
 
-class _Inbox:
+class Inbox:
     """Mail of one run: filled by the mailbox's thread, read on the loop of the call."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class _Inbox:
         return item
 
 
-class _Ordered:
+class Ordered:
     """Chunks and events in order, each once per attempt; a newer attempt starts over."""
 
     def __init__(self) -> None:
@@ -124,8 +124,8 @@ async def stream_remote(
         NoWorkersError: No worker gave a sign of life; the run was withdrawn, nothing ran.
         Exception: What a node raised.
     """
-    arrived = _Inbox()
-    order = _Ordered()
+    arrived = Inbox()
+    order = Ordered()
     shown = ShownInterrupts()
 
     def whole(item: MailItem) -> tuple[Any, ...]:
@@ -148,7 +148,7 @@ async def stream_remote(
         )
         background += [outcome, probe]
         while True:
-            item = await _next_item(arrived, outcome, probe)
+            item = await next_item(arrived, outcome, probe)
             if item is None:
                 break
             for chunk in whole(item):
@@ -177,8 +177,8 @@ async def stream_remote(
         await asyncio.gather(*background, return_exceptions=True)
 
 
-async def _next_item(
-    arrived: _Inbox,
+async def next_item(
+    arrived: Inbox,
     outcome: asyncio.Task[bytes],
     probe: asyncio.Task[None],
 ) -> MailItem | None:

@@ -28,6 +28,7 @@ from ..protocol.wire import pack
 from ..record import Call, encode
 from ..transport import Transport, check_thread_id
 from .handlers import Event, Handlers
+from .join import Reads, joined, other_run
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
 from .remote import stream_remote
@@ -97,6 +98,7 @@ class Caller:
         host: Returns the worker of this process, or ``None``.
         mailbox: Where streams of remote runs arrive.
         blobs: Where large inputs are kept.
+        reader: Reads threads.
     """
 
     session: _langgraph.Session | None = None
@@ -108,8 +110,10 @@ class Caller:
         host: Callable[[], EmbeddedPort | None],
         mailbox: Mailbox,
         blobs: BlobStore,
+        reader: Reads,
     ) -> None:
         self.blobs = blobs
+        self._reader = reader
         self._transport = transport
         self._serde = serde
         self._host = host
@@ -125,6 +129,10 @@ class Caller:
         """Run a root call durably."""
         prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
         host = self._host()
+        if run_id := await other_run(self._reader, input, prepared.full):
+            for chunk in await prepared.joined(host, run_id):
+                yield chunk
+            return
         if host is not None:
             async with aclosing(prepared.embedded(host)) as chunks:
                 async for chunk in chunks:
@@ -146,6 +154,13 @@ class Caller:
         finally:
             await handlers.aclose(ended)
 
+    async def start(
+        self, graph: Any, input: Any, config: RunnableConfig, options: dict[str, Any]
+    ) -> tuple[str, str]:
+        """Record a run that nobody waits for; its id and its thread's."""
+        prepared = _Prepared(self, graph, Call(input=input, config=config, options=options))
+        return await prepared.start(self._host()), prepared.thread_id
+
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
     ) -> Generator[Any, None, None]:
@@ -153,6 +168,10 @@ class Caller:
         call = Call(input=input, config=config, options=kwargs, sync=True)
         prepared = _Prepared(self, graph, call)
         host = self._host()
+        waiting = self._mailbox.thread if host is None else host.thread
+        if run_id := waiting.submit(other_run(self._reader, input, prepared.full)).result():
+            yield from waiting.submit(prepared.joined(host, run_id)).result()
+            return
         if host is not None:
             yield from prepared.embedded_sync(host)
             return
@@ -254,6 +273,23 @@ class _Prepared:
             thread_id=self.thread_id,
             start=self._starter(call),
         )
+
+    async def joined(self, host: EmbeddedPort | None, run_id: str) -> list[Any]:
+        """Somebody else runs the thread: wait for that run instead of starting one."""
+        if host is not None:
+            # It may be waiting for somebody who serves its graph.
+            host.serve(self.name, self.graph)
+        options = self.call.options
+        return await joined(
+            self._transport, self.graph, self.full, options, run_id=run_id, thread_id=self.thread_id
+        )
+
+    async def start(self, host: EmbeddedPort | None) -> str:
+        """Record the run and return its id; any worker may drive it."""
+        if host is not None:
+            host.serve(self.name, self.graph)
+        await self._starter(self.call)()
+        return self.run_id
 
     def _identity(self, host: EmbeddedPort) -> Any:
         return host.run_identity(

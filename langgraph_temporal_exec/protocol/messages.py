@@ -38,7 +38,6 @@ class AttachStatus(IntEnum):
     STALE = 3
     ENDED = 4
     REJECTED = 5
-    """Another run has the thread, and the asker does not want to wait."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,11 +190,13 @@ class ReadRequest:
     """Query ``read`` of a thread workflow: the log after a cursor.
 
     ``erasing``: also answered after the thread was deleted, to whoever removes what is left.
+    ``runs``: name the runs as well.
     """
 
     incarnation: str = ""
     cursor: int = 0
     erasing: bool = False
+    runs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,7 +219,7 @@ class ThreadSummary:
 class ReadReply:
     """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
 
-    ``runs`` are the latest runs, for whoever is ``erasing``.
+    ``runs`` are the latest runs, oldest first, if they were asked for.
     """
 
     page: LogPage
@@ -313,6 +314,19 @@ class RunStart:
     strategy: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """Update ``listen`` of a run workflow, and Activity input: a mailbox that joins a run's stream.
+
+    ``queue`` is that of the process that drives the run, if it was found.
+    """
+
+    run_id: str
+    mailbox: str
+    stream_id: str
+    queue: str = ""
+
+
 class DriveStatus(IntEnum):
     """How one attempt left its run."""
 
@@ -341,6 +355,7 @@ class DriveRequest:
     record_ref: BlobRef | None = None
     at_home: bool = False
     strategy: str = ""
+    listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -414,10 +429,9 @@ class MailStatus(IntEnum):
     """Answer to ``Mail``."""
 
     GONE = 0
-    """Nobody listens (any more)."""
     TAKEN = 1
     FULL = 2
-    """Nothing was taken: the caller has not read what came before. Send it again later."""
+    """Nothing was taken: what came before is unread. Send it again later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,11 +16,13 @@ DRIVE_ACTIVITY = "langgraph:drive"
 ARCHIVE_ACTIVITY = "langgraph:archive"
 DISCARD_ACTIVITY = "langgraph:discard"
 ERASE_ACTIVITY = "langgraph:erase"
+LISTEN_ACTIVITY = "langgraph:listen"
 
 ATTACH_UPDATE = "attach"
 STEP_UPDATE = "step"
 APPEND_UPDATE = "append"
 DELETE_UPDATE = "delete"
+LISTEN_UPDATE = "listen"
 
 READ_QUERY = "read"
 RUN_STATUS_QUERY = "status"

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from temporalio import activity
@@ -24,6 +25,7 @@ from ..protocol.messages import (
     DriveReply,
     DriveRequest,
     DriveStatus,
+    Listener,
     Outcome,
     TaskInput,
     TaskOutput,
@@ -39,7 +41,7 @@ from .attempt import Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
 from .ports import Host, SaverPort
 from .registry import GraphRegistry
-from .relay import Relay
+from .relay import JOINED_STALLED_S, STALLED_S, Relay, Relays
 from .session import RunIdentity, Session
 from .stand_ins import manager_for
 
@@ -50,14 +52,14 @@ CANCEL_GRACE_S = 30.0
 
 
 @contextlib.asynccontextmanager
-async def heartbeating() -> AsyncIterator[None]:
-    """Heartbeat three times within the heartbeat timeout."""
+async def heartbeating(details: str = "") -> AsyncIterator[None]:
+    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside."""
     timeout = activity.info().heartbeat_timeout
     interval = timeout.total_seconds() / 3 if timeout else 5.0
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
+            activity.heartbeat(*([details] if details else []))
             await asyncio.sleep(interval)
 
     task = asyncio.create_task(beat())
@@ -97,6 +99,7 @@ class Activities:
         self._saver = saver
         self._registry = registry
         self._embedded = embedded
+        self._relays: dict[str, Relays] = {}
 
     @activity.defn(dynamic=True)
     @opaque_failures()
@@ -123,7 +126,8 @@ class Activities:
     async def drive(self, data: bytes) -> bytes:
         """One attempt of a run."""
         request = unpack(DriveRequest, data)
-        async with heartbeating():
+        # Who joins the run finds the process by this.
+        async with heartbeating(self._host.queue):
             live = self._embedded.get(request.run_id)
             if live is not None:
                 reply = await self._shell(live, request)
@@ -221,18 +225,15 @@ class Activities:
                 request.attempt,
                 session.applied.checkpoints,
             )
-        relay = Relay(
-            self._host.transport.client,
-            self._host.thread,
-            self._saver.serde,
-            mailbox=call.mailbox,
-            run_id=run.run_id,
-            attempt=request.attempt,
-        )
+        caller = Listener(run_id=run.run_id, mailbox=call.mailbox, stream_id=run.run_id)
+        relay = self.relay_to(caller, attempt=request.attempt, patience_s=STALLED_S)
+        make = partial(self.relay_to, attempt=request.attempt)
+        relays = Relays(make, relay, request.listeners)
         call = _for_the_caller(call, relay, graph)
         attempt = Attempt(session, self._saver, graph, call, for_others=True)
+        self._relays[run.run_id] = relays
         try:
-            await self._run(attempt, call, relay)
+            await self._run(attempt, call, relays)
         except asyncio.CancelledError:
             if reason := _lost_because():
                 raise _moved(reason) from None
@@ -243,14 +244,45 @@ class Activities:
                     return DriveReply(status=DriveStatus.MOVED)
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
-        await relay.drain()
+        finally:
+            self._relays.pop(run.run_id, None)
+        await relays.drain()
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,
             queue=self._host.queue,
         )
 
-    async def _run(self, attempt: Attempt, call: Call, relay: Relay) -> None:
+    def relay_to(
+        self, listener: Listener, *, attempt: int, patience_s: float = JOINED_STALLED_S
+    ) -> Relay:
+        """A relay of an attempt that is driven here."""
+        return Relay(
+            self._host.transport.client,
+            self._host.thread,
+            self._saver.serde,
+            mailbox=listener.mailbox,
+            stream_id=listener.stream_id,
+            attempt=attempt,
+            patience_s=patience_s,
+        )
+
+    @activity.defn(name=names.LISTEN_ACTIVITY)
+    @opaque_failures()
+    async def listen(self, data: bytes) -> bool:
+        """Somebody joins a run; whether it is driven here."""
+        listener = unpack(Listener, data)
+        live = self._embedded.get(listener.run_id)
+        if live is not None:
+            live.listen(listener, self.relay_to)
+            return True
+        relays = self._relays.get(listener.run_id)
+        if relays is None:
+            return False
+        relays.join(listener)
+        return True
+
+    async def _run(self, attempt: Attempt, call: Call, relay: Relays) -> None:
         """Run the loop where user code runs: on the user's loop, or in a thread if sync."""
         driven: asyncio.Future[None]
         cancel: Callable[[], None]
@@ -306,7 +338,7 @@ def _contained() -> Iterator[None]:
         raise RuntimeError(f"a node raised {type(exc).__name__}") from exc
 
 
-async def _consume(attempt: Attempt, relay: Relay) -> None:
+async def _consume(attempt: Attempt, relay: Relays) -> None:
     with _contained():
         async with contextlib.aclosing(attempt.astream()) as chunks:
             async for chunk in chunks:
@@ -314,7 +346,7 @@ async def _consume(attempt: Attempt, relay: Relay) -> None:
                     await relay.drain()
 
 
-def _consume_sync(attempt: Attempt, relay: Relay, left: threading.Event) -> None:
+def _consume_sync(attempt: Attempt, relay: Relays, left: threading.Event) -> None:
     with _contained(), contextlib.closing(attempt.stream()) as chunks:
         for chunk in chunks:
             if left.is_set():

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any, TypeVar
 
 from temporalio.exceptions import ApplicationError
@@ -25,10 +26,11 @@ from ..errors import (
     ThreadFullError,
     WorkerStoppedError,
 )
-from ..protocol.messages import AttachStatus, DriveReply, DriveStatus
+from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
 from ..record import Call
 from .attempt import Attempt, attach, turned_away
 from .ports import Host, SaverPort
+from .relay import Relay, Relays
 from .session import RunIdentity, Session
 
 T = TypeVar("T")
@@ -77,6 +79,7 @@ class LiveRun:
         self._closed = False
         self._outcome = b""
         self._failure: ApplicationError | None = None
+        self.relays: Relays | None = None
 
     # -- the caller's side --------------------------------------------------------------------
 
@@ -159,6 +162,8 @@ class LiveRun:
 
     async def close(self) -> None:
         """The caller is gone, with a result, an error or without either; answer every drive."""
+        if self.relays is not None:
+            await self.relays.drain()
         self._closed = True
         if self._elsewhere is not None:
             self._elsewhere.cancel()
@@ -188,6 +193,12 @@ class LiveRun:
 
     def _cancellation(self) -> RunCancelledError:
         return RunCancelledError(f"Run {self.run.run_id} was cancelled.")
+
+    def listen(self, listener: Listener, make: Callable[..., Relay]) -> None:
+        """Somebody elsewhere joins the run."""
+        relays = self.relays or Relays(partial(make, attempt=self._seen))
+        relays.join(listener)
+        self.relays = relays
 
     def lose(self, attempt: int, reason: str) -> None:
         """Temporal gave an attempt up; the caller waits for the next one."""
@@ -289,6 +300,8 @@ class EmbeddedRuns:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
                         async for chunk in chunks:
+                            if live.relays is not None and not live.relays.offer(chunk):
+                                await live.relays.drain()
                             for item in shown.filter(acquired.attempt, chunk):
                                 yield item
                     return
@@ -328,6 +341,8 @@ class EmbeddedRuns:
                 try:
                     with closing(attempt.stream()) as chunks:
                         for chunk in chunks:
+                            if live.relays is not None and not live.relays.offer(chunk):
+                                thread.submit(live.relays.drain()).result()
                             yield from shown.filter(acquired.attempt, chunk)
                     return
                 except Exception:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from .._exact import dump_exact, dump_readable
 from .._threads import LoopThread
 from ..errors import UnserializableError
 from ..protocol import names
-from ..protocol.messages import Mail, MailItem, MailStatus
+from ..protocol.messages import Listener, Mail, MailItem, MailStatus
 from ..protocol.wire import pack
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ be an end to how many there are."""
 
 STALLED_S = 600.0
 """How long a caller that is there may leave its stream unread until the run goes on without it."""
+
+JOINED_STALLED_S = 10.0
+"""The same for one who joined a run."""
 
 FULL_PAUSE_S = 0.05
 FULL_PAUSE_MAX_S = 1.0
@@ -53,6 +57,8 @@ class Relay:
         thread: The worker's loop, on which they are sent.
         serde: Serializes chunks.
         mailbox: Workflow id of the caller's mailbox; empty when nobody listens.
+        stream_id: Which stream of that mailbox: the run's id, or that of one who joined.
+        patience_s: How long a mailbox that takes no more is waited for.
     """
 
     def __init__(
@@ -62,15 +68,17 @@ class Relay:
         serde: SerializerProtocol,
         *,
         mailbox: str,
-        run_id: str,
+        stream_id: str,
         attempt: int,
+        patience_s: float = STALLED_S,
     ) -> None:
         self._client = client
         self._thread = thread
         self._serde = serde
         self._mailbox = mailbox
-        self._run_id = run_id
+        self._stream_id = stream_id
         self._attempt = attempt
+        self._patience_s = patience_s
         self._seq = 0
         self._backlog: list[MailItem] = []
         self._pump: asyncio.Task[None] | None = None
@@ -87,7 +95,7 @@ class Relay:
             data = dump_exact(self._serde, chunk, what="a stream chunk")
         except UnserializableError as exc:
             # The caller sees that there are fewer than the outcome says.
-            logger.warning("run %s: a chunk is not relayed: %s", self._run_id, exc)
+            logger.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
             return True
         self._send(data, event=False)
         return self._chunks < MAX_BACKLOG and self._chunk_bytes < MAX_BACKLOG_BYTES
@@ -98,7 +106,9 @@ class Relay:
             return
         if self._events >= MAX_EVENTS or self._event_bytes >= MAX_EVENT_BYTES:
             logger.warning(
-                "run %s: its caller is slow; its callback handlers miss %s", self._run_id, event
+                "stream %s: its caller is slow; its callback handlers miss %s",
+                self._stream_id,
+                event,
             )
             return
         self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
@@ -162,7 +172,7 @@ class Relay:
 
     async def _push(self, batch: tuple[MailItem, ...]) -> bool:
         handle = self._client.get_workflow_handle(self._mailbox)
-        mail = pack(Mail(run_id=self._run_id, items=batch))
+        mail = pack(Mail(run_id=self._stream_id, items=batch))
         failures = 0
         waited, pause = 0.0, FULL_PAUSE_S
         while failures < PUSH_TRIES:
@@ -171,19 +181,61 @@ class Relay:
                     names.DELIVER_QUERY, mail, result_type=int, rpc_timeout=PUSH_TIMEOUT
                 )
             except RPCError as exc:
-                logger.debug("run %s: its caller does not answer: %s", self._run_id, exc)
+                logger.debug("stream %s: its caller does not answer: %s", self._stream_id, exc)
                 await asyncio.sleep(0.1 * 2**failures)
                 failures += 1
                 continue
             if status != MailStatus.FULL:
                 return status == MailStatus.TAKEN
-            if waited >= STALLED_S:
+            if waited >= self._patience_s:
                 logger.warning(
-                    "run %s: its caller has not read its stream for %d s; it goes on without",
-                    self._run_id,
-                    STALLED_S,
+                    "stream %s: its caller has not read its stream for %d s; it goes on without",
+                    self._stream_id,
+                    self._patience_s,
                 )
                 return False
             await asyncio.sleep(pause)
             waited, pause = waited + pause, min(2 * pause, FULL_PAUSE_MAX_S)
         return False
+
+
+class Relays:
+    """The stream of one attempt to its caller and to all who joined the run.
+
+    The graph waits for its caller, never for those who joined.
+
+    Args:
+        make: Makes the relay of one who joined.
+        caller: The relay to the caller, if it is elsewhere.
+        listeners: Who joined before this attempt began.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Listener], Relay],
+        caller: Relay | None = None,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self._make = make
+        self._caller = caller
+        self._joined: dict[str, Relay] = {}
+        for listener in listeners:
+            self.join(listener)
+
+    def join(self, listener: Listener) -> None:
+        """One more listener, who gets what comes from now on."""
+        if listener.stream_id not in self._joined:
+            # Replaced as a whole: whoever goes through it is on another thread.
+            self._joined = {**self._joined, listener.stream_id: self._make(listener)}
+
+    def offer(self, chunk: Any) -> bool:
+        """As ``Relay.offer``."""
+        for relay in self._joined.values():
+            if not relay.offer(chunk):
+                relay.listening = False
+        return self._caller is None or self._caller.offer(chunk)
+
+    async def drain(self) -> None:
+        """As ``Relay.drain``."""
+        relays = [*self._joined.values(), *([self._caller] if self._caller else [])]
+        await asyncio.gather(*(relay.drain() for relay in relays))

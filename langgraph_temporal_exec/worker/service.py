@@ -115,7 +115,7 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=self.queue,
-                    activities=[activities.drive, activities.task],
+                    activities=[activities.drive, activities.task, activities.listen],
                     max_concurrent_activities=MAX_TASKS,
                     **common,
                 ),

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         DriveReply,
         DriveRequest,
         DriveStatus,
+        Listener,
         Outcome,
         RunStart,
         RunStatusReply,
@@ -42,6 +43,11 @@ GRAPH_RETRIES = 3
 """Workers of one queue may serve different graphs; this many must refuse before a new run fails."""
 
 BACKOFF_MAX_S = 30.0
+
+MAX_LISTENERS = 20
+"""Streams of one run to callers that joined it; the latest are kept."""
+
+LISTEN_TIMEOUT = timedelta(seconds=5)
 
 MOVE_PAUSE_S = 0.2
 """Pause before an attempt that was given up by its process is followed by another."""
@@ -63,6 +69,7 @@ class RunWorkflow:
         self._last_failure = ""
         self._ended = False
         self._was_driven = bool(self._start.home_queue)
+        self._listeners: list[Listener] = []
 
     @workflow.run
     async def run(self, start: bytes) -> bytes:
@@ -95,6 +102,32 @@ class RunWorkflow:
         """The thread is reserved for this run."""
         self._turn = True
 
+    @workflow.update(name=names.LISTEN_UPDATE)
+    async def listen(self, request: bytes) -> bool:
+        """Send the stream to one more mailbox; whether a process that drives the run does so."""
+        listener = unpack(Listener, request)
+        known = [k for k in self._listeners if k.stream_id != listener.stream_id]
+        self._listeners = [*known, listener][-MAX_LISTENERS:]
+        if not listener.queue or self._state != "running":
+            return False
+        try:
+            taken: bool = await workflow.execute_activity(
+                names.LISTEN_ACTIVITY,
+                request,
+                task_queue=listener.queue,
+                result_type=bool,
+                schedule_to_close_timeout=LISTEN_TIMEOUT,
+                retry_policy=RetryPolicy(maximum_attempts=1),
+            )
+        except ActivityError:
+            # The process is gone; whichever drives the run next is told with its attempt.
+            return False
+        return taken
+
+    @listen.validator
+    def _check_listen(self, request: bytes) -> None:
+        unpack(Listener, request)
+
     @workflow.query(name=names.RUN_STATUS_QUERY)
     def status(self) -> bytes:
         """What the run is doing; also the sign of life a caller waits for."""
@@ -125,6 +158,7 @@ class RunWorkflow:
             record_ref=start.record_ref,
             at_home=at_home,
             strategy=start.strategy,
+            listeners=tuple(self._listeners),
         )
         try:
             result: bytes = await workflow.execute_activity(

@@ -378,8 +378,12 @@ class ThreadState(LogState):
                 active_run=self.active.run_id if self.active else "",
                 waiting=len(self.waiting),
             ),
-            runs=tuple(self.ended) if request.erasing else (),
+            runs=self._runs() if request.erasing or request.runs else (),
         )
+
+    def _runs(self) -> tuple[str, ...]:
+        active = [self.active.run_id] if self.active else []
+        return (*self.ended, *active, *(waiter.run_id for waiter in self.waiting))
 
     # -- life ---------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ ERROR = m.ErrorInfo(
     exceptions=(b"\x13",),
     cause=b"\x14",
 )
+LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q")
 SAMPLES: dict[str, Any] = {
     "op": OP,
     "op_body": st.OpBody(
@@ -131,7 +132,7 @@ SAMPLES: dict[str, Any] = {
         compact=True,
         undone=("r0",),
     ),
-    "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True),
+    "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True, runs=True),
     "read_reply": m.ReadReply(
         page=PAGE,
         namespaces=("ns",),
@@ -210,7 +211,9 @@ SAMPLES: dict[str, Any] = {
         record_ref=BLOB,
         at_home=True,
         strategy="reject",
+        listeners=(LISTENER,),
     ),
+    "listener": LISTENER,
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
     "outcome": m.Outcome(status="error", attempt=2, chunks=3, tail=(b"\x11",), error=ERROR),

@@ -1,0 +1,184 @@
+"""Caller side: a run that somebody else has started: its stream from now on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any, Protocol
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import (
+    WorkflowExecutionDescription,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from .. import _langgraph
+from .._exact import load_exact
+from .._stream import ShownInterrupts
+from ..errors import NoWorkersError
+from ..protocol import names
+from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
+from ..protocol.wire import pack, unpack
+from ..transport import UNBOUNDED_CURSOR, Transport
+from ..workflow import mailbox_sinks
+from .outcome import await_outcome, raise_failure
+from .remote import Inbox, Ordered, next_item
+
+
+class Reads(Protocol):
+    """What is needed of a reader."""
+
+    def read(
+        self, thread_id: str, checkpoint_ns: str, request: ReadRequest
+    ) -> Coroutine[Any, Any, ReadReply | None]:
+        """One page of a log."""
+        ...
+
+
+FIND_PAUSE_S = 0.2
+"""Between two looks at which process drives the run."""
+
+
+async def join_stream(
+    transport: Transport,
+    serde: SerializerProtocol,
+    *,
+    run_id: str,
+    thread_id: str,
+    mailbox: str,
+) -> AsyncGenerator[Any, None]:
+    """Chunks of a run from now on, in the form its caller asked for; ends with the run.
+
+    Leaving it does not stop the run. What the run ended with is not part of the stream.
+    """
+    listener = Listener(run_id=run_id, mailbox=mailbox, stream_id=uuid.uuid4().hex)
+    arrived, order, shown = Inbox(), Ordered(), ShownInterrupts()
+    mailbox_sinks.listen(listener.stream_id, arrived.put)
+    outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
+    asking = asyncio.create_task(_ask(transport, listener))
+    try:
+        while (item := await next_item(arrived, outcome, asking)) is not None:
+            data = order.accept(item)
+            if data is None or item.event:
+                continue
+            for chunk in shown.filter(item.attempt, load_exact(serde, data)):
+                yield chunk
+    finally:
+        mailbox_sinks.stop(listener.stream_id)
+        for task in (outcome, asking):
+            task.cancel()
+        await asyncio.gather(outcome, asking, return_exceptions=True)
+
+
+async def _ask(transport: Transport, listener: Listener) -> None:
+    """Have the stream sent here too, by whichever process drives the run."""
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(listener.run_id))
+    # Closed in the meantime: then there is no stream any more, and the outcome is on its way.
+    with contextlib.suppress(RPCError, WorkflowUpdateFailedError):
+        while True:
+            queue = await _driven_on(transport, handle)
+            request = pack(
+                Listener(
+                    run_id=listener.run_id,
+                    mailbox=listener.mailbox,
+                    stream_id=listener.stream_id,
+                    queue=queue or "",
+                )
+            )
+            taken: bool = await handle.execute_update(
+                names.LISTEN_UPDATE, request, result_type=bool
+            )
+            # With no attempt under way the next one is told by the run itself.
+            if taken or queue is None:
+                break
+            await asyncio.sleep(FIND_PAUSE_S)
+    await asyncio.Event().wait()
+
+
+async def _driven_on(transport: Transport, handle: WorkflowHandle[Any, Any]) -> str | None:
+    """Queue of the process that drives a run; "": not known yet; ``None``: nobody does."""
+    description: WorkflowExecutionDescription = await handle.describe()
+    for pending in description.raw_description.pending_activities:
+        if pending.activity_type.name != names.DRIVE_ACTIVITY:
+            continue
+        if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
+            return None
+        details = list(pending.heartbeat_details.payloads)
+        if not details:
+            return ""
+        (queue,) = await transport.client.data_converter.decode(details, [str])
+        return str(queue)
+    return None
+
+
+async def other_run(reader: Reads, input: Any, config: RunnableConfig) -> str:
+    """The run that a call without input joins: the one that has the thread; "" if none has."""
+    configurable = config.get("configurable", {})
+    if input is not None or configurable.get("checkpoint_id"):
+        return ""
+    request = ReadRequest(cursor=UNBOUNDED_CURSOR)
+    reply = await reader.read(str(configurable["thread_id"]), "", request)
+    return reply.summary.active_run if reply is not None and reply.summary is not None else ""
+
+
+async def joined(
+    transport: Transport,
+    graph: Any,
+    config: RunnableConfig,
+    options: Mapping[str, Any],
+    *,
+    run_id: str,
+    thread_id: str,
+) -> list[Any]:
+    """Wait for a run of somebody else; what a call shows of how it ended.
+
+    Raises:
+        NoWorkersError: No worker answers; the run goes on when one starts.
+        Exception: What a node raised.
+    """
+    await _sign_of_life(transport, run_id, thread_id)
+    outcome = unpack(Outcome, await await_outcome(transport, run_id, thread_id))
+    raise_failure(outcome, run_id)
+    state = await graph.aget_state({"configurable": {"thread_id": thread_id}})
+    output = graph.output_channels
+    values = state.values
+    if isinstance(output, str):
+        values = values.get(output) if isinstance(values, dict) else values
+    else:
+        values = {k: v for k, v in values.items() if k in output}
+    shown: list[tuple[str, Any]] = [("values", values)]
+    if state.interrupts:
+        shown.insert(0, ("updates", {_langgraph.INTERRUPT: tuple(state.interrupts)}))
+    asked = options.get("stream_mode") or graph.stream_mode
+    alone = isinstance(asked, str)
+    modes = [asked] if alone else asked
+    return [_chunk(m, payload, options, alone=alone) for m, payload in shown if m in modes]
+
+
+def _chunk(mode: str, payload: Any, options: Mapping[str, Any], *, alone: bool) -> Any:
+    """A chunk of the root graph in the form a call asked for."""
+    if options.get("version") == "v2":
+        typed = {"type": mode, "ns": (), "data": payload}
+        return {**typed, "interrupts": ()} if mode == "values" else typed
+    parts = [*([()] if options.get("subgraphs") else []), *([] if alone else [mode]), payload]
+    return payload if len(parts) == 1 else tuple(parts)
+
+
+async def _sign_of_life(transport: Transport, run_id: str, thread_id: str) -> None:
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+    timeout = transport.options.no_worker_timeout
+    try:
+        await handle.query(names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=timeout)
+    except RPCError as exc:
+        if exc.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            raise NoWorkersError(
+                f"{transport.no_workers(f'run {run_id} of thread {thread_id!r}')} The run is under "
+                "way and goes on when a worker starts; call again then."
+            ) from exc
+        raise transport.translate(exc) from exc

@@ -1,0 +1,247 @@
+"""Public API: handles of runs: started without waiting, or found by thread or id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from . import _langgraph
+from ._exact import load_exact
+from .caller.join import join_stream
+from .caller.mailbox import Mailbox
+from .caller.outcome import await_outcome, raise_failure
+from .errors import RunNotFoundError, StreamLostError
+from .protocol import names
+from .protocol.messages import Outcome, ReadRequest, RunStatusReply
+from .protocol.wire import unpack
+from .reader import Reader
+from .transport import UNBOUNDED_CURSOR, Transport
+
+RunStatus = Literal["scheduled", "queued", "running", "done", "interrupted", "error", "cancelled"]
+"""Of a run: waits for a worker, waits for its thread, or is driven; then how it has ended.
+"interrupted" is an end: it asked a question, and the answer begins another run."""
+
+STATUS_TIMEOUT = timedelta(seconds=3)
+
+
+class Saver(Protocol):
+    """What handles need of a saver."""
+
+    serde: SerializerProtocol
+
+    @property
+    def transport(self) -> Transport: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def mailbox(self) -> Mailbox: ...
+    def aget_tuple(self, config: RunnableConfig) -> Coroutine[Any, Any, CheckpointTuple | None]: ...
+
+
+class Run:
+    """One run of a thread; may be used in any process, by anybody who knows its ids.
+
+    Each method has a sync twin without the ``a``.
+
+    Args:
+        saver: The saver it was found with.
+        run_id: The run.
+        thread_id: Its thread.
+    """
+
+    def __init__(self, saver: Saver, run_id: str, thread_id: str) -> None:
+        self._saver = saver
+        self.run_id = run_id
+        self.thread_id = thread_id
+
+    def __repr__(self) -> str:
+        return f"Run(run_id={self.run_id!r}, thread_id={self.thread_id!r})"
+
+    async def aresult(self) -> Any:
+        """Wait until the run has ended; what ``ainvoke`` would have returned.
+
+        Returns:
+            The output of the graph, with ``__interrupt__`` if it was interrupted. Where the worker
+            that had the output is lost, or the output is above 1.5 MB: the thread's latest values.
+
+        Raises:
+            RunCancelledError: The run was cancelled.
+            RunFailedError: It was terminated or given up.
+            Exception: What a node raised.
+        """
+        saver = self._saver
+        outcome = unpack(Outcome, await await_outcome(saver.transport, self.run_id, self.thread_id))
+        raise_failure(outcome, self.run_id)
+        latest: Any = None
+        interrupts: list[Any] = []
+        for data in outcome.tail:
+            *_, mode, payload = load_exact(saver.serde, data)
+            if mode == "values":
+                latest = payload
+            elif isinstance(payload, dict):
+                interrupts += payload.get(_langgraph.INTERRUPT, ())
+        if not outcome.tail:
+            latest, interrupts = await self._recorded()
+        if not interrupts:
+            return latest
+        shown = {_langgraph.INTERRUPT: interrupts}
+        return {**latest, **shown} if isinstance(latest, dict) else shown
+
+    async def _recorded(self) -> tuple[Any, list[Any]]:
+        found = await self._saver.aget_tuple({"configurable": {"thread_id": self.thread_id}})
+        if found is None:
+            raise StreamLostError(
+                f"Run {self.run_id} has ended, but its result is lost, and thread "
+                f"{self.thread_id!r} does not exist any more."
+            )
+        values = found.checkpoint["channel_values"]
+        return (
+            {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
+            [i for _, c, v in found.pending_writes or () if c == _langgraph.INTERRUPT for i in v],
+        )
+
+    async def astream(self) -> AsyncGenerator[Any, None]:
+        """The run's stream from now on; ends with the run. Leaving it does not stop the run.
+
+        Yields:
+            Chunks in the form the run was started with; ``(mode, chunk)`` for ``astart``.
+        """
+        mailbox = self._saver.mailbox
+        chunks = join_stream(
+            self._saver.transport,
+            self._saver.serde,
+            run_id=self.run_id,
+            thread_id=self.thread_id,
+            mailbox=await mailbox.address(),
+        )
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    async def acancel(self) -> None:
+        """Ask the run to stop; returns at once. A run that has ended already is no error."""
+        handle = self._saver.transport.client.get_workflow_handle(self._workflow_id)
+        try:
+            await handle.cancel()
+        except RPCError as exc:
+            if exc.status is not RPCStatusCode.NOT_FOUND:
+                raise self._saver.transport.translate(exc) from exc
+
+    async def astatus(self) -> RunStatus:
+        """What the run is doing, or how it ended.
+
+        Raises:
+            RunNotFoundError: Temporal does not know it (any more).
+            RunFailedError: It was terminated or given up.
+        """
+        transport = self._saver.transport
+        handle = transport.client.get_workflow_handle(self._workflow_id)
+        try:
+            description = await handle.describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                raise RunNotFoundError(
+                    f"Temporal knows no run {self.run_id!r} of thread {self.thread_id!r}; closed "
+                    "runs are kept for the namespace's retention."
+                ) from exc
+            raise transport.translate(exc) from exc
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            data = await await_outcome(transport, self.run_id, self.thread_id)
+            return _ended(unpack(Outcome, data).status)
+        try:
+            state = unpack(
+                RunStatusReply,
+                await handle.query(
+                    names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=STATUS_TIMEOUT
+                ),
+            ).state
+        except RPCError:
+            # No worker answers: nobody drives it.
+            return "scheduled"
+        if state == "queued":
+            return "queued"
+        return "running" if state == "running" else "scheduled"
+
+    @property
+    def _workflow_id(self) -> str:
+        return self._saver.transport.run_workflow_id(self.run_id)
+
+    # -- sync ---------------------------------------------------------------------------------
+
+    def result(self) -> Any:
+        """Sync ``aresult``."""
+        return self._wait(self.aresult())
+
+    def stream(self) -> Iterator[Any]:
+        """Sync ``astream``."""
+        chunks = self.astream()
+        try:
+            while True:
+                try:
+                    yield self._wait(anext(chunks))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._wait(chunks.aclose())
+
+    def cancel(self) -> None:
+        """Sync ``acancel``."""
+        self._wait(self.acancel())
+
+    def status(self) -> RunStatus:
+        """Sync ``astatus``."""
+        status: RunStatus = self._wait(self.astatus())
+        return status
+
+    def _wait(self, awaitable: Any) -> Any:
+        async def wait() -> Any:
+            return await awaitable
+
+        return self._saver.mailbox.thread.submit(wait()).result()
+
+
+def _ended(status: str) -> RunStatus:
+    known: dict[str, RunStatus] = {
+        "done": "done",
+        "interrupted": "interrupted",
+        "error": "error",
+        "cancelled": "cancelled",
+    }
+    return known[status]
+
+
+async def runs_of(saver: Saver, thread_id: str) -> AsyncIterator[Run]:
+    """The runs of a thread: the last hundred that have ended, the active one, those in line."""
+    request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
+    reply = await saver.reader.read(thread_id, "", request)
+    for run_id in reply.runs if reply is not None else ():
+        yield Run(saver, run_id, thread_id)
+
+
+async def find_run(saver: Saver, run_id: str) -> Run:
+    """A run by its id alone.
+
+    Raises:
+        RunNotFoundError: Temporal does not know it (any more).
+    """
+    transport = saver.transport
+    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+    try:
+        memo = await (await handle.describe()).memo()
+    except RPCError as exc:
+        if exc.status is RPCStatusCode.NOT_FOUND:
+            raise RunNotFoundError(
+                f"Temporal knows no run {run_id!r}; closed runs are kept for the namespace's "
+                "retention."
+            ) from exc
+        raise transport.translate(exc) from exc
+    return Run(saver, run_id, str(memo["thread_id"]))

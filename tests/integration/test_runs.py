@@ -1,0 +1,213 @@
+"""Runs that nobody waits for: started, found, joined, cancelled, from this process and others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+from temporalio.client import Client
+
+from langgraph_temporal_exec import (
+    RunCancelledError,
+    RunNotFoundError,
+    TemporalSaver,
+    UsageError,
+)
+from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
+from tests.support.graphs import NodeFailed, State, config
+
+pytestmark = pytest.mark.compat
+
+
+def _graph(folder: Path) -> Any:
+    """A step, one that waits for a file, and one that asks, fails or ends."""
+
+    async def before(state: State) -> State:
+        return {"x": ["before"]}
+
+    async def hold(state: State) -> State:
+        _note(folder, "hold")
+        await _until(lambda: _exists(folder / "go"))
+        return {"x": ["held"]}
+
+    async def end(state: State) -> State:
+        if "ask" in state["x"]:
+            return {"x": [interrupt("well?")]}
+        if "fail" in state["x"]:
+            raise NodeFailed("no", code=3)
+        return {"x": ["end"]}
+
+    builder = StateGraph(State).add_sequence([before, hold, end]).add_edge(START, "before")
+    return builder.compile(name="background")
+
+
+class Deployment:
+    """A worker, and the savers of callers that have nothing to do with each other."""
+
+    def __init__(self, client: Client, queue: str, graph: Any, host: TemporalSaver) -> None:
+        self.graph = graph
+        self.host = host
+        self._new = lambda: TemporalSaver(client, task_queue=queue, id_prefix=queue)
+        self._savers: list[TemporalSaver] = []
+
+    def saver(self) -> TemporalSaver:
+        """One of another process."""
+        self._savers.append(self._new())
+        return self._savers[-1]
+
+    def close(self) -> None:
+        for saver in self._savers:
+            saver.close()
+
+
+@pytest.fixture
+async def deployment(client: Client, task_queue: str, tmp_path: Path) -> AsyncIterator[Deployment]:
+    graph = _graph(tmp_path)
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with host.worker(graph):
+        made = Deployment(client, task_queue, graph, host)
+        yield made
+        made.close()
+
+
+async def test_started_found_and_waited_for(deployment: Deployment, tmp_path: Path) -> None:
+    run = await deployment.saver().astart(deployment.graph, {"x": ["in"]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    other = deployment.saver()
+    (found,) = [r async for r in other.alist_runs("t")]
+    by_id = await other.aget_run(run.run_id)
+    assert (found.run_id, by_id.run_id, by_id.thread_id) == (run.run_id, run.run_id, "t")
+    assert await found.astatus() == "running"
+    (tmp_path / "go").touch()
+    expected = {"x": ["in", "before", "held", "end"]}
+    for handle in (run, found, by_id):
+        assert await handle.aresult() == expected
+        assert await handle.astatus() == "done"
+    second = await other.astart(deployment.graph, {"x": ["again"]}, config("t"))
+    await second.aresult()
+    assert [r.run_id async for r in other.alist_runs("t")] == [run.run_id, second.run_id]
+
+
+async def test_joined_streams_begin_now_and_end_with_the_run(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    run = await deployment.saver().astart(
+        deployment.graph, {"x": ["in"]}, config("t"), stream_mode="tasks"
+    )
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    others = [await deployment.saver().aget_run(run.run_id) for _ in range(2)]
+    streams = [asyncio.create_task(_all(other.astream())) for other in others]
+    # They are there when the run goes on.
+    await asyncio.sleep(1.5)
+    (tmp_path / "go").touch()
+    for stream in streams:
+        chunks = await stream
+        assert [c for m, c in chunks if m == "updates"] == [
+            {"hold": {"x": ["held"]}},
+            {"end": {"x": ["end"]}},
+        ]
+        assert chunks[-1] == ("values", {"x": ["in", "before", "held", "end"]})
+        assert "tasks" in {mode for mode, _ in chunks}
+    # Of a run that has ended there is nothing to stream.
+    assert await _all(others[0].astream()) == []
+
+
+async def test_a_run_of_an_embedded_caller_is_joined(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    durable = deployment.graph.with_config(checkpointer=deployment.host)
+    call = asyncio.create_task(durable.ainvoke({"x": ["in"]}, config("t")))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    (run,) = [r async for r in deployment.saver().alist_runs("t")]
+    stream = asyncio.create_task(_all(run.astream()))
+    await asyncio.sleep(1.5)
+    (tmp_path / "go").touch()
+    expected = {"x": ["in", "before", "held", "end"]}
+    assert await call == await run.aresult() == expected
+    assert ("values", expected) in await stream
+
+
+async def test_cancelled_from_elsewhere(deployment: Deployment, tmp_path: Path) -> None:
+    run = await deployment.saver().astart(deployment.graph, {"x": ["in"]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    other = await deployment.saver().aget_run(run.run_id)
+    await other.acancel()
+    with pytest.raises(RunCancelledError):
+        await run.aresult()
+    assert await run.astatus() == "cancelled"
+    await other.acancel()
+    (tmp_path / "go").touch()
+    durable = deployment.graph.with_config(checkpointer=deployment.host)
+    assert (await durable.ainvoke(None, config("t")))["x"][-1] == "end"
+
+
+async def test_interrupted_and_failed_runs(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    saver = deployment.saver()
+    asking = await saver.astart(deployment.graph, {"x": ["ask"]}, config("t"))
+    assert [i.value for i in (await asking.aresult())["__interrupt__"]] == ["well?"]
+    assert await asking.astatus() == "interrupted"
+    answered = await saver.astart(deployment.graph, Command(resume="yes"), config("t"))
+    assert (await answered.aresult())["x"][-1] == "yes"
+    failing = await saver.astart(deployment.graph, {"x": ["fail"]}, config("u"))
+    with pytest.raises(NodeFailed) as raised:
+        await failing.aresult()
+    assert raised.value.code == 3
+    assert await failing.astatus() == "error"
+
+
+@pytest.mark.parametrize("where", ["embedded", "remote"])
+@pytest.mark.parametrize("kind", ["end", "ask", "fail"])
+async def test_a_call_without_input_joins_the_run_that_has_the_thread(
+    deployment: Deployment, tmp_path: Path, where: str, kind: str
+) -> None:
+    run = await deployment.saver().astart(deployment.graph, {"x": [kind]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    saver = deployment.host if where == "embedded" else deployment.saver()
+    durable = deployment.graph.with_config(checkpointer=saver)
+    call = asyncio.create_task(durable.ainvoke(None, config("t")))
+    await asyncio.sleep(0.5)
+    (tmp_path / "go").touch()
+    if kind == "fail":
+        with pytest.raises(NodeFailed):
+            await call
+    else:
+        assert await call == await run.aresult()
+    assert _ran(tmp_path) == ["hold"]
+    assert len([r async for r in saver.alist_runs("t")]) == 1
+
+
+async def test_sync_handles(deployment: Deployment, tmp_path: Path) -> None:
+    saver = deployment.saver()
+
+    def use() -> Any:
+        run = saver.start(deployment.graph, {"x": ["in"]}, config("t"))
+        assert run.status() in ("scheduled", "running")
+        (tmp_path / "go").touch()
+        list(run.stream())
+        assert [r.run_id for r in saver.list_runs("t")] == [run.run_id]
+        saver.get_run(run.run_id).cancel()
+        return run.result()
+
+    async with asyncio.timeout(WAIT_S):
+        assert (await asyncio.to_thread(use))["x"][-1] == "end"
+
+
+async def test_what_there_is_not(deployment: Deployment) -> None:
+    saver = deployment.saver()
+    with pytest.raises(RunNotFoundError, match="'nothing'"):
+        await saver.aget_run("nothing")
+    assert [r async for r in saver.alist_runs("nothing")] == []
+    with pytest.raises(UsageError, match="v1"):
+        await saver.astart(deployment.graph, {"x": []}, config("t"), version="v2")
+
+
+async def _all(chunks: AsyncIterator[Any]) -> list[Any]:
+    async with asyncio.timeout(WAIT_S), contextlib.aclosing(chunks) as stream:  # type: ignore[type-var] # it is a generator
+        return [chunk async for chunk in stream]
