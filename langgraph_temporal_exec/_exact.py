@@ -27,11 +27,11 @@ from ._remote_errors import describe, rebuild
 from ._serde import dump
 from .errors import UnserializableError
 from .protocol.messages import ErrorInfo
+from .protocol.wire import OBJECT_KEY as _OBJECT
 from .protocol.wire import pack, unpack
 
 _TUPLE = "__langgraph_temporal_tuple__"
 _ERROR = "__langgraph_temporal_error__"
-_OBJECT = "__langgraph_temporal_object__"
 _BYTEARRAY = "__langgraph_temporal_bytearray__"
 _FIELDS_OF = "__langgraph_temporal_fields_of__"
 

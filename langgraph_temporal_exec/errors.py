@@ -3,6 +3,7 @@
 TemporalExecError
 |-- UsageError                    the call is wrong; retrying does not help
 |   |-- MissingThreadIdError      (also a ValueError)
+|   |-- NotWaitingError           (there is nothing to resume)
 |   |-- UnserializableError       (also a TypeError)
 |   |-- ValueTooLargeError        (also a ValueError)
 |   `-- DuplicateGraphError       (also a ValueError)
@@ -35,6 +36,10 @@ class UsageError(TemporalExecError):
 
 class MissingThreadIdError(UsageError, ValueError):
     """A durable run was requested without ``configurable.thread_id``."""
+
+
+class NotWaitingError(UsageError):
+    """A thread was to be resumed, but it waits for nothing, or a run has it."""
 
 
 class UnserializableError(UsageError, TypeError):

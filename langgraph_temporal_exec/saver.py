@@ -290,6 +290,26 @@ class TemporalSaver(CheckpointMethods):
         run_id, thread_id = await durable.start(graph, input, config, options)
         return Run(self, run_id, thread_id)
 
+    async def aresume(self, thread_id: str, value: Any) -> Run:
+        """Answer what a thread waits for, without its graph; the run goes on by itself.
+
+        The same as the Update ``resume`` of the thread's workflow, which any Temporal client can
+        send.
+
+        Args:
+            thread_id: The thread.
+            value: The answer, or a map from interrupt ids to answers; plain JSON.
+
+        Returns:
+            The run that goes on.
+
+        Raises:
+            NotWaitingError: The thread waits for nothing, or a run has it already.
+            NoWorkersError, ServerUnavailableError: Nobody took the answer; it was not given.
+        """
+        run_id = await self._shared.transport.resume(str(thread_id), value)
+        return Run(self, run_id, str(thread_id))
+
     async def aget_run(self, run_id: str) -> Run:
         """A run by its id, whoever started it.
 

@@ -52,6 +52,10 @@ class SyncMethods(BaseCheckpointSaver[str]):
         """See ``TemporalSaver``."""
 
     @abstractmethod
+    async def aresume(self, thread_id: str, value: Any) -> Run:
+        """See ``TemporalSaver``."""
+
+    @abstractmethod
     async def aget_run(self, run_id: str) -> Run:
         """See ``TemporalSaver``."""
 
@@ -121,6 +125,11 @@ class SyncMethods(BaseCheckpointSaver[str]):
     def start(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
         """Sync ``astart``."""
         run: Run = self._sync(self.astart(graph, input, config, **options))
+        return run
+
+    def resume(self, thread_id: str, value: Any) -> Run:
+        """Sync ``aresume``."""
+        run: Run = self._sync(self.aresume(thread_id, value))
         return run
 
     def get_run(self, run_id: str) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -28,6 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from .errors import (
     AttemptSupersededError,
+    NotWaitingError,
     NoWorkersError,
     ServerUnavailableError,
     TemporalExecError,
@@ -242,6 +244,33 @@ class Transport:
         except WorkflowUpdateFailedError as exc:
             if not _has_type(exc, names.THREAD_DELETED):
                 raise
+
+    async def resume(self, thread_id: str, value: Any) -> str:
+        """Answer what a thread waits for; the id of the run that goes on.
+
+        Raises:
+            NotWaitingError: There is nothing to answer.
+        """
+        handle = self._handle(thread_id)
+        # Tried again after a broken connection, it is the same one.
+        update_id = uuid.uuid4().hex
+
+        async def send() -> str:
+            run_id: str = await handle.execute_update(
+                names.RESUME_UPDATE, value, id=update_id, result_type=str
+            )
+            return run_id
+
+        try:
+            return await self._bounded(thread_id, self._update(send))
+        except RPCError as exc:
+            if exc.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
+        except WorkflowUpdateFailedError as exc:
+            if not _has_type(exc, names.NOT_WAITING):
+                raise
+            raise NotWaitingError(str(exc.cause)) from exc
 
     async def _gone(self, thread_id: str, run_id: str) -> None:
         """Wait until a deleted thread has removed what it kept outside, and has ended."""

@@ -21,6 +21,7 @@ NAMES = [
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
+    "NotWaitingError",
     "RemoteError",
     "Retention",
     "Run",

@@ -1,4 +1,4 @@
-"""Command line: ``langgraph-temporal threads``: list, show, export and delete threads.
+"""Command line: ``langgraph-temporal threads``: list, show, export, resume, delete; their runs.
 
 Reading works with no worker running.
 """
@@ -96,6 +96,77 @@ def export(
     async def run(saver: TemporalSaver) -> None:
         async for item in saver.aexport_thread(thread_id):
             typer.echo(json.dumps(item))
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def resume(
+    thread_id: ThreadId,
+    value: Annotated[
+        str, typer.Option(help="The answer as JSON, or a map from interrupt ids to answers.")
+    ],
+    wait: Annotated[bool, typer.Option(help="Wait until the run has ended.")] = False,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """Answer what a thread waits for; prints the id of the run that goes on with it."""
+
+    async def run(saver: TemporalSaver) -> None:
+        try:
+            answer = json.loads(value)
+        except ValueError as exc:
+            raise UsageError(
+                f"--value must be JSON ({exc}); a text needs quotes of its own: --value '\"yes\"'."
+            ) from exc
+        made = await saver.aresume(thread_id, answer)
+        typer.echo(made.run_id)
+        if wait:
+            await made.aresult()
+            console.print(await made.astatus())
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def runs(
+    thread_id: ThreadId,
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """List the runs of a thread with their status, oldest first."""
+
+    async def run(saver: TemporalSaver) -> None:
+        async for found in saver.alist_runs(thread_id):
+            try:
+                status: str = await found.astatus()
+            except TemporalExecError as exc:
+                status = type(exc).__name__
+            typer.echo(f"{found.run_id} {status}")
+
+    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+
+
+@app.command()
+def cancel(
+    run_id: Annotated[str, typer.Argument(help="The run.")],
+    address: Address = None,
+    namespace: Namespace = None,
+    task_queue: TaskQueue = "langgraph",
+    id_prefix: Prefix = "langgraph",
+    profile: Profile = None,
+) -> None:
+    """Cancel a run: its nodes see it, what it has recorded stays."""
+
+    async def run(saver: TemporalSaver) -> None:
+        await (await saver.aget_run(run_id)).acancel()
+        console.print(f"run {run_id} is told to stop")
 
     _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
 

@@ -23,6 +23,7 @@ STEP_UPDATE = "step"
 APPEND_UPDATE = "append"
 DELETE_UPDATE = "delete"
 LISTEN_UPDATE = "listen"
+RESUME_UPDATE = "resume"
 
 READ_QUERY = "read"
 RUN_STATUS_QUERY = "status"
@@ -49,6 +50,7 @@ RUN_ERROR = "langgraph.RunError"
 THREAD_DELETED = "langgraph.ThreadDeleted"
 THREAD_FULL = "langgraph.ThreadFull"
 THREAD_BUSY = "langgraph.ThreadBusy"
+NOT_WAITING = "langgraph.NotWaiting"
 STALE_READ = "langgraph.StaleRead"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0

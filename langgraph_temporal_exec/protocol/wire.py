@@ -20,6 +20,9 @@ WIRE_VERSION = 1
 
 T = TypeVar("T")
 
+OBJECT_KEY = "__langgraph_temporal_object__"
+"""Marks an object of a class that both sides know, among plain data."""
+
 
 class WireError(ValueError):
     """Bytes are not a message of a version this release reads."""
@@ -45,6 +48,30 @@ def pack_plain(value: Any) -> bytes:
     """Encode plain data that is no message of its own (parts of ``ErrorInfo``)."""
     packed: bytes = msgpack.packb(value)
     return packed
+
+
+def pack_record(
+    *, thread_id: str, object_name: str, fields: dict[str, Any], stream_mode: list[str]
+) -> bytes:
+    """The record of a call (see ``record.py``) with plain data only, for those without LangGraph.
+
+    Args:
+        object_name: Class of the input, as ``_exact.py`` names it.
+        fields: Its fields.
+    """
+    parts = {
+        "input": {OBJECT_KEY: object_name, "fields": fields},
+        "configurable": {"thread_id": thread_id},
+        "metadata": {},
+        "tags": [],
+        "recursion_limit": None,
+        "run_name": None,
+        "run_id": None,
+        "options": {"stream_mode": stream_mode},
+        "sync": False,
+        "mailbox": "",
+    }
+    return b"msgpack\0" + pack_plain(parts)
 
 
 def unpack(cls: type[T], data: bytes) -> T:

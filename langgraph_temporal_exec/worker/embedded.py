@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
 from functools import partial
@@ -34,6 +35,8 @@ from .relay import Relay, Relays
 from .session import RunIdentity, Session
 
 T = TypeVar("T")
+
+MAX_CLOSING = 20
 
 START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
@@ -242,6 +245,8 @@ class EmbeddedRuns:
         self._host = host
         self._saver = saver
         self._runs: dict[str, LiveRun] = {}
+        # Runs whose end has been reported, and which Temporal may not have closed yet.
+        self.closing: deque[str] = deque(maxlen=MAX_CLOSING)
 
     def get(self, run_id: str) -> LiveRun | None:
         """The live run of an id."""
@@ -249,7 +254,9 @@ class EmbeddedRuns:
 
     def remove(self, run_id: str) -> None:
         """Forget a run that is over."""
-        self._runs.pop(run_id, None)
+        live = self._runs.pop(run_id, None)
+        if live is not None:
+            self.closing.append(live.run.run_workflow_id)
 
     def __len__(self) -> int:
         return len(self._runs)

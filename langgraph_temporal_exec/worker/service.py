@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -10,6 +11,8 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from .._threads import LoopThread, settle
@@ -162,10 +165,21 @@ class WorkerHost:
             if not len(self.embedded) or self.stopped:
                 break
             await asyncio.sleep(0.05)
+        if not self.stopped:
+            with contextlib.suppress(TimeoutError, RPCError):
+                async with asyncio.timeout(STOP_GRACE.total_seconds()):
+                    await asyncio.gather(*(map(self._closed, self.embedded.closing)))
         self.stopped = True
         self.embedded.stop()
         await asyncio.gather(*(w.shutdown() for w in self._workers), return_exceptions=True)
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _closed(self, run_workflow_id: str) -> None:
+        """Wait until a run that has ended is closed, which takes a last task of its workflow: no
+        other process may come to do it for long."""
+        handle = self.transport.client.get_workflow_handle(run_workflow_id)
+        with contextlib.suppress(WorkflowFailureError):
+            await handle.result(follow_runs=False)
 
     def _stop_threads(self) -> None:
         self.registry.stop()

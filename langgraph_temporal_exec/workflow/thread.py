@@ -27,11 +27,9 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
         ThreadSummary,
     )
-    from ..protocol.stored import (
-        Op,
-    )
     from ..protocol.wire import WireError, pack, unpack
-    from . import upkeep
+    from . import resume, upkeep
+    from .checks import check_ops, not_waiting, stale
     from .effects import (
         AnswerTaken,
         CancelRun,
@@ -44,38 +42,22 @@ with workflow.unsafe.imports_passed_through():
         OpenNamespace,
         StartTask,
     )
+    from .limits import (
+        ARCHIVE_WAIT,
+        BYTES_BEFORE_FORCED_ROLL,
+        CARRY_BYTES,
+        EVENTS_BEFORE_FORCED_ROLL,
+        FORCED_ROLL_FACTOR,
+        HISTORY_BYTES_FULL,
+        HISTORY_EVENTS_FULL,
+        MAX_ACTIVITY_TYPE,
+        TASK_TIMEOUT,
+        UPDATES_BEFORE_FORCED_ROLL,
+        UPDATES_BEFORE_ROLL,
+        UPDATES_FULL,
+    )
     from .log_state import ARCHIVE_BYTES
     from .thread_state import MAX_WAITING, ThreadState
-
-TASK_TIMEOUT = timedelta(days=30)
-"""Start-to-close of a task; heartbeats, not this, notice a dead worker."""
-
-MAX_ACTIVITY_TYPE = 200
-"""Characters of a node's name shown as the Activity's type; Temporal allows 1,000 bytes."""
-
-CARRY_BYTES = 1_500_000
-"""Largest snapshot carried over continue-as-new (one payload, limit 2 MB). The log moves into
-archives long before; only a storage that fails for long lets it grow up to here."""
-
-UPDATES_BEFORE_ROLL = 1_000
-"""Updates after which the workflow continues as new in the next gap between supersteps."""
-
-UPDATES_BEFORE_FORCED_ROLL = 1_500
-EVENTS_BEFORE_FORCED_ROLL = 8_000
-BYTES_BEFORE_FORCED_ROLL = 20_000_000
-"""When it does not wait for a gap: tasks under way get new Activities. A cold replay costs 0.4 ms
-an event, and must end within the timeout of a workflow task."""
-
-FORCED_ROLL_FACTOR = 3
-"""The same for a workflow that was given its own number of events."""
-
-UPDATES_FULL = 1_900
-HISTORY_EVENTS_FULL = 48_000
-HISTORY_BYTES_FULL = 44_000_000
-"""Where a thread that cannot continue as new stops taking work."""
-
-ARCHIVE_WAIT = timedelta(seconds=20)
-"""How long an attempt waits for the archives to be rewritten before that is given up."""
 
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
@@ -247,7 +229,7 @@ class ThreadWorkflow:
     def _check_step(self, request: bytes) -> None:
         self._check_alive()
         r = unpack(StepRequest, request)
-        _check_ops(r.ops)
+        check_ops(r.ops)
         self._check_epoch(r.epoch)
         if r.tasks:
             self._check_room()
@@ -259,18 +241,48 @@ class ThreadWorkflow:
         r = unpack(AppendRequest, request)
         if self._state.is_stale(r):
             # Compacted since the validator looked.
-            raise _stale(self._start.thread_id)
+            raise stale(self._start.thread_id)
         await self._perform(self._state.append(r))
 
     @append.validator
     def _check_append(self, request: bytes) -> None:
         r = unpack(AppendRequest, request)
-        _check_ops(r.ops)
+        check_ops(r.ops)
         self._check_alive()
         if self._state.is_stale(r):
-            raise _stale(self._start.thread_id)
+            raise stale(self._start.thread_id)
         if r.ops:
             self._check_room()
+
+    @workflow.update(name=names.RESUME_UPDATE)
+    async def answer(self, value: Any) -> str:
+        """Answer what the thread waits for; any client may send it, in JSON.
+
+        Args:
+            value: The answer, or a map from interrupt ids to answers.
+
+        Returns:
+            The id of the run that goes on with it.
+        """
+        self._enter()
+        # Another one may have been let in since the validator looked.
+        self._check_waits()
+        run = resume.run_that_answers(
+            value, self._start, graph=self._state.summary.graph, run_id=workflow.uuid4().hex
+        )
+        self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
+        await resume.start(run, self._start)
+        return run.run_id
+
+    @answer.validator
+    def _check_resume(self, value: Any) -> None:
+        self._check_alive()
+        self._check_room()
+        self._check_waits()
+
+    def _check_waits(self) -> None:
+        if problem := self._state.waits_not():
+            raise not_waiting(self._start.thread_id, problem)
 
     @workflow.update(name=names.DELETE_UPDATE)
     async def delete(self) -> str:
@@ -484,17 +496,3 @@ class ThreadWorkflow:
         except ApplicationError:
             workflow.logger.warning("run %s left the line", turn.run_id)
             await self._perform(self._state.waiter_gone(turn.run_id))
-
-
-def _stale(thread_id: str) -> ApplicationError:
-    return ApplicationError(
-        f"Thread {thread_id!r} was compacted since it was read.",
-        type=names.STALE_READ,
-        non_retryable=True,
-    )
-
-
-def _check_ops(ops: tuple[bytes, ...]) -> None:
-    """In validators: bytes that are no ops must be refused before they are in history."""
-    for data in ops:
-        unpack(Op, data)

@@ -153,6 +153,20 @@ class ThreadState(LogState):
         at_once = request.strategy == "rollback" or not active.attempt
         return [CancelRun(run_workflow_id=active.run_workflow_id)] if at_once else []
 
+    def waits_not(self) -> str:
+        """Why there is nothing to be answered; "" when the last run ended with a question."""
+        if not self.root:
+            return "it is a nested namespace; answer on the thread itself."
+        if self.active is not None:
+            return f"run {self.active.run_id} has it."
+        if self.summary.status != "interrupted":
+            return "it waits for nothing."
+        return ""
+
+    def reserve(self, run_id: str, run_workflow_id: str) -> None:
+        """Give the free thread to a run that is about to be started."""
+        self.active = ActiveRun(run_id=run_id, run_workflow_id=run_workflow_id)
+
     def line_is_full(self, run_id: str) -> bool:
         """Whether a run that would have to wait finds no place in line."""
         if self.active is None or self.active.run_id == run_id:

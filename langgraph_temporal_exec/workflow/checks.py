@@ -1,0 +1,35 @@
+"""Workflow side: what a thread refuses, and the errors it refuses it with."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.stored import Op
+    from ..protocol.wire import unpack
+
+
+def not_waiting(thread_id: str, problem: str) -> ApplicationError:
+    """Nothing can be answered."""
+    return ApplicationError(
+        f"Thread {thread_id!r} cannot be resumed: {problem}",
+        type=names.NOT_WAITING,
+        non_retryable=True,
+    )
+
+
+def stale(thread_id: str) -> ApplicationError:
+    """The sender relied on what is gone since."""
+    return ApplicationError(
+        f"Thread {thread_id!r} was compacted since it was read.",
+        type=names.STALE_READ,
+        non_retryable=True,
+    )
+
+
+def check_ops(ops: tuple[bytes, ...]) -> None:
+    """In validators: bytes that are no ops must be refused before they are in history."""
+    for data in ops:
+        unpack(Op, data)

@@ -1,0 +1,48 @@
+"""Workflow side: a run that a thread starts itself, because somebody answered what it waits for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.messages import RunStart, ThreadStart
+    from ..protocol.wire import pack, pack_record
+
+
+def run_that_answers(value: Any, thread: ThreadStart, *, graph: str, run_id: str) -> RunStart:
+    """The run of ``Command(resume=value)`` on a thread."""
+    return RunStart(
+        run_id=run_id,
+        thread_id=thread.thread_id,
+        thread_workflow_id=names.thread_workflow_id(thread.id_prefix, thread.thread_id),
+        graph=graph,
+        task_queue=workflow.info().task_queue,
+        record=pack_record(
+            thread_id=thread.thread_id,
+            object_name="Command",
+            fields={"resume": value},
+            stream_mode=["values", "updates"],
+        ),
+    )
+
+
+def run_workflow_id(thread: ThreadStart, run_id: str) -> str:
+    """Workflow id of a run of a thread."""
+    return names.run_workflow_id(thread.id_prefix, run_id)
+
+
+async def start(run: RunStart, thread: ThreadStart) -> None:
+    """Start the run's workflow; it lives on when the thread continues as new."""
+    await workflow.start_child_workflow(
+        names.RUN_WORKFLOW,
+        pack(run),
+        id=run_workflow_id(thread, run.run_id),
+        task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        memo={"thread_id": run.thread_id, "graph": run.graph},
+        static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
+    )
