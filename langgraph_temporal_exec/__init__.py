@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ValueTooLargeError,
         WorkerStoppedError,
     )
+    from .idempotency import idempotency_key
     from .listing import ThreadInfo
     from .options import Retention
     from .runs import Run
@@ -62,6 +63,7 @@ _EXPORTS = {
     "UsageError": "errors",
     "ValueTooLargeError": "errors",
     "WorkerStoppedError": "errors",
+    "idempotency_key": "idempotency",
 }
 
 __all__ = [
@@ -89,6 +91,7 @@ __all__ = [
     "UsageError",
     "ValueTooLargeError",
     "WorkerStoppedError",
+    "idempotency_key",
 ]
 
 

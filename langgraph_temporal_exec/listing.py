@@ -33,7 +33,7 @@ class ThreadInfo:
     Args:
         thread_id: The thread.
         status: "busy" while a run has it, "interrupted" while it waits for an answer or at a
-            breakpoint, "error" when its last run failed, else "idle".
+            breakpoint, "error" when its last run failed or was given up, else "idle".
         graph: Name of the graph of its last run; "" when it has had none.
         created_at: When it was made.
         updated_at: When something was last written to it.
@@ -69,7 +69,7 @@ def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:
         status = "busy"
     elif interrupts or summary.status == "interrupted":
         status = "interrupted"
-    elif summary.status == "error":
+    elif summary.status in ("error", "lost"):
         status = "error"
     return ThreadInfo(
         thread_id=summary.thread_id,

@@ -27,6 +27,17 @@ def check_strategy(value: object) -> Strategy:
     return cast(Strategy, value)
 
 
+def check_lost_attempts(value: object) -> int:
+    """The value, if it is a number of attempts.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise UsageError(f"max_lost_attempts is {value!r}; it must be a number of at least 1.")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retention:
     """Which checkpoints of a thread are kept; applied when a run of it ends.
@@ -74,6 +85,7 @@ class Options:
         id_prefix: First part of every workflow id; separates deployments in one namespace.
         retention: Which checkpoints are kept when a run ends; ``None``: all.
         multitask_strategy: What a call does when another run has its thread.
+        max_lost_attempts: How often in a row a run may lose its worker until it is given up.
 
     Raises:
         UsageError: An option is out of range.
@@ -87,9 +99,11 @@ class Options:
     id_prefix: str = "langgraph"
     retention: Retention | None = None
     multitask_strategy: Strategy = "enqueue"
+    max_lost_attempts: int = 50
 
     def __post_init__(self) -> None:
         check_strategy(self.multitask_strategy)
+        check_lost_attempts(self.max_lost_attempts)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:

@@ -77,6 +77,9 @@ class TemporalSaver(CheckpointMethods):
             line, "reject" raises ``ThreadBusyError``, "interrupt" stops the other run after its
             superstep, "rollback" stops it at once and undoes it. Per call: the same key in
             ``configurable``.
+        max_lost_attempts: After so many attempts in a row whose worker was lost, the run ends with
+            ``RunFailedError`` and its thread waits for somebody to continue it; 1: nothing is
+            executed again by itself. Per call: the same key in ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -97,6 +100,7 @@ class TemporalSaver(CheckpointMethods):
         id_prefix: str = "langgraph",
         retention: Retention | None = None,
         multitask_strategy: Strategy = "enqueue",
+        max_lost_attempts: int = 50,
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde)
@@ -115,6 +119,7 @@ class TemporalSaver(CheckpointMethods):
             id_prefix=id_prefix,
             retention=retention,
             multitask_strategy=multitask_strategy,
+            max_lost_attempts=max_lost_attempts,
         )
         self._shared = Shared(Transport(client, options))
         self._session: Session | None = None

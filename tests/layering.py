@@ -227,6 +227,7 @@ _INNER = [
         side="Worker side:",
     ),
     # -- the public API
+    _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
     _layer(
         "runs",
         ours={*("_exact", "_langgraph", "caller", "errors", "protocol", "reader", "transport")},

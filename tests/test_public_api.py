@@ -41,6 +41,7 @@ NAMES = [
     "UsageError",
     "ValueTooLargeError",
     "WorkerStoppedError",
+    "idempotency_key",
 ]
 
 
@@ -65,6 +66,7 @@ def test_constructor() -> None:
         "id_prefix",
         "retention",
         "multitask_strategy",
+        "max_lost_attempts",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")

@@ -18,7 +18,7 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
-from ..options import Options, check_strategy
+from ..options import Options, check_lost_attempts, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
 from ..protocol.messages import (
@@ -34,7 +34,8 @@ from .outcome import await_outcome, finish
 from .remote import stream_remote
 
 STRATEGY_KEY = "multitask_strategy"
-"""Key of ``configurable`` with which one call overrides the saver's option."""
+ATTEMPTS_KEY = "max_lost_attempts"
+"""Keys of ``configurable`` with which one call overrides the saver's options."""
 
 
 class EmbeddedPort(Protocol):
@@ -221,9 +222,13 @@ class _Prepared:
         self.strategy = check_strategy(
             full["configurable"].pop(STRATEGY_KEY, caller._options.multitask_strategy)
         )
-        if STRATEGY_KEY in call.config.get("configurable", {}):
+        self.max_lost_attempts = check_lost_attempts(
+            full["configurable"].pop(ATTEMPTS_KEY, caller._options.max_lost_attempts)
+        )
+        given = call.config.get("configurable", {})
+        if STRATEGY_KEY in given or ATTEMPTS_KEY in given:
             # For us, not for nodes and metadata.
-            rest = {k: v for k, v in call.config["configurable"].items() if k != STRATEGY_KEY}
+            rest = {k: v for k, v in given.items() if k not in (STRATEGY_KEY, ATTEMPTS_KEY)}
             call = replace(call, config={**call.config, "configurable": rest})
         _langgraph.check_call(graph, full, call.options)
         check_thread_id(str(thread_id))
@@ -328,6 +333,7 @@ class _Prepared:
             home_queue=home_queue,
             heartbeat_s=options.heartbeat_timeout.total_seconds(),
             strategy="" if self.strategy == "enqueue" else self.strategy,
+            max_lost_attempts=self.max_lost_attempts,
         )
 
         async def send() -> None:

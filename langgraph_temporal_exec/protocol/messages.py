@@ -203,7 +203,7 @@ class ReadRequest:
 class ThreadSummary:
     """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
 
-    ``status`` is that of the last run to end ("done", "interrupted", "error", "cancelled"), or "".
+    ``status`` is that of the last run to end ("done", "interrupted", "error", "cancelled", "lost").
     """
 
     thread_id: str

@@ -146,6 +146,7 @@ class RunWorkflow:
         self._attempt += 1
         self._turn = False
         self._state = "running"
+        self._show()
         at_home = bool(start.home_queue) and self._queue == start.home_queue
         request = DriveRequest(
             run_id=start.run_id,
@@ -195,6 +196,7 @@ class RunWorkflow:
         # Replies of Queries are encoded, and are in no history.
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
         self._state = "retrying"
+        self._show()
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             return
         if isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN:
@@ -226,8 +228,17 @@ class RunWorkflow:
         if not isinstance(cause, TimeoutError):
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
 
+    def _show(self) -> None:
+        """What Temporal's UI shows as current details."""
+        start = self._start
+        workflow.set_current_details(
+            f"graph: **{start.graph}**\n\nthread: {start.thread_id}\n\n"
+            f"**{self._state}**, attempt {self._attempt}, {self._lost} lost in a row"
+        )
+
     async def _wait_for_turn(self) -> None:
         self._state = "queued"
+        self._show()
         try:
             await workflow.wait_condition(lambda: self._turn, timeout=TURN_RECHECK)
         except builtins.TimeoutError:

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack
     from . import resume, upkeep
     from .checks import check_ops, not_waiting, stale
+    from .details import current_details
     from .effects import (
         AnswerTaken,
         CancelRun,
@@ -344,6 +345,7 @@ class ThreadWorkflow:
     # -- effects ------------------------------------------------------------------------------
 
     async def _perform(self, effects: list[Effect]) -> None:
+        workflow.set_current_details(current_details(self._state))
         for effect in effects:
             if isinstance(effect, StartTask):
                 self._start_task(effect.spec, effect.epoch)

@@ -178,6 +178,8 @@ class ThreadState(LogState):
         """The run workflow closed without an outcome from its attempt: free the thread."""
         self._leave_line(run_id)
         if self.active is not None and self.active.run_id == run_id:
+            if self.active.attempt:
+                self.summary = replace(self.summary, status="lost")
             return self._release(fence=True)
         return []
 

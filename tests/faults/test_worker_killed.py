@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("deepagents")
 
+from langgraph_temporal_exec import RunFailedError
 from tests.faults.agent import NOTES, REPORT_STEPS, RERUN, build_agent
-from tests.faults.expected import undisturbed
+from tests.faults.expected import plain, undisturbed
 from tests.faults.lab import Lab
+from tests.faults.ledger import Ran
 
 
 @pytest.mark.parametrize("how", ["ainvoke", "invoke"])
@@ -76,6 +80,29 @@ async def test_killed_in_a_model_call(lab: Lab) -> None:
 
     assert await lab.result(caller) == await undisturbed("report please")
     assert lab.ledger.ran() == {**REPORT_STEPS, "report-3": RERUN}
+
+
+async def test_nothing_is_executed_again_by_itself(lab: Lab) -> None:
+    """With one attempt the thread waits for a person, and shows it."""
+    worker = await lab.worker()
+    lab.ledger.arm("publish")
+    async with lab.calling({"agent": build_agent(lab.folder)}) as graphs:
+        agent = graphs["agent"]
+        once = {"configurable": {**lab.config["configurable"], "max_lost_attempts": 1}}
+        given = {"messages": [("user", "report please")]}
+        call = asyncio.create_task(agent.ainvoke(given, once))
+        await lab.held("publish", worker)
+        worker.kill()
+        await lab.worker()
+        with pytest.raises(RunFailedError, match=r"continue it with ainvoke\(None, config\)"):
+            await call
+        info = await agent.checkpointer.aget_thread(lab.thread_id)
+        assert info is not None
+        assert info.status == "error"
+        assert lab.ledger.ran()["publish"] == Ran(started=1, finished=0)
+        result = await agent.ainvoke(None, lab.config)
+        assert plain(result) == await undisturbed("report please")
+    assert lab.ledger.ran() == {**REPORT_STEPS, "publish": RERUN}
 
 
 async def test_finished_sibling_is_not_repeated(lab: Lab) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
+from tests.integration.test_multitask import _held
 from tests.support.graphs import config, countdown, durable, nested, parallel, wide
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,30 @@ async def test_temporal_shows_nodes_runs_and_children(client: Client, task_queue
         if e.HasField("activity_task_scheduled_event_attributes")
     ]
     assert nodes == ["first", "ask"]
+
+
+async def test_temporal_shows_what_a_thread_is_doing(
+    client: Client, task_queue: str, tmp_path: Path
+) -> None:
+    async def details(workflow_id: str) -> str:
+        handle = client.get_workflow_handle(workflow_id)
+        metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        return metadata.current_details
+
+    async with _held(client, task_queue, tmp_path, "remote") as (graph, first):
+        waiting = asyncio.create_task(graph.ainvoke({"x": ["second"]}, config("t")))
+        await asyncio.sleep(0.5)
+        thread = await details(f"{task_queue}/thread/t")
+        assert "graph: **steps**" in thread
+        assert "status: **busy**" in thread
+        assert "nodes: hold" in thread
+        assert "runs in line: 1" in thread
+        (run_id,) = [line.split()[1].strip(",") for line in thread.split("\n") if "run:" in line]
+        run = await details(f"{task_queue}/run/{run_id}")
+        assert "**running**, attempt 1" in run
+        (tmp_path / "go").touch()
+        await asyncio.gather(first, waiting)
+        assert "status: **idle**" in await details(f"{task_queue}/thread/t")
 
 
 async def test_one_run_at_a_time(client: Client, task_queue: str) -> None:

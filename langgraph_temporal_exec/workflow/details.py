@@ -1,0 +1,38 @@
+"""Workflow side: what Temporal's UI shows of a thread as its current details (Markdown)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .thread_state import ThreadState
+
+MAX_NODES = 20
+
+
+def current_details(state: ThreadState) -> str:
+    """Graph, status, run, nodes and size of a thread, one a line."""
+    lines = []
+    if state.root:
+        lines += [
+            f"graph: **{state.summary.graph or '(none yet)'}**",
+            f"status: **{_status(state)}**",
+        ]
+    if state.active is not None:
+        run = f"run: {state.active.run_id}, attempt {state.active.attempt}"
+        lines.append(f"{run}, {state.active.checkpoints} checkpoints so far")
+    nodes = Counter(spec.node for spec in state.running.values())
+    if nodes:
+        shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes.most_common(MAX_NODES)]
+        more = ", ..." if len(nodes) > MAX_NODES else ""
+        lines.append(f"nodes: {', '.join(shown)}{more}")
+    if state.waiting:
+        lines.append(f"runs in line: {len(state.waiting)}")
+    lines.append(f"log: {state.log_bytes:,} bytes, {len(state.segments)} archives")
+    return "\n\n".join(lines)
+
+
+def _status(state: ThreadState) -> str:
+    if state.active is not None:
+        return "busy"
+    names = {"interrupted": "interrupted", "error": "error", "lost": "needs attention"}
+    return names.get(state.summary.status, "idle")

@@ -1,0 +1,85 @@
+"""The key a node has for its effects outside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+from temporalio.client import Client
+
+from langgraph_temporal_exec import UsageError, idempotency_key
+from tests.support.graphs import State, config, durable
+
+pytestmark = pytest.mark.compat
+
+
+@tool
+def pay(amount: int) -> str:
+    """Pay."""
+    return idempotency_key("pay", str(amount))
+
+
+@task
+async def child() -> str:
+    return idempotency_key()
+
+
+def _graph(keys: list[str]) -> Any:
+    """Keys of parallel tasks, of a tool, of a nested graph and of a task; then it waits, once."""
+
+    async def work(state: Any) -> State:
+        return {"x": [idempotency_key(), idempotency_key("a"), await pay.ainvoke({"amount": 1})]}
+
+    async def hang(state: State) -> State:
+        keys.append(idempotency_key())
+        if len(keys) == 1:
+            await asyncio.Event().wait()
+        return {"x": [*[await child() for _ in range(2)]]}
+
+    inner = StateGraph(State).add_node("work", work).add_edge(START, "work").compile()
+    builder = StateGraph(State).add_node("work", work).add_node("hang", hang)
+    builder.add_node("inner", inner).add_edge("work", "inner").add_edge("inner", "hang")
+    sends = [Send("work", {"i": 1}), Send("work", {"i": 1})]
+    return builder.add_conditional_edges(START, lambda _: sends, ["work"]).compile(name="keys")
+
+
+@pytest.mark.parametrize("mode", ["embedded"])
+async def test_same_key_for_the_same_task(client: Client, task_queue: str, mode: str) -> None:
+    keys: list[str] = []
+    async with durable(mode, client, task_queue) as saver:
+        graph = _graph(keys).with_config(checkpointer=saver)
+        call = asyncio.create_task(graph.ainvoke({"x": []}, config("t")))
+        async with asyncio.timeout(30):
+            while not keys:  # noqa: ASYNC110 # it is in a node
+                await asyncio.sleep(0.02)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        first = (await graph.ainvoke(None, config("t")))["x"]
+        assert keys[0] == keys[1]
+        second = (await graph.ainvoke({"x": []}, config("t")))["x"]
+        other = (await graph.ainvoke({"x": []}, config("u")))["x"]
+    # Nested graphs give back what they were given as well.
+    found = [set(first), set(second) - set(first), set(other)]
+    assert [len(keys_of) for keys_of in found] == [3 * 3 + 2] * 3
+    assert len(set.union(*found)) == 3 * 11
+    assert all(len(key) == 64 for key in first)
+
+
+def test_outside_of_a_node() -> None:
+    with pytest.raises(UsageError, match="in a node"):
+        idempotency_key()
+
+
+async def test_without_a_thread() -> None:
+    @entrypoint()
+    async def alone(_: Any) -> str:
+        return idempotency_key()
+
+    with pytest.raises(UsageError, match="on a thread"):
+        await alone.ainvoke(1)
