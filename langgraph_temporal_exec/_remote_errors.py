@@ -98,7 +98,7 @@ def _traceback(exc: BaseException) -> str:
 def rebuild(info: ErrorInfo) -> BaseException:
     """The exception again, of its own class if this process knows it, else ``RemoteError``.
 
-    The class's ``__init__`` does not run: arguments and attributes are restored as they were.
+    No ``__init__`` of the user's runs: arguments and attributes are restored as they were.
     """
     exc = _instance(info)
     if info.cause:

@@ -138,7 +138,7 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         options=parts["options"],
         sync=parts["sync"],
         mailbox=parts["mailbox"],
-        # Records of the first release have neither.
+        # Records of the first release and of `pack_record` have neither.
         callbacks=parts.get("callbacks"),
         message_events=parts.get("message_events", False),
     )

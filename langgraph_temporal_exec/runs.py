@@ -74,6 +74,9 @@ class Run:
         Raises:
             RunCancelledError: The run was cancelled.
             RunFailedError: It was terminated or given up.
+            GraphNotFoundError, ThreadBusyError, ThreadFullError: It never began.
+            ServerUnavailableError: Temporal does not answer.
+            StreamLostError: Its output is lost, and its thread does not exist any more.
             Exception: What a node raised.
         """
         saver = self._saver
@@ -128,7 +131,11 @@ class Run:
             await chunks.aclose()
 
     async def acancel(self) -> None:
-        """Ask the run to stop; returns at once. A run that has ended already is no error."""
+        """Ask the run to stop; returns at once. A run that has ended already is no error.
+
+        Raises:
+            ServerUnavailableError: Temporal does not answer.
+        """
         handle = self._saver.transport.client.get_workflow_handle(self._workflow_id)
         try:
             await handle.cancel()
@@ -142,6 +149,8 @@ class Run:
         Raises:
             RunNotFoundError: Temporal does not know it (any more).
             RunFailedError: It was terminated or given up.
+            GraphNotFoundError, ThreadBusyError, ThreadFullError: It never began.
+            ServerUnavailableError: Temporal does not answer.
         """
         transport = self._saver.transport
         handle = transport.client.get_workflow_handle(self._workflow_id)

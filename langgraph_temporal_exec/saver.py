@@ -310,13 +310,18 @@ class TemporalSaver(CheckpointMethods):
 
         Raises:
             NotWaitingError: The thread waits for nothing, or a run has it already.
-            NoWorkersError, ServerUnavailableError: Nobody took the answer; it was not given.
+            NoWorkersError: No worker answers. One that starts later may still take the answer.
+            ServerUnavailableError: Temporal does not answer.
+            ThreadFullError: The thread takes no more runs.
         """
         run_id = await self._shared.transport.resume(str(thread_id), value)
         return Run(self, run_id, str(thread_id))
 
     async def aget_run(self, run_id: str) -> Run:
         """A run by its id, whoever started it.
+
+        Args:
+            run_id: The run.
 
         Raises:
             RunNotFoundError: Temporal does not know it (any more).

@@ -1,4 +1,4 @@
-"""Caller side: a run that somebody else has started: its stream from now on."""
+"""Caller side: a run that somebody else has started: its stream from now on, and its end."""
 
 from __future__ import annotations
 
@@ -130,7 +130,6 @@ async def other_run(reader: Reads, input: Any, config: RunnableConfig) -> str:
 async def joined(
     transport: Transport,
     graph: Any,
-    config: RunnableConfig,
     options: Mapping[str, Any],
     *,
     run_id: str,
@@ -140,6 +139,7 @@ async def joined(
 
     Raises:
         NoWorkersError: No worker answers; the run goes on when one starts.
+        RunCancelledError, RunFailedError: How it ended without a result.
         Exception: What a node raised.
     """
     await _sign_of_life(transport, run_id, thread_id)

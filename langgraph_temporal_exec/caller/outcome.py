@@ -49,8 +49,8 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
     """The outcome of a run, wherever it is driven.
 
     Raises:
-        GraphNotFoundError, RunFailedError, ServerUnavailableError: There will be no outcome, or
-            it cannot be learned now.
+        GraphNotFoundError, RunFailedError, ThreadBusyError, ThreadFullError: There will be none.
+        ServerUnavailableError: It cannot be learned now.
     """
     handle = transport.client.get_workflow_handle(
         transport.run_workflow_id(run_id), result_type=bytes
@@ -129,6 +129,7 @@ def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str
     Raises:
         Exception: What a node raised, as its own class where it is known here.
         RunCancelledError: Somebody else cancelled the run.
+        StreamLostError: The result did not arrive and is not in the outcome.
     """
     outcome = unpack(Outcome, data)
     raise_failure(outcome, run_id)

@@ -21,9 +21,7 @@ from ..errors import MissingThreadIdError, UsageError
 from ..options import Options, check_lost_attempts, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
-from ..protocol.messages import (
-    RunStart,
-)
+from ..protocol.messages import RunStart
 from ..protocol.wire import pack
 from ..record import Call, encode
 from ..transport import Transport, check_thread_id
@@ -286,7 +284,7 @@ class _Prepared:
             host.serve(self.name, self.graph)
         options = self.call.options
         return await joined(
-            self._transport, self.graph, self.full, options, run_id=run_id, thread_id=self.thread_id
+            self._transport, self.graph, options, run_id=run_id, thread_id=self.thread_id
         )
 
     async def start(self, host: EmbeddedPort | None) -> str:

@@ -203,7 +203,7 @@ class ReadRequest:
 class ThreadSummary:
     """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
 
-    ``status`` is that of the last run to end ("done", "interrupted", "error", "cancelled", "lost").
+    ``status``: of the last run to end ("done", "interrupted", "error", "cancelled", "lost"), or "".
     """
 
     thread_id: str
@@ -298,7 +298,7 @@ class RunStart:
 
     ``record`` is opaque to the workflow (see ``record.py``). ``home_queue`` is
     the pinned queue of an embedded caller, tried first; ``task_queue`` is the shared one.
-    A large record is a blob, ``record_ref``.
+    A large record is a blob, ``record_ref``. ``strategy``: see ``AttachRequest``.
     """
 
     run_id: str
@@ -342,7 +342,7 @@ class DriveRequest:
     """Activity input of ``langgraph:drive``.
 
     ``at_home``: on the queue of an embedded caller, whose process has the live objects; then
-    ``record`` is empty.
+    ``record`` is empty. ``strategy``: see ``AttachRequest``. ``listeners`` joined the run so far.
     """
 
     run_id: str
@@ -436,7 +436,7 @@ class MailStatus(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mail:
-    """Query ``deliver`` of a mailbox workflow: stream chunks for one run, as an argument.
+    """Query ``deliver`` of a mailbox workflow: mail of a stream (``run_id``: its ``stream_id``).
 
     Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
     """

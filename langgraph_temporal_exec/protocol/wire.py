@@ -56,8 +56,10 @@ def pack_record(
     """The record of a call (see ``record.py``) with plain data only, for those without LangGraph.
 
     Args:
+        thread_id: The thread.
         object_name: Class of the input, as ``_exact.py`` names it.
         fields: Its fields.
+        stream_mode: What the run streams.
     """
     parts = {
         "input": {OBJECT_KEY: object_name, "fields": fields},

@@ -307,8 +307,8 @@ class EmbeddedRuns:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
                         async for chunk in chunks:
-                            if live.relays is not None and not live.relays.offer(chunk):
-                                await live.relays.drain()
+                            if live.relays is not None:
+                                live.relays.offer(chunk)
                             for item in shown.filter(acquired.attempt, chunk):
                                 yield item
                     return
@@ -348,8 +348,8 @@ class EmbeddedRuns:
                 try:
                     with closing(attempt.stream()) as chunks:
                         for chunk in chunks:
-                            if live.relays is not None and not live.relays.offer(chunk):
-                                thread.submit(live.relays.drain()).result()
+                            if live.relays is not None:
+                                live.relays.offer(chunk)
                             yield from shown.filter(acquired.attempt, chunk)
                     return
                 except Exception:

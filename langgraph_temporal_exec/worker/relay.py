@@ -58,6 +58,7 @@ class Relay:
         serde: Serializes chunks.
         mailbox: Workflow id of the caller's mailbox; empty when nobody listens.
         stream_id: Which stream of that mailbox: the run's id, or that of one who joined.
+        attempt: Number of the attempt whose chunks these are.
         patience_s: How long a mailbox that takes no more is waited for.
     """
 
@@ -202,7 +203,7 @@ class Relay:
 class Relays:
     """The stream of one attempt to its caller and to all who joined the run.
 
-    The graph waits for its caller, never for those who joined.
+    The graph waits for its caller, never for those who joined: one who is too slow gets no more.
 
     Args:
         make: Makes the relay of one who joined.

@@ -16,17 +16,17 @@ Sink = Callable[[tuple[MailItem, ...]], MailStatus]
 _sinks: dict[str, Sink] = {}
 
 
-def listen(run_id: str, sink: Sink) -> None:
-    """Deliver the mail of ``run_id`` to ``sink``, which must be callable from any thread."""
-    _sinks[run_id] = sink
+def listen(stream_id: str, sink: Sink) -> None:
+    """Deliver the mail of ``stream_id`` to ``sink``, which must be callable from any thread."""
+    _sinks[stream_id] = sink
 
 
-def stop(run_id: str) -> None:
-    """Forget the sink of ``run_id``."""
-    _sinks.pop(run_id, None)
+def stop(stream_id: str) -> None:
+    """Forget the sink of ``stream_id``."""
+    _sinks.pop(stream_id, None)
 
 
-def deliver(run_id: str, items: tuple[MailItem, ...]) -> MailStatus:
+def deliver(stream_id: str, items: tuple[MailItem, ...]) -> MailStatus:
     """Hand mail over to whoever listens, if somebody does and has room for it."""
-    sink = _sinks.get(run_id)
+    sink = _sinks.get(stream_id)
     return MailStatus.GONE if sink is None else sink(items)

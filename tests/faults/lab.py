@@ -250,10 +250,17 @@ class Lab:
 
     async def at_rest(self, graph: Any) -> StateSnapshot:
         """The thread as this process reads it, once nothing is left to do in it."""
-        async with self.calling({"graph": graph}) as graphs:
-            return await self.state(
-                graphs["graph"], lambda s: bool(s.values) and not s.next, "the thread is at rest"
-            )
+        async with self.calling({"graph": graph}) as graphs, self.bounded("the thread is at rest"):
+            saver = graphs["graph"].checkpointer
+            # Not by `next`: it is empty as soon as the last task's writes are recorded, which is
+            # before the checkpoint that has them.
+            info = await saver.aget_thread(self.thread_id)
+            while info is None or info.status == "busy":
+                await asyncio.sleep(POLL_S)
+                info = await saver.aget_thread(self.thread_id)
+            state: StateSnapshot = await graphs["graph"].aget_state(self.config)
+            assert not state.next, f"{info}\n{self.report()}"
+            return state
 
     async def state(
         self, graph: Any, holds: Callable[[StateSnapshot], bool], what: str

@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,10 @@ class _Stage:
 
     Args:
         graph: The graph under test.
-        mode: "memory", "embedded" or "remote"; scenarios must not look at it.
     """
 
-    def __init__(self, graph: Any, mode: str) -> None:
+    def __init__(self, graph: Any) -> None:
         self.graph = graph
-        self._mode = mode
         self._key = uuid.uuid4().hex[:10]
         self._seen: list[tuple[str, Any, bool]] = []
         self._threads: dict[str, str] = {}
@@ -281,27 +279,17 @@ class SyncStage(_Stage):
             self.history(config)
 
 
-async def observe(scenario: Scenario, checkpointer: Any, mode: str) -> list[tuple[str, Any]]:
+async def observe(scenario: Scenario, checkpointer: Any) -> list[tuple[str, Any]]:
     """Run an async scenario; what it observed."""
-    stage = Stage(scenario.graph(checkpointer), mode)
+    stage = Stage(scenario.graph(checkpointer))
     await scenario.script(stage)
     await stage.finish()
     return stage.observations()
 
 
-def observe_sync(scenario: Scenario, checkpointer: Any, mode: str) -> list[tuple[str, Any]]:
+def observe_sync(scenario: Scenario, checkpointer: Any) -> list[tuple[str, Any]]:
     """Run a sync scenario; what it observed."""
-    stage = SyncStage(scenario.graph(checkpointer), mode)
+    stage = SyncStage(scenario.graph(checkpointer))
     scenario.script(stage)
     stage.finish()
     return stage.observations()
-
-
-@contextlib.asynccontextmanager
-async def closing_stream(stream: Any) -> AsyncIterator[Any]:
-    """A stream that is closed at the end, whatever has been read of it."""
-    try:
-        yield stream
-    finally:
-        closing: Awaitable[None] = stream.aclose()
-        await closing

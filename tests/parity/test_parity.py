@@ -39,8 +39,8 @@ def _cases(*, sync: bool) -> list[Any]:
 @pytest.mark.parametrize(("mode", "scenario"), _cases(sync=False))
 async def test_same_as_in_memory(saver: TemporalSaver, mode: str, scenario: Scenario) -> None:
     if scenario.name not in _in_memory:
-        _in_memory[scenario.name] = await observe(scenario, InMemorySaver(), "memory")
-    _compare(scenario, mode, await observe(scenario, saver, mode))
+        _in_memory[scenario.name] = await observe(scenario, InMemorySaver())
+    _compare(scenario, mode, await observe(scenario, saver))
 
 
 @pytest.mark.parametrize(("mode", "scenario"), _cases(sync=True))
@@ -50,8 +50,8 @@ def test_same_as_in_memory_from_sync_code(
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     if scenario.name not in _in_memory:
-        _in_memory[scenario.name] = observe_sync(scenario, InMemorySaver(), "memory")
-    _compare(scenario, mode, observe_sync(scenario, saver, mode))
+        _in_memory[scenario.name] = observe_sync(scenario, InMemorySaver())
+    _compare(scenario, mode, observe_sync(scenario, saver))
 
 
 def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from langgraph.types import Command, StreamWriter, interrupt
 from pydantic import BaseModel
 
 from tests.parity.scenarios.fakes import Scripted, Turn
-from tests.parity.stage import Stage, closing_stream, effect, scenario
+from tests.parity.stage import Stage, effect, scenario
 
 MODES = ["values", "updates", "messages", "custom", "tasks", "checkpoints", "debug", "tools"]
 
@@ -308,7 +308,7 @@ def _stops(checkpointer: Any) -> Any:
 @scenario(_stops)
 async def stream_left_early_then_continued(s: Stage) -> None:
     stream = s.graph.astream({"x": ["in"]}, s.config(), stream_mode=["updates", "custom"])
-    async with closing_stream(stream), asyncio.timeout(30):
+    async with contextlib.aclosing(stream), asyncio.timeout(30):
         async for chunk in stream:
             s.saw("chunk", chunk)
             if chunk == ("custom", "waiting"):
@@ -320,7 +320,7 @@ async def stream_left_early_then_continued(s: Stage) -> None:
 @scenario(_stops)
 async def stream_left_early_then_new_input(s: Stage) -> None:
     stream = s.graph.astream({"x": ["in"]}, s.config(), stream_mode="custom")
-    async with closing_stream(stream), asyncio.timeout(30):
+    async with contextlib.aclosing(stream), asyncio.timeout(30):
         s.saw("first", await anext(stream))
     await s.invoke({"x": ["more"]})
 
