@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 # Passed on to the program behind the target: make test ARGS="-k resume -x"
 ARGS ?=
+# Most tests wait for processes and servers; each of the two has a Temporal server of its own.
+PARALLEL ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint types test check test-min demo bench format clean
@@ -59,12 +61,12 @@ types: install ## mypy, strict
 	$(BIN)/mypy
 
 test: install ## The whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types test ## lint + types + test
 
 test-min: $(VENV_MIN)/.installed ## Tests marked `compat` against the lowest supported dependencies
-	$(VENV_MIN)/bin/python -m pytest -m compat $(ARGS)
+	$(VENV_MIN)/bin/python -m pytest -m compat $(PARALLEL) $(ARGS)
 
 demo: install ## Run the demo
 	$(BIN)/python examples/demo.py $(ARGS)

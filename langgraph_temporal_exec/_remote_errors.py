@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -23,6 +24,7 @@ TRACEBACK_CHARS = 16_000
 MESSAGE_CHARS = 20_000
 MAX_NOTES = 20
 MAX_DATA_BYTES = 200_000
+MAX_BYTES = 300_000
 MAX_MEMBERS = 20
 MAX_DEPTH = 3
 """Bounds, so that an error always fits into the step that records it. Causes and members of groups
@@ -55,7 +57,7 @@ def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
         members_of_group = exc.exceptions[:MAX_MEMBERS] if depth < MAX_DEPTH else ()
         args = args[:1]
     cause = exc.__cause__ if depth < MAX_DEPTH else None
-    return ErrorInfo(
+    info = ErrorInfo(
         type_name=_qualified(type(exc)),
         message=message,
         args=_bounded([_plain(a) for a in args], MAX_DATA_BYTES // room, otherwise=[message]),
@@ -68,6 +70,16 @@ def describe(exc: BaseException, depth: int = 0) -> ErrorInfo:
         exceptions=tuple(pack(describe(member, depth + 1)) for member in members_of_group),
         cause=b"" if cause is None else pack(describe(cause, depth + 1)),
     )
+    # All of it together must fit as well; what is least missed goes first.
+    for least in (
+        {"exceptions": ()},
+        {"cause": b""},
+        {"attributes": _bounded({}, 1, otherwise={})},
+    ):
+        if len(pack(info)) <= MAX_BYTES // room:
+            break
+        info = replace(info, **least)
+    return info
 
 
 def _slots(cls: type) -> set[str]:

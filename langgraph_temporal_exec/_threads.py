@@ -103,6 +103,13 @@ class TaskElsewhere(Generic[T]):
 
     def _start(self) -> None:
         self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._never_ran)
+
+    def _never_ran(self, _: asyncio.Task[None]) -> None:
+        # Cancelled before its first step.
+        if not self.done.done():
+            self._coro.close()
+            self.done.set_exception(asyncio.CancelledError())
 
     def _cancel(self) -> None:
         assert self._task is not None

@@ -85,11 +85,11 @@ class Run:
         latest: Any = None
         interrupts: list[Any] = []
         for data in outcome.tail:
-            *_, mode, payload = load_exact(saver.serde, data)
+            mode, payload = _parts(load_exact(saver.serde, data))
             if mode == "values":
                 latest = payload
-            elif isinstance(payload, dict):
-                interrupts += payload.get(_langgraph.INTERRUPT, ())
+            else:
+                interrupts += payload[_langgraph.INTERRUPT]
         if not outcome.tail:
             latest, interrupts = await self._recorded()
         if not interrupts:
@@ -216,6 +216,17 @@ class Run:
             return await awaitable
 
         return self._saver.mailbox.thread.submit(wait()).result()
+
+
+def _parts(chunk: Any) -> tuple[str, Any]:
+    """Mode and payload of a chunk of the tail, in whatever form the run's caller asked for."""
+    if isinstance(chunk, dict) and chunk.keys() >= {"type", "ns", "data"}:
+        return chunk["type"], chunk["data"]
+    if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in ("values", "updates"):
+        return chunk[-2], chunk[-1]
+    payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk
+    asks = isinstance(payload, dict) and payload.keys() == {_langgraph.INTERRUPT}
+    return ("updates" if asks else "values"), payload
 
 
 def _ended(status: str) -> RunStatus:

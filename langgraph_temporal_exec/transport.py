@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
@@ -245,6 +246,19 @@ class Transport:
             if not _has_type(exc, names.THREAD_DELETED):
                 raise
 
+    async def is_closed(self, workflow_id: str) -> bool:
+        """Whether a workflow has ended, or is not known any more."""
+        try:
+            description = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return True
+            raise
+        return description.status not in (
+            WorkflowExecutionStatus.RUNNING,
+            WorkflowExecutionStatus.CONTINUED_AS_NEW,
+        )
+
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
 
@@ -268,7 +282,9 @@ class Transport:
                 raise
             raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
         except WorkflowUpdateFailedError as exc:
-            if not _has_type(exc, names.NOT_WAITING):
+            if _has_type(exc, names.BAD_ANSWER):
+                raise UsageError(str(exc.cause)) from exc
+            if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
             raise NotWaitingError(str(exc.cause)) from exc
 

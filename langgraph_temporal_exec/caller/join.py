@@ -81,8 +81,15 @@ async def _ask(transport: Transport, listener: Listener) -> None:
     handle = transport.client.get_workflow_handle(transport.run_workflow_id(listener.run_id))
     # Closed in the meantime: then there is no stream any more, and the outcome is on its way.
     with contextlib.suppress(RPCError, WorkflowUpdateFailedError):
+        registered = False
         while True:
             queue = await _driven_on(transport, handle)
+            if registered and not queue:
+                if queue is None:
+                    # Whichever attempt comes next is told of the listener.
+                    break
+                await asyncio.sleep(FIND_PAUSE_S)
+                continue
             request = pack(
                 Listener(
                     run_id=listener.run_id,
@@ -94,8 +101,8 @@ async def _ask(transport: Transport, listener: Listener) -> None:
             taken: bool = await handle.execute_update(
                 names.LISTEN_UPDATE, request, result_type=bool
             )
-            # With no attempt under way the next one is told by the run itself.
-            if taken or queue is None:
+            registered = True
+            if taken:
                 break
             await asyncio.sleep(FIND_PAUSE_S)
     await asyncio.Event().wait()
@@ -117,14 +124,18 @@ async def _driven_on(transport: Transport, handle: WorkflowHandle[Any, Any]) -> 
     return None
 
 
-async def other_run(reader: Reads, input: Any, config: RunnableConfig) -> str:
+async def other_run(transport: Transport, reader: Reads, input: Any, config: RunnableConfig) -> str:
     """The run that a call without input joins: the one that has the thread; "" if none has."""
     configurable = config.get("configurable", {})
     if input is not None or configurable.get("checkpoint_id"):
         return ""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR)
     reply = await reader.read(str(configurable["thread_id"]), "", request)
-    return reply.summary.active_run if reply is not None and reply.summary is not None else ""
+    run_id = reply.summary.active_run if reply is not None and reply.summary is not None else ""
+    # One that was terminated by hand still has the thread, until somebody asks for it.
+    if run_id and await transport.is_closed(transport.run_workflow_id(run_id)):
+        return ""
+    return run_id
 
 
 async def joined(

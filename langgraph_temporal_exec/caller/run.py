@@ -128,7 +128,7 @@ class Caller:
         """Run a root call durably."""
         prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
         host = self._host()
-        if run_id := await other_run(self._reader, input, prepared.full):
+        if run_id := await other_run(self._transport, self._reader, input, prepared.full):
             for chunk in await prepared.joined(host, run_id):
                 yield chunk
             return
@@ -168,7 +168,9 @@ class Caller:
         prepared = _Prepared(self, graph, call)
         host = self._host()
         waiting = self._mailbox.thread if host is None else host.thread
-        if run_id := waiting.submit(other_run(self._reader, input, prepared.full)).result():
+        if run_id := waiting.submit(
+            other_run(self._transport, self._reader, input, prepared.full)
+        ).result():
             yield from waiting.submit(prepared.joined(host, run_id)).result()
             return
         if host is not None:

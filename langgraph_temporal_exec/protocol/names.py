@@ -51,6 +51,7 @@ THREAD_DELETED = "langgraph.ThreadDeleted"
 THREAD_FULL = "langgraph.ThreadFull"
 THREAD_BUSY = "langgraph.ThreadBusy"
 NOT_WAITING = "langgraph.NotWaiting"
+BAD_ANSWER = "langgraph.BadAnswer"
 STALE_READ = "langgraph.StaleRead"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0

@@ -10,9 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-from temporalio.service import RPCError, RPCStatusCode
 
 from .. import _langgraph
 from .._exact import dump_exact
@@ -31,7 +29,6 @@ from ..protocol.wire import pack
 from ..reader import Reader
 from ..record import Call
 from ..replica import Replica
-from ..transport import Transport
 from .ports import Host, SaverPort
 from .retry_input import PlannedInput, plan_input
 from .session import RunIdentity, Session
@@ -68,9 +65,8 @@ async def attach(
         strategy=run.strategy,
     )
     reply = await transport.attach(run.thread_id, request)
-    if reply.status == AttachStatus.QUEUED and await _is_closed(
-        transport, reply.active_run_workflow_id
-    ):
+    in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
+    if in_the_way and await transport.is_closed(reply.active_run_workflow_id):
         request = AttachRequest(
             run_id=run.run_id,
             attempt=attempt,
@@ -126,19 +122,6 @@ async def _absorb(
         if await reader.absorb(replica, "", page, namespaces) and not page.more:
             return
     await reader.refresh(replica, "")
-
-
-async def _is_closed(transport: Transport, workflow_id: str) -> bool:
-    try:
-        description = await transport.client.get_workflow_handle(workflow_id).describe()
-    except RPCError as exc:
-        if exc.status is RPCStatusCode.NOT_FOUND:
-            return True
-        raise
-    return description.status not in (
-        WorkflowExecutionStatus.RUNNING,
-        WorkflowExecutionStatus.CONTINUED_AS_NEW,
-    )
 
 
 class Attempt:

@@ -151,8 +151,14 @@ class Activities:
     # -- the caller is in this process --------------------------------------------------------
 
     async def _shell(self, live: LiveRun, request: DriveRequest) -> DriveReply:
+        for listener in request.listeners:
+            live.listen(listener, self.relay_to)
         try:
             reply = await live.drive(request.attempt)
+        except ApplicationError:
+            # Turned away; this was the one who reports it.
+            self._embedded.remove(request.run_id)
+            raise
         except asyncio.CancelledError:
             if reason := _lost_because():
                 live.lose(request.attempt, reason)
@@ -245,8 +251,10 @@ class Activities:
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
         finally:
-            self._relays.pop(run.run_id, None)
-        await relays.drain()
+            # Unless a newer attempt of the run is here already.
+            if self._relays.get(run.run_id) is relays:
+                del self._relays[run.run_id]
+        await relays.finish()
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,

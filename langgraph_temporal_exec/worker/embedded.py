@@ -166,7 +166,7 @@ class LiveRun:
     async def close(self) -> None:
         """The caller is gone, with a result, an error or without either; answer every drive."""
         if self.relays is not None:
-            await self.relays.drain()
+            await self.relays.finish()
         self._closed = True
         if self._elsewhere is not None:
             self._elsewhere.cancel()

@@ -259,7 +259,7 @@ class Outbox:
                 request, tasks=tuple(tasks), open=tuple(self._open), watch=tuple(self._watch)
             )
             self._open, self._watch = [], []
-            if self._outcome and size + len(self._outcome) <= BATCH_BYTES:
+            if self._outcome and (not taken or size + len(self._outcome) <= BATCH_BYTES):
                 request = replace(request, outcome=self._outcome)
                 self._outcome = b""
         return request, tuple(u for entry in taken for u in entry.uploads)

@@ -41,6 +41,9 @@ STALLED_S = 600.0
 JOINED_STALLED_S = 10.0
 """The same for one who joined a run."""
 
+JOINED_END_S = 1.0
+"""How long the end of a run waits for those who joined it to have got their stream."""
+
 FULL_PAUSE_S = 0.05
 FULL_PAUSE_MAX_S = 1.0
 
@@ -164,7 +167,8 @@ class Relay:
                     count += 1
                 batch = tuple(self._backlog[:count])
                 del self._backlog[:count]
-                self.listening = await self._push(batch)
+                if not await self._push(batch):
+                    self.listening = False
                 with self._numbering:
                     for item in batch:
                         self._count(item, -1)
@@ -237,6 +241,15 @@ class Relays:
         return self._caller is None or self._caller.offer(chunk)
 
     async def drain(self) -> None:
-        """As ``Relay.drain``."""
-        relays = [*self._joined.values(), *([self._caller] if self._caller else [])]
-        await asyncio.gather(*(relay.drain() for relay in relays))
+        """Return when the caller has taken all chunks, or is gone."""
+        if self._caller is not None:
+            await self._caller.drain()
+
+    async def finish(self) -> None:
+        """The same at the end of the stream, with a moment for those who joined."""
+        joined = [asyncio.ensure_future(relay.drain()) for relay in self._joined.values()]
+        if joined:
+            await asyncio.wait(joined, timeout=JOINED_END_S)
+        for task in joined:
+            task.cancel()
+        await self.drain()

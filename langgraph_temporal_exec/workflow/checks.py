@@ -20,6 +20,16 @@ def not_waiting(thread_id: str, problem: str) -> ApplicationError:
     )
 
 
+def bad_answer(thread_id: str, problem: str) -> ApplicationError:
+    """An answer that cannot be passed on."""
+    return ApplicationError(
+        f"The answer to thread {thread_id!r} is refused: {problem}. It must be plain JSON; give "
+        "larger or other values with ainvoke(Command(resume=...)).",
+        type=names.BAD_ANSWER,
+        non_retryable=True,
+    )
+
+
 def stale(thread_id: str) -> ApplicationError:
     """The sender relied on what is gone since."""
     return ApplicationError(

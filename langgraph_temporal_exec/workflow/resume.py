@@ -11,6 +11,33 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
+    from .checks import bad_answer
+
+
+MAX_ANSWER_BYTES = 300_000
+
+
+def record(value: Any, thread: ThreadStart) -> bytes:
+    """The call ``Command(resume=value)``; validators call it, so that nothing else can come.
+
+    Raises:
+        ApplicationError: The value is no plain data, or too large.
+    """
+    try:
+        data = pack_record(
+            thread_id=thread.thread_id,
+            object_name="Command",
+            fields={"resume": value},
+            stream_mode=["values", "updates"],
+        )
+    except (OverflowError, TypeError, ValueError) as exc:
+        # UnicodeEncodeError is a ValueError, and may show the value.
+        raise bad_answer(thread.thread_id, type(exc).__name__) from None
+    if len(data) > MAX_ANSWER_BYTES:
+        raise bad_answer(
+            thread.thread_id, f"{len(data):,} bytes; the limit is {MAX_ANSWER_BYTES:,}"
+        )
+    return data
 
 
 def run_that_answers(value: Any, thread: ThreadStart, *, graph: str, run_id: str) -> RunStart:
@@ -21,12 +48,7 @@ def run_that_answers(value: Any, thread: ThreadStart, *, graph: str, run_id: str
         thread_workflow_id=names.thread_workflow_id(thread.id_prefix, thread.thread_id),
         graph=graph,
         task_queue=workflow.info().task_queue,
-        record=pack_record(
-            thread_id=thread.thread_id,
-            object_name="Command",
-            fields={"resume": value},
-            stream_mode=["values", "updates"],
-        ),
+        record=record(value, thread),
     )
 
 

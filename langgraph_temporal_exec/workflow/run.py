@@ -102,7 +102,11 @@ class RunWorkflow:
         """The thread is reserved for this run."""
         self._turn = True
 
-    @workflow.update(name=names.LISTEN_UPDATE)
+    # A run does not wait with its end for those who listen to it.
+    @workflow.update(
+        name=names.LISTEN_UPDATE,
+        unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON,
+    )
     async def listen(self, request: bytes) -> bool:
         """Send the stream to one more mailbox; whether a process that drives the run does so."""
         listener = unpack(Listener, request)
@@ -199,7 +203,8 @@ class RunWorkflow:
         self._show()
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             return
-        if isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN:
+        moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
+        if moved and start.max_lost_attempts > 1:
             return
         final = (names.THREAD_FULL, names.THREAD_BUSY)
         if isinstance(cause, ApplicationError) and cause.type in final:

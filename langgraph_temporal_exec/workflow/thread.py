@@ -266,7 +266,6 @@ class ThreadWorkflow:
             The id of the run that goes on with it.
         """
         self._enter()
-        # Another one may have been let in since the validator looked.
         self._check_waits()
         run = resume.run_that_answers(
             value, self._start, graph=self._state.summary.graph, run_id=workflow.uuid4().hex
@@ -280,6 +279,7 @@ class ThreadWorkflow:
         self._check_alive()
         self._check_room()
         self._check_waits()
+        resume.record(value, self._start)
 
     def _check_waits(self) -> None:
         if problem := self._state.waits_not():

@@ -29,10 +29,7 @@ from ..protocol.messages import (
     Waiter,
 )
 from ..protocol.names import NULL_TASK_ID, REMEMBERED_NAMESPACES, RESUME_CHANNEL
-from ..protocol.stored import (
-    Op,
-    OpKind,
-)
+from ..protocol.stored import Op, OpKind
 from ..protocol.wire import pack, pack_plain, unpack
 from .effects import (
     AnswerTaken,
@@ -100,20 +97,15 @@ class ThreadState(LogState):
         if self.active is None:
             self._leave_line(request.run_id)
             self.active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
-        if request.graph:
-            self.summary = replace(self.summary, graph=request.graph)
         active = self.active
         if active.run_id != request.run_id:
             if all(w.run_id != request.run_id for w in self.waiting):
                 if request.strategy == "reject":
-                    return AttachReply(status=AttachStatus.REJECTED, active_run=active.run_id), []
+                    return self._not_yours(AttachStatus.REJECTED, active), effects
                 effects += self._wait(request, active)
-            reply = AttachReply(
-                status=AttachStatus.QUEUED,
-                active_run=active.run_id,
-                active_run_workflow_id=active.run_workflow_id,
-            )
-            return reply, effects
+            return self._not_yours(AttachStatus.QUEUED, active), effects
+        if request.graph:
+            self.summary = replace(self.summary, graph=request.graph)
         if request.attempt < active.attempt:
             return AttachReply(status=AttachStatus.STALE), effects
         if request.attempt > active.attempt:
@@ -139,6 +131,14 @@ class ThreadState(LogState):
             undo=tuple(self.undo),
         )
         return reply, effects
+
+    @staticmethod
+    def _not_yours(status: AttachStatus, active: ActiveRun) -> AttachReply:
+        return AttachReply(
+            status=status,
+            active_run=active.run_id,
+            active_run_workflow_id=active.run_workflow_id,
+        )
 
     def _wait(self, request: AttachRequest, active: ActiveRun) -> list[Effect]:
         """Put a run in line: at its end, or at its head if it stops the active one."""

@@ -12,7 +12,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from langgraph_temporal_exec import NotWaitingError, TemporalSaver
+from langgraph_temporal_exec import NotWaitingError, TemporalSaver, UsageError
 from langgraph_temporal_exec.local import find_temporal
 from tests.conftest import TemporalServer
 from tests.support.graphs import State, config
@@ -84,6 +84,11 @@ async def test_answered_by_the_saver(saver: TemporalSaver) -> None:
         assert [r.run_id async for r in saver.alist_runs("t")][1:] == [run.run_id, given.run_id]
         with pytest.raises(NotWaitingError, match="waits for nothing"):
             await saver.aresume("t", 3)
+        await graph.ainvoke({"x": []}, config("u"))
+        for wrong in (2**70, ["x" * 400_000]):
+            with pytest.raises(UsageError, match="must be plain JSON"):
+                await saver.aresume("u", wrong)
+        assert (await saver.aresume("u", 4)).thread_id == "u"
         with pytest.raises(NotWaitingError, match="no thread 'nobody'"):
             await saver.aresume("nobody", 3)
 

@@ -15,8 +15,10 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import (
     RunCancelledError,
+    RunFailedError,
     RunNotFoundError,
     TemporalSaver,
+    ThreadBusyError,
     UsageError,
 )
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
@@ -181,6 +183,67 @@ async def test_a_call_without_input_joins_the_run_that_has_the_thread(
         assert await call == await run.aresult()
     assert _ran(tmp_path) == ["hold"]
     assert len([r async for r in saver.alist_runs("t")]) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stream_mode": "values"},
+        {"stream_mode": "updates"},
+        {"stream_mode": ["values"], "subgraphs": True},
+        {"stream_mode": ["updates", "values"], "version": "v2"},
+    ],
+    ids=str,
+)
+async def test_the_result_of_a_call_in_any_form(
+    deployment: Deployment, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (tmp_path / "go").touch()
+    saver = deployment.saver()
+    durable = deployment.graph.with_config(checkpointer=saver)
+    async for _ in durable.astream({"x": ["ask"]}, config("t"), **options):
+        pass
+    (run,) = [r async for r in saver.alist_runs("t")]
+    result = await run.aresult()
+    if "values" in options["stream_mode"]:
+        assert result["x"] == ["ask", "before", "held"]
+    if "updates" in options["stream_mode"]:
+        assert [i.value for i in result["__interrupt__"]] == ["well?"]
+
+
+@pytest.mark.parametrize("strategy", ["enqueue", "reject"])
+async def test_after_a_run_was_terminated_by_hand(
+    deployment: Deployment, client: Client, task_queue: str, tmp_path: Path, strategy: str
+) -> None:
+    """Nobody tells its thread; whoever comes next finds out."""
+    saver = deployment.saver()
+    run = await saver.astart(deployment.graph, {"x": ["in"]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    await client.get_workflow_handle(f"{task_queue}/run/{run.run_id}").terminate()
+    with pytest.raises(RunFailedError):
+        await run.aresult()
+    (tmp_path / "go").touch()
+    durable = deployment.graph.with_config(checkpointer=saver)
+    again = {"configurable": {"thread_id": "t", "multitask_strategy": strategy}}
+    assert (await durable.ainvoke(None, again))["x"][-1] == "end"
+
+
+async def test_calls_that_are_turned_away_leave_nothing_behind(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    run = await deployment.saver().astart(deployment.graph, {"x": ["in"]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    durable = deployment.graph.with_config(checkpointer=deployment.host)
+    busy = {"configurable": {"thread_id": "t", "multitask_strategy": "reject"}}
+    with pytest.raises(ThreadBusyError):
+        await durable.ainvoke({"x": ["no"]}, busy)
+    host = deployment.host._shared.host
+    assert host is not None
+    async with asyncio.timeout(WAIT_S):
+        while len(host.embedded):  # noqa: ASYNC110 # it is reported by an Activity
+            await asyncio.sleep(0.05)
+    (tmp_path / "go").touch()
+    await run.aresult()
 
 
 async def test_sync_handles(deployment: Deployment, tmp_path: Path) -> None:

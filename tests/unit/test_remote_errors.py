@@ -130,6 +130,21 @@ def test_tuples_among_the_arguments() -> None:
     assert crossed(ValueError(("a", [1, (2,)]), {"k": ()})).args == (("a", [1, (2,)]), {"k": ()})
 
 
+def test_a_large_group_stays_small() -> None:
+    members: list[Exception] = []
+    for _ in range(20):
+        member = KeywordOnly("x" * 15_000, code=1)
+        member.detail = "y" * 10_000  # type: ignore[attr-defined] # an attribute of its own
+        member.__cause__ = ValueError("z" * 15_000)
+        members.append(member)
+    group = ExceptionGroup("several", members)
+    assert len(pack(describe(group))) < 320_000
+    large = KeywordOnly("x" * 190_000, code=1)
+    large.detail = "y" * 190_000  # type: ignore[attr-defined] # an attribute of its own
+    assert len(pack(describe(large))) < 320_000
+    assert crossed(large).args == large.args
+
+
 def test_a_deep_chain_of_causes_stays_small() -> None:
     exc: Exception = ValueError("x" * 100_000)
     for _ in range(50):
