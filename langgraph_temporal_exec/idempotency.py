@@ -14,7 +14,8 @@ def idempotency_key(*parts: str) -> str:
 
     A task that was under way when its worker died is executed again, from its beginning: same
     thread, same checkpoint, same task, same key. Another step of the thread, another task of the
-    same step, a fork of it, have other keys.
+    same step, a fork of it, have other keys. Not with ``durability="exit"``, nor in nested graphs
+    compiled with ``checkpointer=False``: what is not recorded begins anew, under other ids.
 
     Args:
         parts: What tells several effects of one task apart, such as a tool call's id or a number.
