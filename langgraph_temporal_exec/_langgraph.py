@@ -414,6 +414,8 @@ _USED = (
     (Pregel, "_resolve_checkpointer"),
     (Pregel, "_defaults"),
     (Pregel, "copy"),
+    (Pregel, "_output_mapper"),
+    (Pregel, "_state_mapper"),
     (_loop.PregelLoop, "accept_push"),
     (_loop.AsyncPregelLoop, "aaccept_push"),
 )
