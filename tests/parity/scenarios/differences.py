@@ -146,7 +146,7 @@ async def call_without_a_thread(s: Stage) -> None:
         s.saw("refused", exc)
 
 
-@scenario(_plain, differs={"remote": "controlled"})
+@scenario(_plain, differs={"remote": "controlled"}, compat=False)
 async def call_with_a_control(s: Stage) -> None:
     try:
         config = {"configurable": {"thread_id": "controlled"}}

@@ -270,7 +270,8 @@ def _mutates(checkpointer: Any) -> Any:
     return chain(Lists, checkpointer, mutates, mutates_more, asks)
 
 
-@scenario(_mutates)
+# LangGraph 1.2.13 hands a checkpoint over while the next node may be changing what it holds.
+@scenario(_mutates, compat=False)
 async def nodes_that_change_their_input(s: Stage) -> None:
     await s.invoke({"a": [1], "b": {}})
     await s.state()
