@@ -117,3 +117,20 @@ def first_difference(here: Any, there: Any, where: str = "") -> tuple[str, Any, 
         if len(here) != len(there):
             return f"{where}, lengths {len(here)} and {len(there)}", here, there
     return where, here, there
+
+
+_NUMBERED = re.compile(r"<id \d+>")
+
+
+def only_order_differs(here: Sequence[tuple[str, Any]], there: Sequence[tuple[str, Any]]) -> bool:
+    """Whether two lists of observations differ, but only in the order of what was streamed."""
+    if list(here) == list(there) or [k for k, _ in here] != [k for k, _ in there]:
+        return False
+    return all(_unordered(a) == _unordered(b) for (_, a), (_, b) in zip(here, there, strict=True))
+
+
+def _unordered(value: Any) -> Any:
+    """Without what depends on the order: numbers of ids, and the order of the chunks."""
+    if isinstance(value, list):
+        return sorted(_NUMBERED.sub("<id>", repr(item)) for item in value)
+    return _NUMBERED.sub("<id>", repr(value))

@@ -12,12 +12,16 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_temporal_exec import TemporalSaver
 from tests.parity.catalogue import SCENARIOS, Scenario
-from tests.parity.normal import first_difference
+from tests.parity.normal import first_difference, only_order_differs
 from tests.parity.stage import observe, observe_sync
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 MODES = ("embedded", "remote")
+
+TRIES = 3
+"""Scenarios give parallel tasks an order by delays, which a busy machine may outlast. Chunks that
+are the same but for their order are observed again; any other difference fails at once."""
 
 _in_memory: dict[str, list[tuple[str, Any]]] = {}
 
@@ -41,7 +45,13 @@ def _cases(*, sync: bool) -> list[Any]:
 async def test_same_as_in_memory(saver: TemporalSaver, mode: str, scenario: Scenario) -> None:
     if scenario.name not in _in_memory:
         _in_memory[scenario.name] = await observe(scenario, InMemorySaver())
-    _compare(scenario, mode, await observe(scenario, saver))
+    for _ in range(TRIES - 1):
+        seen = await observe(scenario, saver)
+        if not only_order_differs(seen, _in_memory[scenario.name]):
+            break
+    else:
+        seen = await observe(scenario, saver)
+    _compare(scenario, mode, seen)
 
 
 @pytest.mark.parametrize(("mode", "scenario"), _cases(sync=True))
@@ -52,7 +62,13 @@ def test_same_as_in_memory_from_sync_code(
         asyncio.get_running_loop()
     if scenario.name not in _in_memory:
         _in_memory[scenario.name] = observe_sync(scenario, InMemorySaver())
-    _compare(scenario, mode, observe_sync(scenario, saver))
+    for _ in range(TRIES - 1):
+        seen = observe_sync(scenario, saver)
+        if not only_order_differs(seen, _in_memory[scenario.name]):
+            break
+    else:
+        seen = observe_sync(scenario, saver)
+    _compare(scenario, mode, seen)
 
 
 def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None:
