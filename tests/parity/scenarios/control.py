@@ -185,7 +185,7 @@ def _send_to_subgraph(checkpointer: Any) -> Any:
 
 @scenario(_send_to_subgraph)
 async def sends_to_a_subgraph(s: Stage) -> None:
-    await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True)
+    await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True, ordered=False)
 
 
 def _commands(checkpointer: Any) -> Any:
