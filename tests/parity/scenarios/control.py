@@ -183,7 +183,8 @@ def _send_to_subgraph(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_send_to_subgraph)
+# Not for the lowest versions: there a step now and then finds no workflow for its namespace.
+@scenario(_send_to_subgraph, compat=False)
 async def sends_to_a_subgraph(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True, ordered=False)
 
