@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
-from .errors import UnsupportedLangGraphError
+from .errors import NotDurableError, UnsupportedLangGraphError
 
 try:
     from langgraph._internal._config import ensure_config
@@ -162,6 +162,28 @@ def uninstall() -> None:
         original = _originals.pop((id(hook.owner), hook.name), None)
         if original is not None:
             setattr(hook.owner, hook.name, original)
+
+
+def check_installed() -> None:
+    """Raise if the hooks are not in place: what runs now is not durable.
+
+    Raises:
+        NotDurableError: Naming what is not hooked.
+    """
+    gone = [
+        f"{getattr(hook.owner, '__name__', hook.owner)}.{hook.name}"
+        for hook in _HOOKS
+        # Others may wrap what is hooked, but not put back what was there before.
+        if not _originals
+        or getattr(hook.owner, hook.name) is _originals[(id(hook.owner), hook.name)]
+    ]
+    if gone:
+        raise NotDurableError(
+            "A graph with a TemporalSaver was run or written to without the hooks of "
+            f"langgraph_temporal_exec: {', '.join(gone)} of LangGraph was put back to what it "
+            "was. Nothing of this call is recorded. Something in this process undoes patches or "
+            "reloads modules of LangGraph; import langgraph_temporal_exec after that."
+        )
 
 
 def verify() -> None:

@@ -280,6 +280,7 @@ class CheckpointMethods(SyncMethods):
             )
 
     async def _append(self, config: RunnableConfig, encode: Callable[[Writer], Encoded]) -> None:
+        _langgraph.check_installed()
         thread_id, ns = _address(config)
         ns = ns or ""
         check_thread_id(thread_id)

@@ -8,6 +8,7 @@ TemporalExecError
 |   |-- ValueTooLargeError        (also a ValueError)
 |   `-- DuplicateGraphError       (also a ValueError)
 |-- UnsupportedLangGraphError     the installed LangGraph is outside the tested range
+|-- NotDurableError               the hooks in LangGraph were undone by something else
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
 |-- GraphNotFoundError            workers poll, but none serves this graph
@@ -56,6 +57,10 @@ class DuplicateGraphError(UsageError, ValueError):
 
 class UnsupportedLangGraphError(TemporalExecError):
     """The installed LangGraph does not have the symbols this package hooks into."""
+
+
+class NotDurableError(TemporalExecError):
+    """A graph with a ``TemporalSaver`` ran past the hooks in LangGraph: something removed them."""
 
 
 class ServerUnavailableError(TemporalExecError):

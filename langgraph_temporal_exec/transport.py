@@ -87,10 +87,6 @@ DELETED_S = 60.0
 
 ERASE_WAIT_S = 300.0
 
-OPENING_S = 3.0
-OPENING_PAUSE_S = 0.1
-"""How long a step waits for the workflow of its namespace to be there."""
-
 _TRY_AGAIN = (
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -205,17 +201,7 @@ class Transport:
             result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
             return result
 
-        deadline = asyncio.get_running_loop().time() + OPENING_S
-        while True:
-            try:
-                return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
-            except RPCError as exc:
-                late = asyncio.get_running_loop().time() > deadline
-                if exc.status is not RPCStatusCode.NOT_FOUND or late:
-                    raise
-                # A namespace that is being opened: where the request for it was repeated after a
-                # broken connection, its reply does not wait for the workflow to be there.
-                await asyncio.sleep(OPENING_PAUSE_S)
+        return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
 
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
         """Append from outside a run; starts the thread, and opens the namespace, if needed.

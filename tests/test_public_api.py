@@ -21,6 +21,7 @@ NAMES = [
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
+    "NotDurableError",
     "NotWaitingError",
     "RemoteError",
     "Retention",

@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack
     from . import resume, upkeep
     from .checks import check_ops, not_waiting, stale
+    from .children import Children
     from .details import current_details
     from .effects import (
         AnswerTaken,
@@ -86,6 +87,7 @@ class ThreadWorkflow:
         # What may be left behind by continue-as-new: the next run takes it up again.
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
+        self._children = Children(self._start)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._updates = 0
 
@@ -224,6 +226,7 @@ class ThreadWorkflow:
         # Of this very step: another may end the next run before the effects are performed.
         end = self._state.outcome_end if r.outcome else 0
         await self._perform(effects)
+        await self._children.opened(r.open)
         return pack(StepReply(log_end=end))
 
     @step.validator
@@ -244,6 +247,7 @@ class ThreadWorkflow:
             # Compacted since the validator looked.
             raise stale(self._start.thread_id)
         await self._perform(self._state.append(r))
+        await self._children.opened(r.open)
 
     @append.validator
     def _check_append(self, request: bytes) -> None:
@@ -354,12 +358,12 @@ class ThreadWorkflow:
                 if handle is not None:
                     handle.cancel()
             elif isinstance(effect, OpenNamespace):
-                await self._open_child(effect.namespace)
+                await self._children.open(effect.namespace)
             elif isinstance(effect, FenceNamespace):
                 # Awaited: the new attempt must not read a namespace its predecessor still writes.
-                await self._signal_child(effect.namespace, names.FENCE_SIGNAL, effect.epoch)
+                await self._children.signal(effect.namespace, names.FENCE_SIGNAL, effect.epoch)
             elif isinstance(effect, DeleteNamespace):
-                self._spawn(self._signal_child(effect.namespace, names.DELETE_SIGNAL))
+                self._spawn(self._children.signal(effect.namespace, names.DELETE_SIGNAL))
             elif isinstance(effect, AnswerTaken):
                 self._spawn(self._tell_thread(effect))
             elif isinstance(effect, Discard):
@@ -443,39 +447,6 @@ class ThreadWorkflow:
         finally:
             if self._activities.get(key) is handle:
                 del self._activities[key]
-
-    def _child_id(self, namespace: str) -> str:
-        return names.thread_workflow_id(self._start.id_prefix, self._start.thread_id, namespace)
-
-    async def _open_child(self, namespace: str) -> None:
-        start = ThreadStart(
-            thread_id=self._start.thread_id,
-            namespace=namespace,
-            id_prefix=self._start.id_prefix,
-            roll_events=self._start.roll_events,
-            archive_bytes=self._start.archive_bytes,
-        )
-        try:
-            await workflow.start_child_workflow(
-                names.THREAD_WORKFLOW,
-                pack(start),
-                id=self._child_id(namespace),
-                # The child is part of the store: it must survive its parent's continue-as-new.
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
-                static_summary=f"{self._start.thread_id} · {namespace}"[:200],
-            )
-        except WorkflowAlreadyStartedError:
-            # Opened long ago, and not among the remembered ones any more.
-            return
-
-    async def _signal_child(self, namespace: str, signal: str, *args: Any) -> None:
-        handle = workflow.get_external_workflow_handle(self._child_id(namespace))
-        try:
-            await handle.signal(signal, *args)
-        except ApplicationError:
-            # The child is gone (terminated by hand): there is nothing left to tell.
-            workflow.logger.warning("namespace %s is gone", namespace)
 
     async def _tell_thread(self, taken: AnswerTaken) -> None:
         root = names.thread_workflow_id(self._start.id_prefix, self._start.thread_id)

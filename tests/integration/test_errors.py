@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 from temporalio.client import Client
@@ -13,11 +14,13 @@ from temporalio.client import Client
 from langgraph_temporal_exec import (
     GraphNotFoundError,
     MissingThreadIdError,
+    NotDurableError,
     NoWorkersError,
     RemoteError,
     ServerUnavailableError,
     TemporalSaver,
     UnserializableError,
+    _langgraph,
 )
 from langgraph_temporal_exec.errors import DuplicateGraphError, UsageError
 from langgraph_temporal_exec.local import start_server
@@ -225,3 +228,22 @@ async def test_a_node_that_exits_ends_its_run_and_nothing_else(
         other = countdown().with_config(checkpointer=saver)
         assert await other.ainvoke({"n": 1}, config("u")) == {"n": 0}
         assert (await graph.aget_state(config("t"))).next == ("leave",)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_hooks_that_were_removed(
+    client: Client, task_queue: str, thread_id: str, durability: Literal["sync", "async", "exit"]
+) -> None:
+    """Without them LangGraph would run the graph in the caller's process."""
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = countdown().with_config(checkpointer=saver)
+    async with saver.worker(countdown()), asyncio.timeout(60):
+        _langgraph.uninstall()
+        try:
+            with pytest.raises(NotDurableError, match=r"arun_with_retry.*put back"):
+                await graph.ainvoke({"n": 1}, config(thread_id), durability=durability)
+        finally:
+            _langgraph.install()
+        assert (await graph.aget_state(config(thread_id))).values == {}
+        assert await graph.ainvoke({"n": 1}, config(thread_id)) == {"n": 0}

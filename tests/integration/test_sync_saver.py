@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
@@ -91,3 +92,27 @@ async def test_pruning_is_seen_the_same_from_a_cold_process(
             assert found is not None
             assert found.checkpoint["channel_values"] == expected
             assert len([c async for c in reader.alist(head)]) == 1
+
+
+async def test_writes_to_a_new_namespace_at_once(client: Client, task_queue: str) -> None:
+    """Each opens the namespace; none may go on before its workflow is there."""
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    at: Any = {"thread_id": "t", "checkpoint_ns": "sub:1"}
+    tasks = {f"task {n}" for n in range(8)}
+
+    async def write(task: str) -> None:
+        parent: Any = {"configurable": {**at, "checkpoint_id": "1"}}
+        await saver.aput_writes(parent, [("x", task)], task)
+
+    async with saver.worker(), asyncio.timeout(100):
+        await asyncio.gather(*map(write, tasks))
+        checkpoint = {**empty_checkpoint(), "id": "1"}
+        await saver.aput({"configurable": at}, checkpoint, {"step": 0}, {})
+        found = await saver.aget_tuple({"configurable": at})
+    assert found is not None
+    assert {task for task, _, _ in found.pending_writes or []} == tasks
+    thread = client.get_workflow_handle(saver.transport.thread_workflow_id("t"))
+    happened = [EventType.Name(e.event_type) async for e in thread.fetch_history_events()]
+    there = happened.index("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
+    assert happened.index("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED") > there
+    assert happened.count("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED") == len(tasks) + 1

@@ -18,6 +18,8 @@ def uninstalled():
     _langgraph.uninstall()
     yield
     _langgraph.uninstall()
+    # As importing the package does: what runs next in this process relies on it.
+    _langgraph.install()
 
 
 def test_the_installed_langgraph_is_supported(uninstalled: None) -> None:

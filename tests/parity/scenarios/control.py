@@ -183,8 +183,7 @@ def _send_to_subgraph(checkpointer: Any) -> Any:
     )
 
 
-# Not for the lowest versions: there a step now and then finds no workflow for its namespace.
-@scenario(_send_to_subgraph, compat=False)
+@scenario(_send_to_subgraph)
 async def sends_to_a_subgraph(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True, ordered=False)
 

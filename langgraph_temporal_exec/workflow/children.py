@@ -1,0 +1,69 @@
+"""Workflow side: the Child Workflows of a thread, one for each nested namespace."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from ..protocol import names
+    from ..protocol.messages import ThreadStart
+    from ..protocol.wire import pack
+
+
+class Children:
+    """Starts and signals the workflows of a thread's namespaces.
+
+    Args:
+        start: What the thread workflow was started with.
+    """
+
+    def __init__(self, start: ThreadStart) -> None:
+        self._start = start
+        self._opening: set[str] = set()
+
+    async def open(self, namespace: str) -> None:
+        """Start the workflow of a namespace, unless it is there."""
+        thread = self._start
+        start = ThreadStart(
+            thread_id=thread.thread_id,
+            namespace=namespace,
+            id_prefix=thread.id_prefix,
+            roll_events=thread.roll_events,
+            archive_bytes=thread.archive_bytes,
+        )
+        self._opening.add(namespace)
+        try:
+            await workflow.start_child_workflow(
+                names.THREAD_WORKFLOW,
+                pack(start),
+                id=self._id(namespace),
+                # The child is part of the store: it must survive its parent's continue-as-new.
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+                static_summary=f"{thread.thread_id} · {namespace}"[:200],
+            )
+        except WorkflowAlreadyStartedError:
+            # Opened long ago, and not among the remembered ones any more.
+            return
+        finally:
+            self._opening.discard(namespace)
+
+    async def opened(self, namespaces: tuple[str, ...]) -> None:
+        """Wait for those that another Update is opening: the thread knows them already."""
+        if not self._opening.isdisjoint(namespaces):
+            await workflow.wait_condition(lambda: self._opening.isdisjoint(namespaces))
+
+    async def signal(self, namespace: str, signal: str, *args: Any) -> None:
+        """Tell a namespace something; one that is gone (terminated by hand) is passed over."""
+        handle = workflow.get_external_workflow_handle(self._id(namespace))
+        try:
+            await handle.signal(signal, *args)
+        except ApplicationError:
+            workflow.logger.warning("namespace %s is gone", namespace)
+
+    def _id(self, namespace: str) -> str:
+        return names.thread_workflow_id(self._start.id_prefix, self._start.thread_id, namespace)
