@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .deadline import interrupt_with_default
     from .errors import (
         DuplicateGraphError,
         GraphNotFoundError,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     )
     from .idempotency import idempotency_key
     from .listing import ThreadInfo
-    from .options import Retention
+    from .options import NodeOptions, Retention
     from .runs import Run
     from .saver import TemporalSaver
 
@@ -44,6 +45,7 @@ _EXPORTS = {
     "GraphNotFoundError": "errors",
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
+    "NodeOptions": "options",
     "NotDurableError": "errors",
     "NotWaitingError": "errors",
     "RemoteError": "errors",
@@ -66,6 +68,7 @@ _EXPORTS = {
     "ValueTooLargeError": "errors",
     "WorkerStoppedError": "errors",
     "idempotency_key": "idempotency",
+    "interrupt_with_default": "deadline",
 }
 
 __all__ = [
@@ -73,6 +76,7 @@ __all__ = [
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
+    "NodeOptions",
     "NotDurableError",
     "NotWaitingError",
     "RemoteError",
@@ -95,6 +99,7 @@ __all__ = [
     "ValueTooLargeError",
     "WorkerStoppedError",
     "idempotency_key",
+    "interrupt_with_default",
 ]
 
 

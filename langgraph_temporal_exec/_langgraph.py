@@ -19,7 +19,8 @@ import functools
 import importlib.metadata
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -39,6 +40,8 @@ try:
         RESUME,
     )
     from langgraph.pregel import Pregel, _loop, _runner
+    from langgraph.pregel._utils import validate_timeout_supported
+    from langgraph.types import TimeoutPolicy
 except ImportError as moved:
     raise UnsupportedLangGraphError(
         f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
@@ -99,6 +102,14 @@ class Session(Protocol):
 
     def enter_loop(self, loop: Any) -> None:
         """The root loop of the run is about to apply its input."""
+        ...
+
+    def timeout(self, node: str) -> timedelta | None:
+        """The timeout that replaces the one a node was added with."""
+        ...
+
+    def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
+        """An interrupt is to answer itself with ``default``, plain msgpack."""
         ...
 
     @property
@@ -287,6 +298,22 @@ def interrupted(loop: Any) -> bool:
     return any(channel == INTERRUPT for _, channel, _ in loop.checkpoint_pending_writes)
 
 
+def session_of(config: RunnableConfig) -> Session | None:
+    """The session in which a node runs; ``None`` if its graph has no ``TemporalSaver``."""
+    durable = _durable_of(config[CONF].get(CONFIG_KEY_CHECKPOINTER))
+    return durable.session if durable is not None else None
+
+
+def _timed(task: Any, session: Session) -> Any:
+    """The task with the timeout of the saver's options, if they have one for its node."""
+    timeout = session.timeout(task.name)
+    if timeout is None:
+        return task
+    # As LangGraph itself does when a node is added with a timeout.
+    validate_timeout_supported(task.proc, name=task.name)
+    return replace(task, timeout=TimeoutPolicy(run_timeout=timeout))
+
+
 # -- hooks ------------------------------------------------------------------------------------
 
 
@@ -324,7 +351,8 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         if seam is None:
             return await original(task, *args, **kwargs)
         session, view = seam
-        return await session.arun_task(view, lambda: original(task, *args, **kwargs))
+        timed = _timed(task, session)
+        return await session.arun_task(view, lambda: original(timed, *args, **kwargs))
 
     return arun_with_retry
 
@@ -335,7 +363,8 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         if seam is None:
             return original(task, *args, **kwargs)
         session, view = seam
-        return session.run_task(view, lambda: original(task, *args, **kwargs))
+        timed = _timed(task, session)
+        return session.run_task(view, lambda: original(timed, *args, **kwargs))
 
     return run_with_retry
 

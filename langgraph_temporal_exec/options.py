@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, cast, get_args
 
@@ -36,6 +37,44 @@ def check_lost_attempts(value: object) -> int:
     if not isinstance(value, int) or value < 1:
         raise UsageError(f"max_lost_attempts is {value!r}; it must be a number of at least 1.")
     return value
+
+
+def check_give_up(value: object) -> timedelta | None:
+    """The value, if it is a time or none.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+        return value
+    raise UsageError(f"give_up_after is {value!r}; it must be a positive timedelta or None.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeOptions:
+    """How the tasks of one node run; ``TemporalSaver(nodes={"name": NodeOptions(...)})``.
+
+    Args:
+        inline: Run inside the loop instead of as Activities. The result is recorded with the next
+            superstep, so a crash repeats it.
+        timeout: The node fails with LangGraph's ``NodeTimeoutError`` after this long, as if it had
+            been added with ``timeout=``, which this replaces. Only for async nodes.
+        summary: Shown with each of its Activities in Temporal's UI.
+
+    Raises:
+        UsageError: The timeout is not positive.
+    """
+
+    inline: bool = False
+    timeout: timedelta | None = None
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and self.timeout <= timedelta(0):
+            raise UsageError(f"NodeOptions(timeout={self.timeout}) must be positive.")
+
+
+DEFAULT_NODE = NodeOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +115,7 @@ class Options:
         task_queue: Temporal task queue of the workflows and of runs that are not bound to a
             process. Each worker process adds a queue of its own, derived from this name.
         graph: Name of the graph on the workers; ``None`` takes the graph's own ``name``.
-        inline: Names of nodes that run inside the loop instead of as Activities. Their result
-            is recorded with the next superstep, so a crash repeats them.
+        nodes: Options of nodes, by their names.
         heartbeat_timeout: A worker that is silent for this long is considered dead and the run
             moves to another one. At least one second.
         no_worker_timeout: How long a caller waits for a sign of life of any worker before it
@@ -86,6 +124,8 @@ class Options:
         retention: Which checkpoints are kept when a run ends; ``None``: all.
         multitask_strategy: What a call does when another run has its thread.
         max_lost_attempts: How often in a row a run may lose its worker until it is given up.
+        give_up_after: How long after the first of such losses a run is driven again; ``None``: for
+            ever.
 
     Raises:
         UsageError: An option is out of range.
@@ -93,17 +133,19 @@ class Options:
 
     task_queue: str = "langgraph"
     graph: str | None = None
-    inline: frozenset[str] = frozenset()
+    nodes: Mapping[str, NodeOptions] = field(default_factory=dict)
     heartbeat_timeout: timedelta = timedelta(seconds=10)
     no_worker_timeout: timedelta = timedelta(seconds=10)
     id_prefix: str = "langgraph"
     retention: Retention | None = None
     multitask_strategy: Strategy = "enqueue"
     max_lost_attempts: int = 50
+    give_up_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.multitask_strategy)
         check_lost_attempts(self.max_lost_attempts)
+        check_give_up(self.give_up_after)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:
@@ -117,3 +159,12 @@ class Options:
             )
         if self.no_worker_timeout < timedelta(seconds=1):
             raise UsageError(f"no_worker_timeout is {self.no_worker_timeout}; the least is 1 s.")
+
+    def node(self, name: str) -> NodeOptions:
+        """Options of a node; the defaults if it has none."""
+        return self.nodes.get(name, DEFAULT_NODE)
+
+    @property
+    def give_up_s(self) -> float:
+        """``give_up_after`` in seconds; 0: for ever."""
+        return self.give_up_after.total_seconds() if self.give_up_after else 0.0

@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncIterator,
     Generator,
     Iterable,
+    Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from .caller.run import Caller
 from .checkpoints import CheckpointMethods, Shared
 from .errors import UnsupportedLangGraphError, UsageError
 from .listing import ThreadInfo, ThreadStatus
-from .options import Options, Retention, Strategy
+from .options import NodeOptions, Options, Retention, Strategy
 from .runs import Run, find_run, runs_of
 from .transport import Transport
 from .worker.host_port import EmbeddedHost
@@ -66,8 +67,10 @@ class TemporalSaver(CheckpointMethods):
         client: Connected Temporal client; also available as ``saver.client``.
         task_queue: Task queue of the workers.
         graph: Name of the graph on the workers; default: the graph's own ``name``.
-        inline: Names of nodes that run inside the loop instead of as Activities; it is the saver of
-            the worker that decides.
+        inline: Names of nodes that run inside the loop instead of as Activities: short for
+            ``nodes={name: NodeOptions(inline=True)}``.
+        nodes: Options of nodes by their names, in whatever graph; it is the saver of the worker
+            that decides.
         heartbeat_timeout: A worker silent for this long counts as dead.
         no_worker_timeout: How long a call waits for a sign of life of any worker.
         id_prefix: First part of all workflow ids.
@@ -80,6 +83,9 @@ class TemporalSaver(CheckpointMethods):
         max_lost_attempts: After so many attempts in a row whose worker was lost, the run ends with
             ``RunFailedError`` and its thread waits for somebody to continue it; 1: nothing is
             executed again by itself. Per call: the same key in ``configurable``.
+        give_up_after: A run is not driven again any more when the first of such losses in a row is
+            this long ago; default: no bound but ``max_lost_attempts``. Per call: the same key in
+            ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -95,12 +101,14 @@ class TemporalSaver(CheckpointMethods):
         task_queue: str = "langgraph",
         graph: str | None = None,
         inline: Iterable[str] = (),
+        nodes: Mapping[str, NodeOptions] | None = None,
         heartbeat_timeout: timedelta = timedelta(seconds=10),
         no_worker_timeout: timedelta = timedelta(seconds=10),
         id_prefix: str = "langgraph",
         retention: Retention | None = None,
         multitask_strategy: Strategy = "enqueue",
         max_lost_attempts: int = 50,
+        give_up_after: timedelta | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde)
@@ -113,13 +121,14 @@ class TemporalSaver(CheckpointMethods):
         options = Options(
             task_queue=task_queue,
             graph=graph,
-            inline=frozenset(inline),
+            nodes={**dict.fromkeys(inline, NodeOptions(inline=True)), **(nodes or {})},
             heartbeat_timeout=heartbeat_timeout,
             no_worker_timeout=no_worker_timeout,
             id_prefix=id_prefix,
             retention=retention,
             multitask_strategy=multitask_strategy,
             max_lost_attempts=max_lost_attempts,
+            give_up_after=give_up_after,
         )
         self._shared = Shared(Transport(client, options))
         self._session: Session | None = None

@@ -45,6 +45,7 @@ from .protocol.messages import (
     AttachRequest,
     ReadReply,
     ReadRequest,
+    RunBounds,
     StepReply,
     StepRequest,
     ThreadStart,
@@ -266,12 +267,13 @@ class Transport:
             NotWaitingError: There is nothing to answer.
         """
         handle = self._handle(thread_id)
+        bounds = pack(self.bounds())
         # Tried again after a broken connection, it is the same one.
         update_id = uuid.uuid4().hex
 
         async def send() -> str:
             run_id: str = await handle.execute_update(
-                names.RESUME_UPDATE, value, id=update_id, result_type=str
+                names.RESUME_UPDATE, args=[value, bounds], id=update_id, result_type=str
             )
             return run_id
 
@@ -287,6 +289,14 @@ class Transport:
             if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
             raise NotWaitingError(str(exc.cause)) from exc
+
+    def bounds(self) -> RunBounds:
+        """Bounds of a run that a thread starts itself."""
+        return RunBounds(
+            heartbeat_s=self.options.heartbeat_timeout.total_seconds(),
+            max_lost_attempts=self.options.max_lost_attempts,
+            give_up_s=self.options.give_up_s,
+        )
 
     async def _gone(self, thread_id: str, run_id: str) -> None:
         """Wait until a deleted thread has removed what it kept outside, and has ended."""

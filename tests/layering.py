@@ -100,9 +100,10 @@ _INNER = [
         banned=IMPURE,
         side="Workflow side:",
     ),
+    _layer("workflow.outcomes", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
     _layer(
         "workflow.thread_state",
-        ours={"protocol", "workflow.effects", "workflow.log_state"},
+        ours={"protocol", "workflow.effects", "workflow.log_state", "workflow.outcomes"},
         banned=IMPURE,
         side="Workflow side:",
     ),
@@ -227,6 +228,12 @@ _INNER = [
         side="Worker side:",
     ),
     # -- the public API
+    _layer(
+        "deadline",
+        ours={"_langgraph", "errors", "protocol"},
+        third_party={"langgraph.config", "langgraph.errors", "langgraph.types"},
+        side="Public API:",
+    ),
     _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
     _layer(
         "runs",

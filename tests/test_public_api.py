@@ -21,6 +21,7 @@ NAMES = [
     "GraphNotFoundError",
     "MissingThreadIdError",
     "NoWorkersError",
+    "NodeOptions",
     "NotDurableError",
     "NotWaitingError",
     "RemoteError",
@@ -43,6 +44,7 @@ NAMES = [
     "ValueTooLargeError",
     "WorkerStoppedError",
     "idempotency_key",
+    "interrupt_with_default",
 ]
 
 
@@ -62,12 +64,14 @@ def test_constructor() -> None:
         "task_queue",
         "graph",
         "inline",
+        "nodes",
         "heartbeat_timeout",
         "no_worker_timeout",
         "id_prefix",
         "retention",
         "multitask_strategy",
         "max_lost_attempts",
+        "give_up_after",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")

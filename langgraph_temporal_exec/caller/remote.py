@@ -19,7 +19,8 @@ from .._exact import load_exact
 from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
 from ..protocol import names
-from ..protocol.messages import MailItem, MailStatus, Outcome
+from ..protocol.mail import MailItem, MailStatus
+from ..protocol.messages import Outcome
 from ..protocol.wire import unpack
 from ..transport import Transport
 from ..workflow import mailbox_sinks

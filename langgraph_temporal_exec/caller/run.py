@@ -18,7 +18,7 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
-from ..options import Options, check_lost_attempts, check_strategy
+from ..options import Options, check_give_up, check_lost_attempts, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
 from ..protocol.messages import RunStart
@@ -33,6 +33,7 @@ from .remote import stream_remote
 
 STRATEGY_KEY = "multitask_strategy"
 ATTEMPTS_KEY = "max_lost_attempts"
+GIVE_UP_KEY = "give_up_after"
 """Keys of ``configurable`` with which one call overrides the saver's options."""
 
 
@@ -225,10 +226,14 @@ class _Prepared:
         self.max_lost_attempts = check_lost_attempts(
             full["configurable"].pop(ATTEMPTS_KEY, caller._options.max_lost_attempts)
         )
+        self.give_up_after = check_give_up(
+            full["configurable"].pop(GIVE_UP_KEY, caller._options.give_up_after)
+        )
         given = call.config.get("configurable", {})
-        if STRATEGY_KEY in given or ATTEMPTS_KEY in given:
+        ours = {STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY}
+        if not ours.isdisjoint(given):
             # For us, not for nodes and metadata.
-            rest = {k: v for k, v in given.items() if k not in (STRATEGY_KEY, ATTEMPTS_KEY)}
+            rest = {k: v for k, v in given.items() if k not in ours}
             call = replace(call, config={**call.config, "configurable": rest})
         _langgraph.check_call(graph, full, call.options)
         check_thread_id(str(thread_id))
@@ -334,6 +339,7 @@ class _Prepared:
             heartbeat_s=options.heartbeat_timeout.total_seconds(),
             strategy="" if self.strategy == "enqueue" else self.strategy,
             max_lost_attempts=self.max_lost_attempts,
+            give_up_s=self.give_up_after.total_seconds() if self.give_up_after else 0.0,
         )
 
         async def send() -> None:

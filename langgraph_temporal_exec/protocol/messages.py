@@ -312,6 +312,7 @@ class RunStart:
     max_lost_attempts: int = 50
     record_ref: BlobRef | None = None
     strategy: str = ""
+    give_up_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -397,6 +398,32 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunBounds:
+    """How often a run is driven, and second argument of Update ``resume``.
+
+    ``give_up_s``: seconds after the first of losses in a row; 0: for ever.
+    """
+
+    heartbeat_s: float = 10.0
+    max_lost_attempts: int = 50
+    give_up_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deadline:
+    """Part of ``Outcome`` and ``Snapshot``: an interrupt that answers itself with ``default``.
+
+    ``default`` is plain msgpack. ``at_s`` is Unix time, known once the thread has begun to wait.
+    """
+
+    interrupt_id: str
+    within_s: float
+    default: bytes
+    bounds: RunBounds
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """Result of a run: Workflow result, and part of ``StepRequest`` and ``DriveReply``.
 
@@ -409,40 +436,7 @@ class Outcome:
     chunks: int = 0
     tail: tuple[bytes, ...] = ()
     error: ErrorInfo | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MailItem:
-    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt.
-
-    ``event``: it is no chunk but an event for the caller's callback handlers.
-    """
-
-    attempt: int
-    seq: int
-    data: bytes
-    more: bool = False
-    event: bool = False
-
-
-class MailStatus(IntEnum):
-    """Answer to ``Mail``."""
-
-    GONE = 0
-    TAKEN = 1
-    FULL = 2
-    """Nothing was taken: what came before is unread. Send it again later."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mail:
-    """Query ``deliver`` of a mailbox workflow: mail of a stream (``run_id``: its ``stream_id``).
-
-    Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
-    """
-
-    run_id: str
-    items: tuple[MailItem, ...]
+    deadlines: tuple[Deadline, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -498,3 +492,4 @@ class Snapshot:
     discards: tuple[BlobRef, ...] = ()
     summary: ThreadSummary | None = None
     undo: tuple[str, ...] = ()
+    deadlines: tuple[Deadline, ...] = ()

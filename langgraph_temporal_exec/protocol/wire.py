@@ -45,9 +45,14 @@ def pack(message: Any) -> bytes:
 
 
 def pack_plain(value: Any) -> bytes:
-    """Encode plain data that is no message of its own (parts of ``ErrorInfo``)."""
+    """Encode plain data that is no message of its own (part of ``ErrorInfo``, ``Deadline``)."""
     packed: bytes = msgpack.packb(value)
     return packed
+
+
+def unpack_plain(data: bytes) -> Any:
+    """The inverse of ``pack_plain``; tuples have become lists."""
+    return msgpack.unpackb(data, raw=False, strict_map_key=False)
 
 
 def pack_record(

@@ -233,8 +233,14 @@ class Attempt:
         return ns, chunk[0], chunk[1]
 
     async def _end(self) -> None:
-        status = "interrupted" if _langgraph.interrupted(self.session.loop) else "done"
-        await self._record(Outcome(status=status, attempt=self.session.attempt))
+        waits = _langgraph.interrupted(self.session.loop)
+        await self._record(
+            Outcome(
+                status="interrupted" if waits else "done",
+                attempt=self.session.attempt,
+                deadlines=self.session.deadlines if waits else (),
+            )
+        )
 
     async def _end_cancelled(self) -> None:
         if self.session.error is not None:

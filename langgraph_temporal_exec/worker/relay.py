@@ -21,7 +21,8 @@ from .._exact import dump_exact, dump_readable
 from .._threads import LoopThread
 from ..errors import UnserializableError
 from ..protocol import names
-from ..protocol.messages import Listener, Mail, MailItem, MailStatus
+from ..protocol.mail import Mail, MailItem, MailStatus
+from ..protocol.messages import Listener
 from ..protocol.wire import pack
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -36,6 +37,7 @@ from ..protocol.blob import Upload
 from ..protocol.messages import (
     Applied,
     AttachReply,
+    Deadline,
     StepReply,
     StepRequest,
     TaskOutput,
@@ -111,6 +113,7 @@ class Session:
         self._loaded = {""}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
         self._outboxes: dict[str, Outbox] = {}
+        self._deadlines: dict[str, Deadline] = {}
         self._unstored = False
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
@@ -124,7 +127,25 @@ class Session:
 
     def ships(self, node: str) -> bool:
         """Whether tasks of this node run as Activities."""
-        return node not in self._options.inline
+        return not self._options.node(node).inline
+
+    def timeout(self, node: str) -> timedelta | None:
+        """The timeout that replaces the one a node was added with."""
+        return self._options.node(node).timeout
+
+    def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
+        """An interrupt is to answer itself; from any thread."""
+        self._deadlines[interrupt_id] = Deadline(
+            interrupt_id=interrupt_id,
+            within_s=within.total_seconds(),
+            default=default,
+            bounds=self._transport.bounds(),
+        )
+
+    @property
+    def deadlines(self) -> tuple[Deadline, ...]:
+        """Of the interrupts this attempt has come to."""
+        return tuple(self._deadlines.values())
 
     def enter_loop(self, loop: Any) -> None:
         """Remember the root loop, to know how it stopped."""
@@ -202,7 +223,7 @@ class Session:
             key=live.key,
             node=task.name,
             queue=self._queue,
-            summary=_summary(task),
+            summary=_summary(task, self._options.node(task.name).summary),
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
         )
         self._on_loop(
@@ -461,9 +482,10 @@ class Session:
         return outbox
 
 
-def _summary(task: _langgraph.SeamTask) -> str:
+def _summary(task: _langgraph.SeamTask, given: str) -> str:
     """One line for Temporal's UI: where in the graph, and for a tool call which tool."""
-    parts = [f"step {task.step}"]
+    parts = [given] if given else []
+    parts.append(f"step {task.step}")
     call = task.input.get("tool_call") if isinstance(task.input, dict) else None
     if isinstance(call, dict) and call.get("name"):
         parts.append(f"tool {call['name']}")

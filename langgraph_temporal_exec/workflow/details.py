@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 
 from .thread_state import ThreadState
 
@@ -25,6 +26,10 @@ def current_details(state: ThreadState) -> str:
         shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes.most_common(MAX_NODES)]
         more = ", ..." if len(nodes) > MAX_NODES else ""
         lines.append(f"nodes: {', '.join(shown)}{more}")
+    at_s = state.next_deadline()
+    if at_s is not None:
+        at = datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")
+        lines.append(f"answers itself at: {at}")
     if state.waiting:
         lines.append(f"runs in line: {len(state.waiting)}")
     lines.append(f"log: {state.log_bytes:,} bytes, {len(state.segments)} archives")

@@ -9,7 +9,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
-    from ..protocol.messages import RunStart, ThreadStart
+    from ..protocol.messages import RunBounds, RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
     from .checks import bad_answer
 
@@ -40,7 +40,9 @@ def record(value: Any, thread: ThreadStart) -> bytes:
     return data
 
 
-def run_that_answers(value: Any, thread: ThreadStart, *, graph: str, run_id: str) -> RunStart:
+def run_that_answers(
+    value: Any, thread: ThreadStart, *, graph: str, run_id: str, bounds: RunBounds
+) -> RunStart:
     """The run of ``Command(resume=value)`` on a thread."""
     return RunStart(
         run_id=run_id,
@@ -49,6 +51,9 @@ def run_that_answers(value: Any, thread: ThreadStart, *, graph: str, run_id: str
         graph=graph,
         task_queue=workflow.info().task_queue,
         record=record(value, thread),
+        heartbeat_s=bounds.heartbeat_s,
+        max_lost_attempts=bounds.max_lost_attempts,
+        give_up_s=bounds.give_up_s,
     )
 
 

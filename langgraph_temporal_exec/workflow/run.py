@@ -65,6 +65,7 @@ class RunWorkflow:
         self._state = "scheduled"
         self._turn = False
         self._lost = 0
+        self._lost_since_s = 0.0
         self._refused = 0
         self._last_failure = ""
         self._ended = False
@@ -190,6 +191,7 @@ class RunWorkflow:
             await self._after_loss(exc.cause or exc)
             return None
         self._lost = self._refused = 0
+        self._lost_since_s = 0.0
         self._was_driven = True
         return unpack(DriveReply, result)
 
@@ -209,6 +211,8 @@ class RunWorkflow:
         final = (names.THREAD_FULL, names.THREAD_BUSY)
         if isinstance(cause, ApplicationError) and cause.type in final:
             raise ApplicationError(cause.message, type=cause.type, non_retryable=True)
+        if self._is_late():
+            raise self._given_up(f"for more than {start.give_up_s:g} s", cause)
         if isinstance(cause, ApplicationError) and cause.type == names.GRAPH_NOT_FOUND:
             self._refused += 1
             if self._refused >= GRAPH_RETRIES and not self._was_driven:
@@ -221,17 +225,27 @@ class RunWorkflow:
         self._was_driven = True
         self._lost += 1
         if self._lost >= start.max_lost_attempts:
-            raise ApplicationError(
-                f"Run {start.run_id} was lost by its worker {self._lost} times in a row; the "
-                f"last time: {_kind(cause)}. Its thread keeps all that was recorded; continue it "
-                "with ainvoke(None, config) when the cause is gone.",
-                # Encoded by codecs, as the message is not.
-                _text(cause),
-                type="langgraph.RunLost",
-                non_retryable=True,
-            )
+            raise self._given_up(f"{self._lost} times in a row", cause)
         if not isinstance(cause, TimeoutError):
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
+
+    def _is_late(self) -> bool:
+        """Whether the time is over in which a run may be driven again after losses in a row."""
+        now_s = workflow.now().timestamp()
+        self._lost_since_s = self._lost_since_s or now_s
+        give_up_s = self._start.give_up_s
+        return bool(give_up_s) and now_s - self._lost_since_s >= give_up_s
+
+    def _given_up(self, how_often: str, cause: BaseException) -> ApplicationError:
+        return ApplicationError(
+            f"Run {self._start.run_id} was lost by its worker {how_often}; the last time: "
+            f"{_kind(cause)}. Its thread keeps all that was recorded; continue it with "
+            "ainvoke(None, config) when the cause is gone.",
+            # Encoded by codecs, as the message is not.
+            _text(cause),
+            type="langgraph.RunLost",
+            non_retryable=True,
+        )
 
     def _show(self) -> None:
         """What Temporal's UI shows as current details."""

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         AttachRequest,
         EraseRequest,
         ReadRequest,
+        RunBounds,
         StepReply,
         StepRequest,
         TaskInput,
@@ -27,8 +28,9 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
         ThreadSummary,
     )
-    from ..protocol.wire import WireError, pack, unpack
+    from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
+    from .alarm import Alarm
     from .checks import check_ops, not_waiting, stale
     from .children import Children
     from .details import current_details
@@ -88,6 +90,7 @@ class ThreadWorkflow:
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
         self._children = Children(self._start)
+        self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._updates = 0
 
@@ -260,26 +263,24 @@ class ThreadWorkflow:
             self._check_room()
 
     @workflow.update(name=names.RESUME_UPDATE)
-    async def answer(self, value: Any) -> str:
+    async def answer(self, value: Any, bounds: bytes | None = None) -> str:
         """Answer what the thread waits for; any client may send it, in JSON.
 
         Args:
             value: The answer, or a map from interrupt ids to answers.
+            bounds: ``RunBounds`` of the run that goes on with it; may be left out.
 
         Returns:
             The id of the run that goes on with it.
         """
         self._enter()
         self._check_waits()
-        run = resume.run_that_answers(
-            value, self._start, graph=self._state.summary.graph, run_id=workflow.uuid4().hex
-        )
-        self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
-        await resume.start(run, self._start)
-        return run.run_id
+        return await self._start_answer(value, unpack(RunBounds, bounds) if bounds else RunBounds())
 
     @answer.validator
-    def _check_resume(self, value: Any) -> None:
+    def _check_resume(self, value: Any, bounds: bytes | None = None) -> None:
+        if bounds:
+            unpack(RunBounds, bounds)
         self._check_alive()
         self._check_room()
         self._check_waits()
@@ -372,6 +373,27 @@ class ThreadWorkflow:
                 self._spawn(self._cancel_run(effect.run_workflow_id))
             else:
                 self._spawn(self._give_turn(effect))
+        self._alarm.set(self._state.next_deadline())
+
+    async def _answer_overdue(self) -> None:
+        overdue = self._state.overdue(workflow.now().timestamp())
+        if overdue:
+            value = {d.interrupt_id: unpack_plain(d.default) for d in overdue}
+            # Continue-as-new waits for this.
+            self._spawn(self._start_answer(value, overdue[0].bounds))
+
+    async def _start_answer(self, value: Any, bounds: RunBounds) -> str:
+        run = resume.run_that_answers(
+            value,
+            self._start,
+            graph=self._state.summary.graph,
+            run_id=workflow.uuid4().hex,
+            bounds=bounds,
+        )
+        self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
+        self._alarm.set(self._state.next_deadline())
+        await resume.start(run, self._start)
+        return run.run_id
 
     def _spawn(self, coro: Any) -> None:
         task = asyncio.create_task(coro)

@@ -16,7 +16,7 @@ from ..protocol.messages import (
     AttachReply,
     AttachRequest,
     AttachStatus,
-    ErrorInfo,
+    Deadline,
     Outcome,
     ReadReply,
     ReadRequest,
@@ -28,9 +28,10 @@ from ..protocol.messages import (
     ThreadSummary,
     Waiter,
 )
-from ..protocol.names import NULL_TASK_ID, REMEMBERED_NAMESPACES, RESUME_CHANNEL
+from ..protocol.names import NULL_TASK_ID, REMEMBERED_NAMESPACES
 from ..protocol.stored import Op, OpKind
-from ..protocol.wire import pack, pack_plain, unpack
+from ..protocol.wire import pack, unpack
+from . import outcomes
 from .effects import (
     AnswerTaken,
     CancelRun,
@@ -78,6 +79,7 @@ class ThreadState(LogState):
     running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     undo: list[str] = field(default_factory=list)
+    deadlines: tuple[Deadline, ...] = ()
 
     @property
     def attached(self) -> bool:
@@ -166,6 +168,22 @@ class ThreadState(LogState):
     def reserve(self, run_id: str, run_workflow_id: str) -> None:
         """Give the free thread to a run that is about to be started."""
         self.active = ActiveRun(run_id=run_id, run_workflow_id=run_workflow_id)
+
+    def next_deadline(self) -> float | None:
+        """When the first of the interrupts answers itself (Unix time)."""
+        if self.waits_not():
+            return None
+        return min((deadline.at_s for deadline in self.deadlines), default=None)
+
+    def overdue(self, now_s: float) -> tuple[Deadline, ...]:
+        """The interrupts that answer themselves now; they will not do so again."""
+        if self.waits_not():
+            return ()
+        # A timer is as exact as milliseconds.
+        now_s += 0.01
+        due = tuple(d for d in self.deadlines if d.at_s <= now_s)
+        self.deadlines = tuple(d for d in self.deadlines if d.at_s > now_s)
+        return due
 
     def line_is_full(self, run_id: str) -> bool:
         """Whether a run that would have to wait finds no place in line."""
@@ -301,6 +319,9 @@ class ThreadState(LogState):
             self.active.alone = False
         for data in request.ops:
             self._append(data, own_run=False)
+            if unpack(Op, data).kind == OpKind.PUT:
+                # Somebody has taken the thread in hand.
+                self.deadlines = ()
         self.compact = self.compact or (request.compact and self.garbage)
         effects = self._open(request.open)
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
@@ -340,7 +361,7 @@ class ThreadState(LogState):
             if self.active is not None:
                 self._note_progress(self.active, op)
             return []
-        if not _takes_answer(op):
+        if not outcomes.takes_answer(op):
             return []
         return [AnswerTaken(epoch=self.epoch, task_id=op.task_id)]
 
@@ -351,7 +372,7 @@ class ThreadState(LogState):
             active.boundary = True
         elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
-        elif _takes_answer(op):
+        elif outcomes.takes_answer(op):
             active.answered = (*active.answered, op.task_id)
 
     def answer_taken(self, epoch: int, task_id: str) -> None:
@@ -365,18 +386,9 @@ class ThreadState(LogState):
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
         self.summary = replace(self.summary, status=full.status)
+        self.deadlines = outcomes.deadlines(full, self.deadlines, self.summary.updated_s)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
-            error = full.error
-            if error is not None:
-                text = _shortened(error.message, REMEMBERED_OUTCOME_BYTES // 3)
-                # The message goes as the only argument, which is what most exceptions show.
-                error = ErrorInfo(
-                    type_name=_shortened(error.type_name, REMEMBERED_OUTCOME_BYTES // 5),
-                    message=text[: len(text) // 2],
-                    args=pack_plain([text]),
-                    attributes=pack_plain({}),
-                )
-            outcome = pack(replace(full, tail=(), error=error))
+            outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
         self.ended[run_id] = outcome
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]
@@ -448,6 +460,7 @@ class ThreadState(LogState):
                 discards=tuple(self.discards),
                 summary=self.summary,
                 undo=tuple(self.undo),
+                deadlines=self.deadlines,
             )
         )
 
@@ -477,22 +490,6 @@ class ThreadState(LogState):
             unthinned=s.unthinned,
             discards=list(s.discards),
             undo=list(s.undo),
+            deadlines=s.deadlines,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
-
-
-def _shortened(text: str, limit: int) -> str:
-    """The beginning of a text, in so many bytes of UTF-8."""
-    return text.encode()[:limit].decode(errors="ignore")
-
-
-def _takes_answer(op: Op) -> bool:
-    """Whether a task recorded an answer, which means it has taken the run's resume value.
-
-    The next ``interrupt()`` of a retried run must not be given that value again.
-    """
-    return (
-        op.kind == OpKind.WRITES
-        and op.task_id != NULL_TASK_ID
-        and (op.answers or any(v.channel == RESUME_CHANNEL for v in op.values))
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from langgraph_temporal_exec.protocol import mail as ml
 from langgraph_temporal_exec.protocol import messages as m
 from langgraph_temporal_exec.protocol import stored as st
 
@@ -69,6 +70,8 @@ ERROR = m.ErrorInfo(
     cause=b"\x14",
 )
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q")
+BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
+DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 SAMPLES: dict[str, Any] = {
     "op": OP,
     "op_body": st.OpBody(
@@ -184,6 +187,7 @@ SAMPLES: dict[str, Any] = {
         discards=(BLOB,),
         summary=SUMMARY,
         undo=("r0",),
+        deadlines=(DEADLINE,),
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -199,7 +203,9 @@ SAMPLES: dict[str, Any] = {
         max_lost_attempts=4,
         record_ref=BLOB,
         strategy="reject",
+        give_up_s=5.5,
     ),
+    "run_bounds": BOUNDS,
     "drive_request": m.DriveRequest(
         run_id="r",
         attempt=1,
@@ -216,8 +222,10 @@ SAMPLES: dict[str, Any] = {
     "listener": LISTENER,
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
-    "outcome": m.Outcome(status="error", attempt=2, chunks=3, tail=(b"\x11",), error=ERROR),
-    "mail": m.Mail(
-        run_id="r", items=(m.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
+    "outcome": m.Outcome(
+        status="error", attempt=2, chunks=3, tail=(b"\x11",), error=ERROR, deadlines=(DEADLINE,)
+    ),
+    "mail": ml.Mail(
+        run_id="r", items=(ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
     ),
 }

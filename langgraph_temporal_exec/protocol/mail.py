@@ -1,0 +1,40 @@
+"""Shared wire: a stream on its way to a caller in another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MailItem:
+    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt.
+
+    ``event``: it is no chunk but an event for the caller's callback handlers.
+    """
+
+    attempt: int
+    seq: int
+    data: bytes
+    more: bool = False
+    event: bool = False
+
+
+class MailStatus(IntEnum):
+    """Answer to ``Mail``."""
+
+    GONE = 0
+    TAKEN = 1
+    FULL = 2
+    """Nothing was taken: what came before is unread. Send it again later."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mail:
+    """Query ``deliver`` of a mailbox workflow: mail of a stream (``run_id``: its ``stream_id``).
+
+    Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
+    """
+
+    run_id: str
+    items: tuple[MailItem, ...]

@@ -1,0 +1,110 @@
+"""Options of nodes by their names, and for how long a run is driven again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from langgraph.errors import NodeTimeoutError
+from langgraph.graph import START, StateGraph
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from langgraph_temporal_exec import NodeOptions, RunFailedError, TemporalSaver, UsageError
+from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.workflow.run import RunWorkflow
+from tests.support.graphs import State, config
+
+pytestmark = pytest.mark.compat
+
+
+def _graph(*, sync: bool = False) -> Any:
+    async def slow(state: State) -> State:
+        await asyncio.sleep(60)
+        return {}
+
+    def slow_sync(state: State) -> State:
+        return {}
+
+    async def quick(state: State) -> State:
+        return {"x": ["quick"]}
+
+    async def small(state: State) -> State:
+        return {"x": ["small"]}
+
+    builder = StateGraph(State).add_node("slow", slow_sync if sync else slow)
+    builder.add_node("quick", quick).add_node("small", small)
+    builder.add_edge(START, "quick").add_edge("quick", "small").add_edge("small", "slow")
+    return builder.compile(name="slow")
+
+
+NODES = {
+    "slow": NodeOptions(timeout=timedelta(seconds=0.5)),
+    "quick": NodeOptions(summary="the quick one", timeout=timedelta(seconds=60)),
+    "small": NodeOptions(inline=True),
+}
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_options_by_name(client: Client, task_queue: str, mode: str) -> None:
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, nodes=NODES)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = _graph().with_config(checkpointer=host if mode == "embedded" else caller)
+    async with host.worker(_graph()), asyncio.timeout(30):
+        with pytest.raises(NodeTimeoutError, match="slow"):
+            await graph.ainvoke({"x": []}, config("t"))
+        assert (await graph.aget_state(config("t"))).values == {"x": ["quick", "small"]}
+    summaries = {}
+    thread = client.get_workflow_handle(f"{task_queue}/thread/t")
+    async for event in thread.fetch_history_events():
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            name = event.activity_task_scheduled_event_attributes.activity_type.name
+            summaries[name] = json.loads(event.user_metadata.summary.data)
+    assert summaries == {"quick": "the quick one · step 1", "slow": "step 3"}
+    caller.close()
+
+
+async def test_a_sync_node_has_no_timeout(client: Client, task_queue: str) -> None:
+    """LangGraph refuses it where the node is added; the name is only known when it runs."""
+    nodes = {"slow": NODES["slow"]}
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, nodes=nodes)
+    graph = _graph(sync=True).with_config(checkpointer=saver)
+    async with saver.worker(_graph(sync=True)):
+        with pytest.raises(ValueError, match=r"only supported for async nodes.*slow"):
+            await graph.ainvoke({"x": []}, config("t"))
+
+
+@activity.defn(name=names.DRIVE_ACTIVITY)
+async def breaks(request: bytes) -> bytes:
+    """What a process does that dies whenever it gets the run."""
+    raise ApplicationError("broken")
+
+
+@pytest.mark.parametrize("by", ["saver", "call"])
+async def test_given_up_after_a_time(client: Client, task_queue: str, by: str) -> None:
+    after = timedelta(seconds=0.5)
+    given = {"saver": {"give_up_after": after}, "call": {}}[by]
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, **given)
+    graph = _graph().with_config(checkpointer=saver)
+    per_call = {"give_up_after": after} if by == "call" else {}
+    call = {"configurable": {**config("t")["configurable"], **per_call}}
+    async with (
+        Worker(client, task_queue=task_queue, workflows=[RunWorkflow], activities=[breaks]),
+        asyncio.timeout(60),
+    ):
+        with pytest.raises(RunFailedError, match=r"lost by its worker for more than 0\.5 s"):
+            await graph.ainvoke({"x": []}, call)
+    saver.close()
+
+
+def test_bad_options(client: Client) -> None:
+    with pytest.raises(UsageError, match="must be positive"):
+        NodeOptions(timeout=timedelta(0))
+    for wrong in (timedelta(0), 5):
+        with pytest.raises(UsageError, match="positive timedelta"):
+            TemporalSaver(client, give_up_after=wrong)  # type: ignore[arg-type] # on purpose
