@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import (
         DuplicateGraphError,
         GraphNotFoundError,
+        ImpossibleResumeError,
         MissingThreadIdError,
         NotDurableError,
         NotWaitingError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "DuplicateGraphError": "errors",
     "GraphNotFoundError": "errors",
+    "ImpossibleResumeError": "errors",
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
     "NodeOptions": "options",
@@ -74,6 +76,7 @@ _EXPORTS = {
 __all__ = [
     "DuplicateGraphError",
     "GraphNotFoundError",
+    "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
     "NodeOptions",

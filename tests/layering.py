@@ -124,9 +124,10 @@ _INNER = [
     ),
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
     # -- LangGraph, and its values as bytes
+    _layer("_paused", ours={"errors"}, side="Shared:"),
     _layer(
         "_langgraph",
-        ours={"errors"},
+        ours={"_paused", "errors"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_langgraph=True,
