@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .errors import (
         DuplicateGraphError,
         GraphNotFoundError,
-        ImpossibleResumeError,
         MissingThreadIdError,
         NotDurableError,
         NotWaitingError,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "DuplicateGraphError": "errors",
     "GraphNotFoundError": "errors",
-    "ImpossibleResumeError": "errors",
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
     "NodeOptions": "options",
@@ -76,7 +74,6 @@ _EXPORTS = {
 __all__ = [
     "DuplicateGraphError",
     "GraphNotFoundError",
-    "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
     "NodeOptions",

@@ -25,7 +25,6 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
-from ._paused import check_nodes
 from .errors import NotDurableError, UnsupportedLangGraphError
 
 try:
@@ -34,17 +33,15 @@ try:
         CONF,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINTER,
-        CONFIG_KEY_RESUMING,
         CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
         INTERRUPT,
         NULL_TASK_ID,
         RESUME,
-        TASKS,
     )
     from langgraph.pregel import Pregel, _loop, _runner
     from langgraph.pregel._utils import validate_timeout_supported
-    from langgraph.types import Command, TimeoutPolicy
+    from langgraph.types import TimeoutPolicy
 except ImportError as moved:
     raise UnsupportedLangGraphError(
         f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
@@ -436,33 +433,11 @@ def _hook_with_config(original: Callable[..., Any]) -> Callable[..., Any]:
     return with_config
 
 
-def _check_resumable(loop: Any) -> None:
-    """Refuse to go on where nodes are due that the graph lacks: LangGraph would skip them."""
-    conf = loop.config[CONF]
-    if loop.is_nested:
-        goes_on = bool(conf.get(CONFIG_KEY_RESUMING))
-    else:
-        # With `goto` somebody says where to go instead.
-        goes_on = loop.input is None or (isinstance(loop.input, Command) and not loop.input.goto)
-    # An earlier `goto` that led to an interrupt: it belongs to the checkpoint from then on.
-    went = any(
-        task == NULL_TASK_ID and (channel == TASKS or channel.startswith("branch:to:"))
-        for task, channel, _ in loop.checkpoint_pending_writes
-    )
-    if goes_on and not went:
-        sends = loop.checkpoint["channel_values"].get(TASKS) or ()
-        check_nodes(conf.get("thread_id"), loop.checkpoint, sends, set(loop.nodes))
-
-
 def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
     def _first(self: Any, **kwargs: Any) -> Any:
         durable = _durable_of(self.checkpointer)
         session = durable.session if durable is not None else None
-        if session is None:
-            return original(self, **kwargs)
-        # Before anything is recorded: with the node back, the thread can still be resumed.
-        _check_resumable(self)
-        if self.is_nested:
+        if session is None or self.is_nested:
             return original(self, **kwargs)
         session.enter_loop(self)
         if not session.keeps_breakpoints:

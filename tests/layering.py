@@ -124,10 +124,9 @@ _INNER = [
     ),
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
     # -- LangGraph, and its values as bytes
-    _layer("_paused", ours={"errors"}, side="Shared:"),
     _layer(
         "_langgraph",
-        ours={"_paused", "errors"},
+        ours={"errors"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_langgraph=True,

@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = [
     "DuplicateGraphError",
     "GraphNotFoundError",
-    "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
     "NodeOptions",

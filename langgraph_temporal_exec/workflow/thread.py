@@ -119,8 +119,7 @@ class ThreadWorkflow:
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
                 )
-            ),
-            initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
+            )
         )
 
     def _is_due(self, effect: Effect) -> bool:
@@ -136,8 +135,6 @@ class ThreadWorkflow:
             info.is_continue_as_new_suggested()
             or self._updates >= UPDATES_BEFORE_ROLL
             or bool(roll and info.get_current_history_length() >= roll)
-            # Pinned to a version of the workers that is not the current one any more.
-            or info.is_target_worker_deployment_version_changed()
         )
         return due and self._state.size() <= CARRY_BYTES
 
