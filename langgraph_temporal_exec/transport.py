@@ -95,6 +95,8 @@ _TRY_AGAIN = (
     RPCStatusCode.UNKNOWN,
     RPCStatusCode.CANCELLED,
     RPCStatusCode.INTERNAL,
+    # "Unexpected workflow task failure": an Update met a workflow that was continuing as new.
+    RPCStatusCode.FAILED_PRECONDITION,
 )
 
 BUSY_RETRIES = 150
