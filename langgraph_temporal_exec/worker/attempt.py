@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,9 @@ from .retry_input import PlannedInput, plan_input
 from .session import RunIdentity, Session
 
 logger = logging.getLogger(__name__)
+
+CALLER_TAKES_S = 1.0
+"""How long the end of a run waits for its caller to have taken the stream."""
 
 MAX_TAIL_BYTES = 1_500_000
 """What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
@@ -132,15 +135,21 @@ class Attempt:
         saver: The saver of the graph; the loop gets a copy bound to the session.
         graph: The graph as the user compiled it.
         call: The call, live or rebuilt.
-        for_others: The caller is in another process and may miss chunks, so the outcome carries
-            those it cannot do without.
+        arrived: Waits until a caller in another process has all chunks so far. It may miss some all
+            the same, so the outcome carries those it cannot do without. ``None``: it is here.
     """
 
     def __init__(
-        self, session: Session, saver: SaverPort, graph: Any, call: Call, *, for_others: bool
+        self,
+        session: Session,
+        saver: SaverPort,
+        graph: Any,
+        call: Call,
+        *,
+        arrived: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.session = session
-        self._for_others = for_others
+        self._arrived = arrived
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
@@ -208,7 +217,7 @@ class Attempt:
     def _note(self, chunk: Any) -> None:
         """Count, and keep the last chunks a plain ``ainvoke`` needs."""
         self.chunks += 1
-        if not self._for_others:
+        if self._arrived is None:
             return
         ns, mode, payload = self._parts(chunk)
         if ns:
@@ -233,6 +242,10 @@ class Attempt:
         return ns, chunk[0], chunk[1]
 
     async def _end(self) -> None:
+        if self._arrived is not None:
+            # Before the end is recorded: from then on no other worker makes these chunks again.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
         waits = _langgraph.interrupted(self.session.loop)
         await self._record(
             Outcome(

@@ -236,7 +236,7 @@ class Activities:
         make = partial(self.relay_to, attempt=request.attempt)
         relays = Relays(make, relay, request.listeners)
         call = _for_the_caller(call, relay, graph)
-        attempt = Attempt(session, self._saver, graph, call, for_others=True)
+        attempt = Attempt(session, self._saver, graph, call, arrived=relays.drain)
         self._relays[run.run_id] = relays
         try:
             await self._run(attempt, call, relays)

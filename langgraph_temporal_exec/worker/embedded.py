@@ -302,7 +302,7 @@ class EmbeddedRuns:
                     for chunk in finish(acquired):
                         yield chunk
                     return
-                attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
+                attempt = Attempt(acquired, self._saver, graph, call)
                 try:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
@@ -344,7 +344,7 @@ class EmbeddedRuns:
                 if isinstance(acquired, bytes):
                     yield from finish(acquired)
                     return
-                attempt = Attempt(acquired, self._saver, graph, call, for_others=False)
+                attempt = Attempt(acquired, self._saver, graph, call)
                 try:
                     with closing(attempt.stream()) as chunks:
                         for chunk in chunks:

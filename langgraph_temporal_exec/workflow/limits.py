@@ -33,3 +33,12 @@ HISTORY_BYTES_FULL = 44_000_000
 
 ARCHIVE_WAIT = timedelta(seconds=20)
 """How long an attempt waits for the archives to be rewritten before that is given up."""
+
+RESULTS_FIRST = "results-before-takeover"
+"""Name of a patch: a run's next attempt takes over after the results that are in history already.
+Of one workflow task the SDK runs Update handlers first, and only then lets results of Activities
+in: they would be dropped, and their tasks run again. To be removed when no thread that was written
+to by 0.1.0 development versions has a history without it."""
+
+LET_RESULTS_IN_S = 0.001
+"""Any timer makes the next workflow task."""

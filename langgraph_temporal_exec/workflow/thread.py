@@ -54,7 +54,9 @@ with workflow.unsafe.imports_passed_through():
         FORCED_ROLL_FACTOR,
         HISTORY_BYTES_FULL,
         HISTORY_EVENTS_FULL,
+        LET_RESULTS_IN_S,
         MAX_ACTIVITY_TYPE,
+        RESULTS_FIRST,
         TASK_TIMEOUT,
         UPDATES_BEFORE_FORCED_ROLL,
         UPDATES_BEFORE_ROLL,
@@ -192,7 +194,11 @@ class ThreadWorkflow:
                 if self._state.archiving is not None:
                     self._state.not_archived(self._state.archiving)
             self._check_alive()
-        reply, effects = self._state.attach(unpack(AttachRequest, request))
+        r = unpack(AttachRequest, request)
+        if self._state.takes_over(r) and workflow.patched(RESULTS_FIRST):
+            await asyncio.sleep(LET_RESULTS_IN_S)
+            self._check_alive()
+        reply, effects = self._state.attach(r)
         await self._perform(effects)
         return pack(reply)
 
@@ -490,4 +496,4 @@ class ThreadWorkflow:
             await handle.signal(names.TURN_SIGNAL)
         except ApplicationError:
             workflow.logger.warning("run %s left the line", turn.run_id)
-            await self._perform(self._state.waiter_gone(turn.run_id))
+            await self._perform(self._state.run_closed(turn.run_id))

@@ -88,6 +88,13 @@ class ThreadState(LogState):
 
     # -- runs ---------------------------------------------------------------------------------
 
+    def takes_over(self, request: AttachRequest) -> bool:
+        """Whether an attempt would drop results of the one before it."""
+        active = self.active if self.running else None
+        if active is None or active.run_id != request.run_id:
+            return False
+        return request.attempt > active.attempt > 0
+
     def attach(self, request: AttachRequest) -> tuple[AttachReply, list[Effect]]:
         """Give the thread to an attempt, put its run in line, or turn the attempt away."""
         effects: list[Effect] = []
@@ -200,10 +207,6 @@ class ThreadState(LogState):
                 self.summary = replace(self.summary, status="lost")
             return self._release(fence=True)
         return []
-
-    def waiter_gone(self, run_id: str) -> list[Effect]:
-        """The run whose turn it was does not exist any more."""
-        return self.run_closed(run_id)
 
     def _release(self, *, fence: bool) -> list[Effect]:
         """Free the thread and reserve it for the next run in line.

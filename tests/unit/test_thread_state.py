@@ -191,7 +191,7 @@ def test_a_closed_run_frees_the_thread() -> None:
     assert state.run_closed("unknown") == []
     effects = state.run_closed("r1")
     assert GiveTurn(run_id="r2", run_workflow_id="wf-r2") in effects
-    assert state.waiter_gone("r2") == []
+    assert state.run_closed("r2") == []
     assert attach(state, "r3")[0].status == AttachStatus.GRANTED
 
 
