@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from .idempotency import idempotency_key
     from .listing import ThreadInfo
+    from .logs import RunLogFilter
     from .options import NodeOptions, Retention
     from .runs import Run
     from .saver import TemporalSaver
@@ -53,6 +54,7 @@ _EXPORTS = {
     "Run": "runs",
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
+    "RunLogFilter": "logs",
     "RunNotFoundError": "errors",
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
@@ -84,6 +86,7 @@ __all__ = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunLogFilter",
     "RunNotFoundError",
     "ServerUnavailableError",
     "StorageError",

@@ -59,6 +59,7 @@ __all__ = [
     "Durable",
     "SeamTask",
     "Session",
+    "asking",
     "bind",
     "full_config",
     "install",
@@ -87,6 +88,13 @@ class SeamTask:
 
 class Session(Protocol):
     """The attempt that drives a loop; bound to the loop's saver."""
+
+    attempt: int
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        ...
 
     def ships(self, node: str) -> bool:
         """Whether tasks of this node run as Activities."""
@@ -298,9 +306,17 @@ def interrupted(loop: Any) -> bool:
     return any(channel == INTERRUPT for _, channel, _ in loop.checkpoint_pending_writes)
 
 
-def session_of(config: RunnableConfig) -> Session | None:
+def asking(loop: Any) -> tuple[str, ...]:
+    """Names of the nodes whose interrupts a loop stopped at."""
+    asked = {
+        task_id for task_id, channel, _ in loop.checkpoint_pending_writes if channel == INTERRUPT
+    }
+    return tuple(sorted(task.name for task in loop.tasks.values() if task.id in asked))
+
+
+def session_of(config: Mapping[str, Any]) -> Session | None:
     """The session in which a node runs; ``None`` if its graph has no ``TemporalSaver``."""
-    durable = _durable_of(config[CONF].get(CONFIG_KEY_CHECKPOINTER))
+    durable = _durable_of((config.get(CONF) or {}).get(CONFIG_KEY_CHECKPOINTER))
     return durable.session if durable is not None else None
 
 

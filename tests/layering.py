@@ -188,13 +188,15 @@ _INNER = [
         third_party=CHECKPOINTS,
         side="Shared:",
     ),
+    # What both sides say about a run, and users' handlers say about nodes.
+    _layer("logs", ours={"_langgraph"}, third_party={"langgraph.config"}, side="Public API:"),
     # -- the two sides
     _layer(
         "caller",
         ours={
             *("_callbacks", "_exact", "_langgraph", "_remote_errors", "_serde", "_stream"),
-            *("_threads", "blobs", "errors", "options", "protocol", "record", "transport"),
-            *("workflow.mailbox", "workflow.mailbox_sinks"),
+            *("_threads", "blobs", "errors", "logs", "options", "protocol", "record"),
+            *("transport", "workflow.mailbox", "workflow.mailbox_sinks"),
         },
         third_party=LIBRARIES,
         side="Caller side:",
@@ -214,6 +216,7 @@ _INNER = [
                 "_threads",
                 "blobs",
                 "errors",
+                "logs",
                 "options",
                 "protocol",
                 "reader",
@@ -287,7 +290,7 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={"", "_threads", "errors", "options", "saver"},
+            ours={"", "_threads", "errors", "logs", "options", "saver"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

@@ -29,6 +29,7 @@ NAMES = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunLogFilter",
     "RunNotFoundError",
     "ServerUnavailableError",
     "StorageError",

@@ -26,6 +26,7 @@ from ..errors import (
     ThreadBusyError,
     ThreadFullError,
 )
+from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
@@ -75,7 +76,8 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
                     "was running. The run is recorded and goes on when the server is back; read "
                     "its result with get_state."
                 ) from exc
-            logger.warning("Temporal does not answer; still waiting for run %s", run_id)
+            log = about(logger, thread_id=thread_id, run_id=run_id)
+            log.warning("Temporal does not answer; still waiting for run %s", run_id)
             await asyncio.sleep(1.0)
 
 
@@ -120,11 +122,17 @@ def raise_failure(outcome: Outcome, run_id: str) -> None:
         raise RunCancelledError(f"Run {run_id} was cancelled.")
 
 
-def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str) -> list[Any]:
+def finish(
+    serde: SerializerProtocol, data: bytes, *, received: int, run_id: str, thread_id: str
+) -> list[Any]:
     """Raise the run's error, or return the chunks a caller who missed some still needs.
 
     Args:
+        serde: Serializer of the saver.
+        data: The outcome.
         received: How many chunks of the final attempt the caller has seen.
+        run_id: The run, for errors and logs.
+        thread_id: Its thread, for logs.
 
     Raises:
         Exception: What a node raised, as its own class where it is known here.
@@ -136,7 +144,7 @@ def finish(serde: SerializerProtocol, data: bytes, *, received: int, run_id: str
     if received >= outcome.chunks:
         return []
     if received:
-        logger.warning(
+        about(logger, thread_id=thread_id, run_id=run_id).warning(
             "run %s: %d of %d stream chunks did not arrive; the result is complete",
             run_id,
             outcome.chunks - received,

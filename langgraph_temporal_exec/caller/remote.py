@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from .._exact import load_exact
 from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
+from ..logs import about
 from ..protocol import names
 from ..protocol.mail import MailItem, MailStatus
 from ..protocol.messages import Outcome
@@ -165,7 +166,7 @@ async def stream_remote(
                 yield chunk
         finished = True
         received = order.received if order.attempt == expected.attempt else 0
-        for chunk in finish(serde, data, received=received, run_id=run_id):
+        for chunk in finish(serde, data, received=received, run_id=run_id, thread_id=thread_id):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
         if not finished:
@@ -239,7 +240,7 @@ async def _watch_for_worker(
                     f"{transport.no_workers(f'the graph for thread {thread_id!r}')} The run was "
                     "withdrawn: nothing ran, the thread is unchanged."
                 ) from exc
-            logger.warning(
+            about(logger, thread_id=thread_id, run_id=run_id).warning(
                 "no worker answers on task queue %r; run %s goes on when one starts",
                 options.task_queue,
                 run_id,

@@ -315,7 +315,7 @@ class _Prepared:
         return await await_outcome(self._transport, self.run_id, self.thread_id)
 
     def _finish(self, data: bytes) -> list[Any]:
-        return finish(self._serde, data, received=0, run_id=self.run_id)
+        return finish(self._serde, data, received=0, run_id=self.run_id, thread_id=self.thread_id)
 
     def _starter(self, call: Call, *, home_queue: str = "") -> Callable[[], Awaitable[None]]:
         """Record the run: once the server has accepted the start, it will finish."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import signal
 import sys
 from datetime import timedelta
@@ -19,6 +18,7 @@ from ..options import Retention
 from ..saver import TemporalSaver
 from . import threads
 from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
+from .output import log_to_stderr, prometheus_runtime
 
 app = typer.Typer(
     help="Durable LangGraph on Temporal.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -51,6 +51,10 @@ def worker(
     keep_days: Annotated[
         float | None, typer.Option(help="Keep checkpoints that are younger; default: all.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT where the worker serves Temporal's metrics to Prometheus."),
+    ] = None,
     profile: Profile = None,
 ) -> None:
     """Serve graphs until SIGINT or SIGTERM.
@@ -58,13 +62,16 @@ def worker(
     TLS, API keys and profiles come from Temporal's own configuration file and environment
     (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, ...).
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     try:
         served = [_load(target) for target in graphs]
+        config = connect_config(profile, address, namespace)
+        if metrics is not None:
+            config["runtime"] = prometheus_runtime(metrics)
         asyncio.run(
             _serve(
                 served,
-                config=connect_config(profile, address, namespace),
+                config=config,
                 options={
                     "task_queue": task_queue,
                     "id_prefix": id_prefix,

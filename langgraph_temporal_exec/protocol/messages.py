@@ -116,6 +116,7 @@ class TaskSpec:
     queue: str
     summary: str = ""
     heartbeat_s: float = 10.0
+    step: int = 0
 
 
 class TaskStatus(IntEnum):
@@ -204,6 +205,7 @@ class ThreadSummary:
     """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
 
     ``status``: of the last run to end ("done", "interrupted", "error", "cancelled", "lost"), or "".
+    ``asks``: the nodes that wait for an answer.
     """
 
     thread_id: str
@@ -213,6 +215,7 @@ class ThreadSummary:
     waiting: int = 0
     created_s: float = 0.0
     updated_s: float = 0.0
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -437,6 +440,7 @@ class Outcome:
     tail: tuple[bytes, ...] = ()
     error: ErrorInfo | None = None
     deadlines: tuple[Deadline, ...] = ()
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)

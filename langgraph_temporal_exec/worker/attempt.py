@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any
@@ -29,17 +28,19 @@ from ..protocol.wire import pack
 from ..reader import Reader
 from ..record import Call
 from ..replica import Replica
+from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .retry_input import PlannedInput, plan_input
-from .session import RunIdentity, Session
-
-logger = logging.getLogger(__name__)
+from .session import Session
 
 CALLER_TAKES_S = 1.0
 """How long the end of a run waits for its caller to have taken the stream."""
 
 MAX_TAIL_BYTES = 1_500_000
 """What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
+
+MAX_ASKS = 20
+"""How many of the nodes that wait for an answer Temporal's UI shows."""
 
 END_TIMEOUT_S = 15.0
 """How long an abandoned stream may take to record that its run was cancelled."""
@@ -165,6 +166,7 @@ class Attempt:
 
     async def astream(self) -> AsyncGenerator[Any, None]:
         """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded."""
+        self._log_begin()
         stream = _langgraph.original_astream(
             self._graph, self._plan.input, self._plan.config, self._call.options
         )
@@ -195,6 +197,7 @@ class Attempt:
 
     def stream(self) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
+        self._log_begin()
         thread = self.session.thread
         stream = _langgraph.original_stream(
             self._graph, self._plan.input, self._plan.config, self._call.options
@@ -213,6 +216,26 @@ class Attempt:
             raise
         else:
             thread.submit(self._end()).result()
+
+    def _log_begin(self) -> None:
+        session, run = self.session, self.session.run
+        # Also of one that has waited in line: its first attempts did not get the thread.
+        if not session.applied.checkpoints:
+            session.log.info(
+                "run %s of thread %r begins: graph %r, attempt %d",
+                run.run_id,
+                run.thread_id,
+                run.graph,
+                session.attempt,
+            )
+            return
+        session.log.info(
+            "run %s of thread %r continues here: attempt %d, from %d recorded checkpoints",
+            run.run_id,
+            run.thread_id,
+            session.attempt,
+            session.applied.checkpoints,
+        )
 
     def _note(self, chunk: Any) -> None:
         """Count, and keep the last chunks a plain ``ainvoke`` needs."""
@@ -252,6 +275,7 @@ class Attempt:
                 status="interrupted" if waits else "done",
                 attempt=self.session.attempt,
                 deadlines=self.session.deadlines if waits else (),
+                asks=_langgraph.asking(self.session.loop)[:MAX_ASKS] if waits else (),
             )
         )
 
@@ -280,6 +304,15 @@ class Attempt:
         outcome = replace(outcome, chunks=self.chunks)
         # The stream's end is for the caller; the thread remembers only how the run ended.
         await self.session.end(pack(outcome))
+        run = self.session.run
+        self.session.log.info(
+            "run %s of thread %r ends: %s%s",
+            run.run_id,
+            run.thread_id,
+            outcome.status,
+            # The class alone: what it says may show state.
+            f" ({outcome.error.type_name})" if outcome.error else "",
+        )
         self.outcome = pack(replace(outcome, tail=self._packed_tail()))
         self.session.thread.submit(self._tidy())
 
@@ -289,7 +322,7 @@ class Attempt:
             await self._saver.run_ended(self.session.run.thread_id)
         except Exception as exc:
             # The end of the next run tries again.
-            logger.warning(
+            self.session.log.warning(
                 "retention of thread %r was not applied: %s", self.session.run.thread_id, exc
             )
 

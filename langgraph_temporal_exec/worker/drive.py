@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 from .. import _langgraph
 from .._threads import TaskElsewhere
 from ..errors import AttemptSupersededError, RunCancelledError, ThreadBusyError, ThreadFullError
+from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
     AttachStatus,
@@ -39,10 +40,11 @@ from ..record import Call, decode
 from ..transport import opaque, opaque_failures
 from .attempt import Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
+from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .registry import GraphRegistry
 from .relay import JOINED_STALLED_S, STALLED_S, Relay, Relays
-from .session import RunIdentity, Session
+from .session import Session
 from .stand_ins import manager_for
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,15 @@ def _moved(reason: str) -> ApplicationError:
         non_retryable=True,
         # Part of normal operation: the SDK need not log it with a stack trace.
         category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def _log(request: DriveRequest) -> logging.LoggerAdapter[logging.Logger]:
+    return about(
+        logger,
+        thread_id=request.thread_id,
+        run_id=request.run_id,
+        attempt=request.attempt,
     )
 
 
@@ -137,22 +148,28 @@ class Activities:
             else:
                 reply = await self._drive(request)
             if reply.status == DriveStatus.ENDED and request.record_ref is not None:
-                await self._forget_record(request.thread_id, request.record_ref)
+                await self._forget_record(request, request.record_ref)
         return pack(reply)
 
-    async def _forget_record(self, thread_id: str, ref: BlobRef) -> None:
+    async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
         """A large input is not needed once the run has ended; it is in the thread by now."""
         try:
-            await self._saver.reader.blobs.remove(thread_id, [ref])
+            await self._saver.reader.blobs.remove(request.thread_id, [ref])
         except RPCError as exc:
             # It goes with the thread.
-            logger.warning("the input of a run of thread %r was not removed: %s", thread_id, exc)
+            _log(request).warning(
+                "the input of run %s of thread %r was not removed: %s",
+                request.run_id,
+                request.thread_id,
+                exc,
+            )
 
     # -- the caller is in this process --------------------------------------------------------
 
     async def _shell(self, live: LiveRun, request: DriveRequest) -> DriveReply:
+        make = partial(self.relay_to, thread_id=request.thread_id)
         for listener in request.listeners:
-            live.listen(listener, self.relay_to)
+            live.listen(listener, make)
         try:
             reply = await live.drive(request.attempt)
         except ApplicationError:
@@ -186,7 +203,7 @@ class Activities:
     async def _drive(self, request: DriveRequest) -> DriveReply:
         graph = self._registry.get(request.graph)
         if graph is None:
-            logger.warning(
+            _log(request).warning(
                 "run %s of thread %r wants graph %r; this worker serves %s",
                 request.run_id,
                 request.thread_id,
@@ -223,17 +240,9 @@ class Activities:
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
         call = decode(self._saver.serde, record)
-        if request.attempt > 1:
-            logger.info(
-                "run %s of thread %r continues here: attempt %d, from %d recorded checkpoints",
-                request.run_id,
-                request.thread_id,
-                request.attempt,
-                session.applied.checkpoints,
-            )
         caller = Listener(run_id=run.run_id, mailbox=call.mailbox, stream_id=run.run_id)
-        relay = self.relay_to(caller, attempt=request.attempt, patience_s=STALLED_S)
-        make = partial(self.relay_to, attempt=request.attempt)
+        make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
+        relay = make(caller, patience_s=STALLED_S)
         relays = Relays(make, relay, request.listeners)
         call = _for_the_caller(call, relay, graph)
         attempt = Attempt(session, self._saver, graph, call, arrived=relays.drain)
@@ -262,7 +271,12 @@ class Activities:
         )
 
     def relay_to(
-        self, listener: Listener, *, attempt: int, patience_s: float = JOINED_STALLED_S
+        self,
+        listener: Listener,
+        *,
+        thread_id: str,
+        attempt: int,
+        patience_s: float = JOINED_STALLED_S,
     ) -> Relay:
         """A relay of an attempt that is driven here."""
         return Relay(
@@ -271,6 +285,8 @@ class Activities:
             self._saver.serde,
             mailbox=listener.mailbox,
             stream_id=listener.stream_id,
+            thread_id=thread_id,
+            run_id=listener.run_id,
             attempt=attempt,
             patience_s=patience_s,
         )
@@ -282,7 +298,7 @@ class Activities:
         listener = unpack(Listener, data)
         live = self._embedded.get(listener.run_id)
         if live is not None:
-            live.listen(listener, self.relay_to)
+            live.listen(listener, partial(self.relay_to, thread_id=live.run.thread_id))
             return True
         relays = self._relays.get(listener.run_id)
         if relays is None:

@@ -30,9 +30,10 @@ from ..errors import (
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
 from ..record import Call
 from .attempt import Attempt, attach, turned_away
+from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .relay import Relay, Relays
-from .session import RunIdentity, Session
+from .session import Session
 
 T = TypeVar("T")
 

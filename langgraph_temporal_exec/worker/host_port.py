@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 from ..record import Call
+from .identity import RunIdentity
 from .service import WorkerHost
-from .session import RunIdentity
 
 
 class EmbeddedHost:

@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 from .._exact import dump_exact, dump_readable
 from .._threads import LoopThread
 from ..errors import UnserializableError
+from ..logs import about
 from ..protocol import names
 from ..protocol.mail import Mail, MailItem, MailStatus
 from ..protocol.messages import Listener
@@ -62,6 +63,8 @@ class Relay:
         serde: Serializes chunks.
         mailbox: Workflow id of the caller's mailbox; empty when nobody listens.
         stream_id: Which stream of that mailbox: the run's id, or that of one who joined.
+        thread_id: Thread of the run, for logs.
+        run_id: The run, for logs.
         attempt: Number of the attempt whose chunks these are.
         patience_s: How long a mailbox that takes no more is waited for.
     """
@@ -74,6 +77,8 @@ class Relay:
         *,
         mailbox: str,
         stream_id: str,
+        thread_id: str,
+        run_id: str,
         attempt: int,
         patience_s: float = STALLED_S,
     ) -> None:
@@ -83,6 +88,7 @@ class Relay:
         self._mailbox = mailbox
         self._stream_id = stream_id
         self._attempt = attempt
+        self._log = about(logger, thread_id=thread_id, run_id=run_id, attempt=attempt)
         self._patience_s = patience_s
         self._seq = 0
         self._backlog: list[MailItem] = []
@@ -100,7 +106,7 @@ class Relay:
             data = dump_exact(self._serde, chunk, what="a stream chunk")
         except UnserializableError as exc:
             # The caller sees that there are fewer than the outcome says.
-            logger.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
+            self._log.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
             return True
         self._send(data, event=False)
         return self._chunks < MAX_BACKLOG and self._chunk_bytes < MAX_BACKLOG_BYTES
@@ -110,7 +116,7 @@ class Relay:
         if not self.listening:
             return
         if self._events >= MAX_EVENTS or self._event_bytes >= MAX_EVENT_BYTES:
-            logger.warning(
+            self._log.warning(
                 "stream %s: its caller is slow; its callback handlers miss %s",
                 self._stream_id,
                 event,
@@ -187,14 +193,14 @@ class Relay:
                     names.DELIVER_QUERY, mail, result_type=int, rpc_timeout=PUSH_TIMEOUT
                 )
             except RPCError as exc:
-                logger.debug("stream %s: its caller does not answer: %s", self._stream_id, exc)
+                self._log.debug("stream %s: its caller does not answer: %s", self._stream_id, exc)
                 await asyncio.sleep(0.1 * 2**failures)
                 failures += 1
                 continue
             if status != MailStatus.FULL:
                 return status == MailStatus.TAKEN
             if waited >= self._patience_s:
-                logger.warning(
+                self._log.warning(
                     "stream %s: its caller has not read its stream for %d s; it goes on without",
                     self._stream_id,
                     self._patience_s,

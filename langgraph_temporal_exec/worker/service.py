@@ -144,6 +144,12 @@ class WorkerHost:
             task.result()
         for task in self._running:
             task.add_done_callback(self._on_worker_done)
+        logger.info(
+            "worker %s serves task queue %r: %s",
+            self.queue,
+            self._options.task_queue,
+            ", ".join(self.registry.names()) or "the graphs that are called in this process",
+        )
 
     def _on_worker_done(self, task: asyncio.Task[None]) -> None:
         if self.stopped or task.cancelled():
@@ -155,9 +161,11 @@ class WorkerHost:
 
     async def stop(self) -> None:
         """Let what is about to end report, stop polling, stop the loop."""
+        logger.info("worker %s stops; runs under way: %d", self.queue, len(self.embedded))
         await self.thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
         await settle()
+        logger.info("worker %s has stopped", self.queue)
 
     async def _stop(self) -> None:
         # A run that has ended is reported by its drive Activity, which may not have arrived yet.

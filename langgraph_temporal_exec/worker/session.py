@@ -12,7 +12,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -48,20 +48,9 @@ from ..protocol.stored import BlobRef
 from ..reader import Reader
 from ..replica import Replica
 from ..transport import Transport
+from .identity import RunIdentity
 from .live import LiveTask, LiveTasks
 from .outbox import Entry, Outbox
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunIdentity:
-    """Which run this is, for the thread and for people."""
-
-    run_id: str
-    thread_id: str
-    thread_workflow_id: str
-    run_workflow_id: str
-    graph: str
-    strategy: str = ""
 
 
 class Session:
@@ -96,6 +85,7 @@ class Session:
     ) -> None:
         self.run = run
         self.attempt = attempt
+        self.log = run.log(attempt)
         self.epoch = grant.epoch
         self.applied = grant.applied or Applied()
         self.keeps_breakpoints = False
@@ -122,6 +112,11 @@ class Session:
         self._holding: dict[BlobRef, Upload] = {}
         self._holding_lock = threading.Lock()
         replica.flush = self.flush
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self.run.run_id
 
     # -- the task seam ------------------------------------------------------------------------
 
@@ -225,6 +220,7 @@ class Session:
             queue=self._queue,
             summary=_summary(task, self._options.node(task.name).summary),
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
+            step=task.step,
         )
         self._on_loop(
             lambda: self._outbox(task.checkpoint_ns).dispatch(
@@ -388,6 +384,15 @@ class Session:
         if self._error is not None or self._closed:
             return
         self._error = exc
+        # Of other exceptions than ours the text may show state.
+        why = exc if isinstance(exc, TemporalExecError) else type(exc).__name__
+        self.log.info(
+            "run %s of thread %r is lost here, in attempt %d: %s",
+            self.run.run_id,
+            self.run.thread_id,
+            self.attempt,
+            why,
+        )
         self._let_go()
         # What was folded locally may never have reached the log.
         self.replica.forget()

@@ -26,6 +26,9 @@ def current_details(state: ThreadState) -> str:
         shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes.most_common(MAX_NODES)]
         more = ", ..." if len(nodes) > MAX_NODES else ""
         lines.append(f"nodes: {', '.join(shown)}{more}")
+        lines.append(f"step: {max(spec.step for spec in state.running.values())}")
+    elif state.summary.asks and state.active is None:
+        lines.append(f"waits for an answer to: {', '.join(state.summary.asks)}")
     at_s = state.next_deadline()
     if at_s is not None:
         at = datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")

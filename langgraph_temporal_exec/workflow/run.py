@@ -203,6 +203,18 @@ class RunWorkflow:
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
         self._state = "retrying"
         self._show()
+        workflow.logger.info(
+            "attempt %d of run %s of thread %r brought no outcome: %s",
+            self._attempt,
+            start.run_id,
+            start.thread_id,
+            _kind(cause),
+            extra={
+                "thread_id": start.thread_id,
+                "run_id": start.run_id,
+                "attempt": self._attempt,
+            },
+        )
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             return
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN

@@ -388,7 +388,7 @@ class ThreadState(LogState):
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
-        self.summary = replace(self.summary, status=full.status)
+        self.summary = replace(self.summary, status=full.status, asks=full.asks)
         self.deadlines = outcomes.deadlines(full, self.deadlines, self.summary.updated_s)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
             outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)

@@ -76,6 +76,7 @@ async def test_somebody_answers_in_time(client: Client, saver: TemporalSaver) ->
         asked = await graph.ainvoke({"x": []}, config("t"))
         thread = client.get_workflow_handle(f"{saver.options.id_prefix}/thread/t")
         details = await thread.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert "waits for an answer to: nested, sync" in details.current_details
         assert "answers itself at: 20" in details.current_details
         answers = {i.id: "yes" for i in asked["__interrupt__"]}
         assert (await graph.ainvoke(Command(resume=answers), config("t")))["x"][-1] == "last"

@@ -101,6 +101,7 @@ async def test_temporal_shows_what_a_thread_is_doing(
         assert "graph: **steps**" in thread
         assert "status: **busy**" in thread
         assert "nodes: hold" in thread
+        assert "step: " in thread
         assert "runs in line: 1" in thread
         (run_id,) = [line.split()[1].strip(",") for line in thread.split("\n") if "run:" in line]
         run = await details(f"{task_queue}/run/{run_id}")

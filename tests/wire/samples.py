@@ -56,9 +56,10 @@ SUMMARY = m.ThreadSummary(
     waiting=2,
     created_s=1.5,
     updated_s=2.5,
+    asks=("node",),
 )
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
-SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0)
+SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
 ERROR = m.ErrorInfo(
     type_name="a.B",
     message="boom",
@@ -223,7 +224,13 @@ SAMPLES: dict[str, Any] = {
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
     "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
     "outcome": m.Outcome(
-        status="error", attempt=2, chunks=3, tail=(b"\x11",), error=ERROR, deadlines=(DEADLINE,)
+        status="error",
+        attempt=2,
+        chunks=3,
+        tail=(b"\x11",),
+        error=ERROR,
+        deadlines=(DEADLINE,),
+        asks=("node",),
     ),
     "mail": ml.Mail(
         run_id="r", items=(ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
