@@ -174,7 +174,9 @@ async def test_a_run_that_moves_stays_in_its_trace(lab: Lab, end: str) -> None:
     about = [r for r in records if r["run_id"] == run_id and r["thread_id"] == "t"]
     assert {r["attempt"] for r in about if r["logger"] == USERS and r["pid"] == ran} == {2}
     texts = [r["text"] for r in about]
-    assert any("attempt 1" in t and "brought no outcome" in t for t in texts)
+    if end == "killed":
+        # A worker that stops may have done the workflow task that says so, and not reported it.
+        assert any("attempt 1" in t and "brought no outcome" in t for t in texts)
     assert any("continues here: attempt 2" in t for t in texts)
     assert any(t.endswith("ends: done") for t in texts)
     lost = [r for r in about if "is lost here, in attempt 1" in r["text"]]

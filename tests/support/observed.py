@@ -8,6 +8,7 @@ import json
 import logging
 import operator
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -172,7 +173,7 @@ async def work(args: argparse.Namespace) -> None:
     """Serve until the input ends."""
     async with (await _saver(args)).worker(observed(), plain_nodes()):
         print(READY, flush=True)
-        await asyncio.to_thread(input)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 async def call(args: argparse.Namespace) -> None:
