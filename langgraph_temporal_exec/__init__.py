@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import (
         DuplicateGraphError,
         GraphNotFoundError,
+        ImpossibleResumeError,
         MissingThreadIdError,
         NotDurableError,
         NotWaitingError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "DuplicateGraphError": "errors",
     "GraphNotFoundError": "errors",
+    "ImpossibleResumeError": "errors",
     "MissingThreadIdError": "errors",
     "NoWorkersError": "errors",
     "NodeOptions": "options",
@@ -76,6 +78,7 @@ _EXPORTS = {
 __all__ = [
     "DuplicateGraphError",
     "GraphNotFoundError",
+    "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
     "NodeOptions",

@@ -20,12 +20,13 @@ import importlib.metadata
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from .errors import NotDurableError, UnsupportedLangGraphError
+from ._paused import missing_nodes
+from ._seam import Durable, SeamTask, Session
+from .errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
 
 try:
     from langgraph._internal._config import ensure_config
@@ -33,15 +34,18 @@ try:
         CONF,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINTER,
+        CONFIG_KEY_RESUMING,
         CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
+        ERROR,
         INTERRUPT,
         NULL_TASK_ID,
         RESUME,
+        TASKS,
     )
-    from langgraph.pregel import Pregel, _loop, _runner
+    from langgraph.pregel import Pregel, _algo, _loop, _runner
     from langgraph.pregel._utils import validate_timeout_supported
-    from langgraph.types import TimeoutPolicy
+    from langgraph.types import Command, TimeoutPolicy
 except ImportError as moved:
     raise UnsupportedLangGraphError(
         f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
@@ -68,83 +72,6 @@ __all__ = [
     "original_stream",
     "uninstall",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeamTask:
-    """What the executor needs to know of one Pregel task.
-
-    ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    """
-
-    id: str
-    name: str
-    checkpoint_ns: str
-    checkpoint_id: str
-    checkpoint_stored: bool
-    step: int
-    input: Any
-
-
-class Session(Protocol):
-    """The attempt that drives a loop; bound to the loop's saver."""
-
-    attempt: int
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        ...
-
-    def ships(self, node: str) -> bool:
-        """Whether tasks of this node run as Activities."""
-        ...
-
-    async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
-        """Run an async task as an Activity; ``run()`` returns the awaitable of the node."""
-        ...
-
-    def run_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
-        """Run a sync task as an Activity; ``run()`` runs the node in this thread."""
-        ...
-
-    def enter_loop(self, loop: Any) -> None:
-        """The root loop of the run is about to apply its input."""
-        ...
-
-    def timeout(self, node: str) -> timedelta | None:
-        """The timeout that replaces the one a node was added with."""
-        ...
-
-    def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
-        """An interrupt is to answer itself with ``default``, plain msgpack."""
-        ...
-
-    @property
-    def keeps_breakpoints(self) -> bool:
-        """Whether the loop must not treat its (empty) input as approval of breakpoints."""
-        ...
-
-
-class Durable(Protocol):
-    """What ``DURABLE`` of a saver leads to. ``session`` is ``None`` for the user's saver."""
-
-    @property
-    def session(self) -> Session | None:
-        """The attempt this saver is bound to."""
-        ...
-
-    def astream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> AsyncGenerator[Any, None]:
-        """Run a root call durably."""
-        ...
-
-    def stream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Generator[Any, None, None]:
-        """Run a sync root call durably."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -449,11 +376,56 @@ def _hook_with_config(original: Callable[..., Any]) -> Callable[..., Any]:
     return with_config
 
 
+def _check_resumable(loop: Any) -> None:
+    """Refuse an answer to a node that the graph lacks: LangGraph would do nothing with it."""
+    conf = loop.config[CONF]
+    pending = loop.checkpoint_pending_writes
+    if loop.is_nested:
+        goes_on = bool(conf.get(CONFIG_KEY_RESUMING))
+    else:
+        goes_on = loop.input is None or (isinstance(loop.input, Command) and not loop.input.goto)
+    # Whoever sent the graph elsewhere before changed what is due.
+    moved = any(task == NULL_TASK_ID and channel != RESUME for task, channel, _ in pending)
+    asked = {task for task, channel, _ in pending if channel == INTERRUPT}
+    if not asked or not goes_on or moved:
+        return
+    due = _algo.prepare_next_tasks(
+        loop.checkpoint,
+        pending,
+        loop.nodes,
+        loop.channels,
+        loop.managed,
+        loop.config,
+        loop.step,
+        loop.stop,
+        for_execution=False,
+    )
+    # Of one that failed it may be the error handler that asked; one that never began has another
+    # id than before, because its node is triggered in another way.
+    failed = {task for task, channel, _ in pending if channel == ERROR}
+    done = {task for task, _, _ in pending} - asked - failed
+    if not due.keys() <= done:
+        return
+    sends = loop.checkpoint["channel_values"].get(TASKS) or ()
+    missing = missing_nodes(loop.checkpoint, sends, set(loop.nodes))
+    where = ", ".join(map(repr, missing)) or "a node"
+    raise ImpossibleResumeError(
+        f"Thread {conf.get('thread_id')!r} is paused in {where}, which the graph that is served "
+        "now does not have: renamed or removed since. Nothing was resumed, and no answer was "
+        "taken. Serve a graph that has the node and resume again, or go on elsewhere: "
+        "Command(goto=...), or update_state(..., as_node=...)."
+    )
+
+
 def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
     def _first(self: Any, **kwargs: Any) -> Any:
         durable = _durable_of(self.checkpointer)
         session = durable.session if durable is not None else None
-        if session is None or self.is_nested:
+        if session is None:
+            return original(self, **kwargs)
+        # Before anything is recorded: with the node back, the thread can still be resumed.
+        _check_resumable(self)
+        if self.is_nested:
             return original(self, **kwargs)
         session.enter_loop(self)
         if not session.keeps_breakpoints:
@@ -483,6 +455,7 @@ _USED = (
     (Pregel, "copy"),
     (Pregel, "_output_mapper"),
     (Pregel, "_state_mapper"),
+    (_algo, "prepare_next_tasks"),
     (_loop.PregelLoop, "accept_push"),
     (_loop.AsyncPregelLoop, "aaccept_push"),
 )

@@ -12,6 +12,7 @@ TemporalExecError
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
 |-- GraphNotFoundError            workers poll, but none serves this graph
+|-- ImpossibleResumeError         the graph has no such node any more; deploy one, or go elsewhere
 |-- StorageError                  a large value could not be stored or read; retrying may help
 |-- ThreadFullError               2,000 runs wait, or the log cannot be archived; later it goes on
 |-- ThreadBusyError               another run has the thread, and the call was not to wait
@@ -73,6 +74,10 @@ class NoWorkersError(TemporalExecError):
 
 class GraphNotFoundError(TemporalExecError):
     """The workers of the task queue do not serve the graph that was called."""
+
+
+class ImpossibleResumeError(TemporalExecError):
+    """A thread is paused in a node that the graph does not have any more."""
 
 
 class StorageError(TemporalExecError):

@@ -22,6 +22,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
+from temporalio.worker import WorkerDeploymentConfig
 
 from . import _langgraph, listing, local, maintenance
 from ._threads import Context
@@ -194,7 +195,12 @@ class TemporalSaver(CheckpointMethods):
 
     # -- workers ------------------------------------------------------------------------------
 
-    def worker(self, *graphs: Any, max_cached_workflows: int = 1000) -> Context[TemporalSaver]:
+    def worker(
+        self,
+        *graphs: Any,
+        max_cached_workflows: int = 1000,
+        deployment: WorkerDeploymentConfig | None = None,
+    ) -> Context[TemporalSaver]:
         """Host a worker in this process for as long as the context is open.
 
         For ``async with``, and for ``with`` in code that has no event loop.
@@ -204,6 +210,7 @@ class TemporalSaver(CheckpointMethods):
                 is called in this process is served.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task.
+            deployment: Temporal's Worker Deployment Versioning (docs/deploys.md).
 
         Returns:
             A context that gives this saver. When it ends, runs under way have 5 s to end; with
@@ -215,11 +222,14 @@ class TemporalSaver(CheckpointMethods):
                 the task queue, or an argument is no graph.
             ServerUnavailableError: The client is lazy, and Temporal does not answer.
         """
-        return Context(lambda: self._worker(graphs, max_cached_workflows))
+        return Context(lambda: self._worker(graphs, max_cached_workflows, deployment))
 
     @asynccontextmanager
     async def _worker(
-        self, graphs: Sequence[Any], max_cached_workflows: int
+        self,
+        graphs: Sequence[Any],
+        max_cached_workflows: int,
+        deployment: WorkerDeploymentConfig | None,
     ) -> AsyncIterator[TemporalSaver]:
         if self._shared.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
@@ -229,6 +239,7 @@ class TemporalSaver(CheckpointMethods):
             self.options,
             asyncio.get_running_loop(),
             max_cached_workflows=max_cached_workflows,
+            deployment=deployment,
         )
         try:
             for graph in graphs:

@@ -124,9 +124,11 @@ _INNER = [
     ),
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
     # -- LangGraph, and its values as bytes
+    _layer("_paused", side="Shared:"),
+    _layer("_seam", third_party={"langchain_core"}, side="LangGraph seam:"),
     _layer(
         "_langgraph",
-        ours={"errors"},
+        ours={"_paused", "_seam", "errors"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_langgraph=True,

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = [
     "DuplicateGraphError",
     "GraphNotFoundError",
+    "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
     "NodeOptions",

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import WorkerDeploymentConfig
 
 from ..errors import TemporalExecError, UsageError
 from ..options import Retention
@@ -55,6 +57,12 @@ def worker(
         str | None,
         typer.Option(help="HOST:PORT where the worker serves Temporal's metrics to Prometheus."),
     ] = None,
+    deployment_name: Annotated[
+        str | None, typer.Option(help="Temporal's Worker Deployment; needs --build-id.")
+    ] = None,
+    build_id: Annotated[
+        str | None, typer.Option(help="Version of this worker within the deployment.")
+    ] = None,
     profile: Profile = None,
 ) -> None:
     """Serve graphs until SIGINT or SIGTERM.
@@ -72,6 +80,7 @@ def worker(
             _serve(
                 served,
                 config=config,
+                deployment=_deployment(deployment_name, build_id),
                 options={
                     "task_queue": task_queue,
                     "id_prefix": id_prefix,
@@ -83,6 +92,15 @@ def worker(
     except TemporalExecError as exc:
         console.print(f"[red]error:[/red] {exc}")
         raise typer.Exit(1) from exc
+
+
+def _deployment(name: str | None, build_id: str | None) -> WorkerDeploymentConfig | None:
+    if name is None and build_id is None:
+        return None
+    if not name or not build_id:
+        raise UsageError("--deployment-name and --build-id go together.")
+    version = WorkerDeploymentVersion(deployment_name=name, build_id=build_id)
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
 
 
 def _retention(last: int | None, days: float | None) -> Retention | None:
@@ -120,14 +138,20 @@ def _names(graphs: list[Any]) -> list[str]:
     return [name for g in graphs for name in (g if isinstance(g, dict) else [g.name])]
 
 
-async def _serve(graphs: list[Any], *, config: dict[str, Any], options: dict[str, Any]) -> None:
+async def _serve(
+    graphs: list[Any],
+    *,
+    deployment: WorkerDeploymentConfig | None,
+    config: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
     client = await connect(config)
     saver = TemporalSaver(client, **options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    async with saver.worker(*graphs):
+    async with saver.worker(*graphs, deployment=deployment):
         console.print(
             f"serving task queue [bold]{options['task_queue']}[/bold] "
             f"at {config['target_host']}: {', '.join(_names(graphs))}; Ctrl-C stops"

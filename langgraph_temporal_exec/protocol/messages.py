@@ -430,8 +430,8 @@ class Deadline:
 class Outcome:
     """Result of a run: Workflow result, and part of ``StepRequest`` and ``DriveReply``.
 
-    ``chunks`` counts what the attempt streamed. ``tail`` holds the last stream chunks a plain
-    ``ainvoke`` needs, serialized, so that the result never depends on the relay.
+    ``chunks`` counts what the attempt streamed. ``tail`` holds the last ones a plain ``ainvoke``
+    needs, serialized. ``refused``: the thread waits as it did before the run.
     """
 
     status: str
@@ -441,6 +441,7 @@ class Outcome:
     error: ErrorInfo | None = None
     deadlines: tuple[Deadline, ...] = ()
     asks: tuple[str, ...] = ()
+    refused: bool = False
 
 
 @dataclass(kw_only=True, slots=True)

@@ -15,7 +15,13 @@ from .. import _langgraph
 from .._exact import dump_exact
 from .._remote_errors import describe
 from ..blobs import BlobGoneError
-from ..errors import RunCancelledError, ThreadBusyError, ThreadFullError, UnserializableError
+from ..errors import (
+    ImpossibleResumeError,
+    RunCancelledError,
+    ThreadBusyError,
+    ThreadFullError,
+    UnserializableError,
+)
 from ..protocol import names
 from ..protocol.messages import (
     AttachReply,
@@ -297,6 +303,7 @@ class Attempt:
                 status="error",
                 attempt=self.session.attempt,
                 error=describe(exc),
+                refused=isinstance(exc, ImpossibleResumeError),
             )
         )
 

@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from temporalio.client import WorkflowFailureError
+from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._threads import LoopThread, settle
 from ..errors import UsageError, WorkerStoppedError
@@ -58,6 +60,7 @@ class WorkerHost:
         options: Queue names and timeouts.
         loop: The user's event loop, where graphs of callers elsewhere run.
         max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
+        deployment: Temporal's option for Worker Deployment Versioning.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class WorkerHost:
         loop: asyncio.AbstractEventLoop | None,
         *,
         max_cached_workflows: int = 1000,
+        deployment: WorkerDeploymentConfig | None = None,
     ) -> None:
         process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.transport = transport
@@ -79,6 +83,7 @@ class WorkerHost:
         self._saver = saver
         self._options = options
         self._max_cached_workflows = max_cached_workflows
+        self._deployment = _with_behavior(deployment)
         self._workers: list[Worker] = []
         self._running: list[asyncio.Task[None]] = []
         self.stopped = False
@@ -113,6 +118,9 @@ class WorkerHost:
                     max_concurrent_activities=MAX_DRIVES,
                     max_cached_workflows=self._max_cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+                    # Only here: the other queues carry no workflows, and what is on them belongs
+                    # to one process or to no version of a graph.
+                    deployment_config=self._deployment,
                     **common,
                 ),
                 Worker(
@@ -199,3 +207,18 @@ class WorkerHost:
             raise WorkerStoppedError(
                 "The worker of this process has stopped; open a new `saver.worker(...)`."
             )
+
+
+def _with_behavior(deployment: WorkerDeploymentConfig | None) -> WorkerDeploymentConfig | None:
+    """The deployment with a behavior for workflows that name none, as ours do.
+
+    Auto-upgrade unless the user chose: a thread stays open for ever, and pinned to a version
+    whose workers are gone it could not even be read.
+    """
+    if (
+        deployment is None
+        or not deployment.use_worker_versioning
+        or deployment.default_versioning_behavior is not VersioningBehavior.UNSPECIFIED
+    ):
+        return deployment
+    return replace(deployment, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE)

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.stored import Op
     from ..protocol.wire import unpack
+    from .limits import CARRY_BYTES
 
 
 def not_waiting(thread_id: str, problem: str) -> ApplicationError:
@@ -16,6 +17,19 @@ def not_waiting(thread_id: str, problem: str) -> ApplicationError:
     return ApplicationError(
         f"Thread {thread_id!r} cannot be resumed: {problem}",
         type=names.NOT_WAITING,
+        non_retryable=True,
+    )
+
+
+def full_up(thread_id: str, size: int) -> ApplicationError:
+    """A log that could not be moved into archives for long."""
+    return ApplicationError(
+        f"Thread {thread_id!r} is full: {size:,} bytes of it could not be archived "
+        f"({CARRY_BYTES:,} can be carried on), and its workflow is near a limit of the server "
+        "(2,000 Updates, 51,200 events, 50 MB of history). Everything can still be read. See why "
+        "the Activity langgraph:archive fails in Temporal's UI; when it succeeds, the thread goes "
+        "on.",
+        type=names.THREAD_FULL,
         non_retryable=True,
     )
 

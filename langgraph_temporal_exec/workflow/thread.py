@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
     from .alarm import Alarm
-    from .checks import check_ops, not_waiting, stale
+    from .checks import check_ops, full_up, not_waiting, stale
     from .children import Children
     from .details import current_details
     from .effects import (
@@ -121,7 +121,8 @@ class ThreadWorkflow:
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
                 )
-            )
+            ),
+            initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
     def _is_due(self, effect: Effect) -> bool:
@@ -137,6 +138,8 @@ class ThreadWorkflow:
             info.is_continue_as_new_suggested()
             or self._updates >= UPDATES_BEFORE_ROLL
             or bool(roll and info.get_current_history_length() >= roll)
+            # Pinned to a version of the workers that is not the current one any more.
+            or info.is_target_worker_deployment_version_changed()
         )
         return due and self._state.size() <= CARRY_BYTES
 
@@ -169,15 +172,7 @@ class ThreadWorkflow:
             or info.get_current_history_length() >= HISTORY_EVENTS_FULL
         )
         if full and self._state.size() > CARRY_BYTES:
-            raise ApplicationError(
-                f"Thread {self._start.thread_id!r} is full: {self._state.size():,} bytes of it "
-                f"could not be archived ({CARRY_BYTES:,} can be carried on), and its workflow is "
-                "near a limit of the server (2,000 Updates, 51,200 events, 50 MB of history). "
-                "Everything can still be read. See why the Activity langgraph:archive fails in "
-                "Temporal's UI; when it succeeds, the thread goes on.",
-                type=names.THREAD_FULL,
-                non_retryable=True,
-            )
+            raise full_up(self._start.thread_id, self._state.size())
 
     # -- updates ------------------------------------------------------------------------------
 

@@ -388,8 +388,9 @@ class ThreadState(LogState):
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
-        self.summary = replace(self.summary, status=full.status, asks=full.asks)
-        self.deadlines = outcomes.deadlines(full, self.deadlines, self.summary.updated_s)
+        if not full.refused:
+            self.summary = replace(self.summary, status=full.status, asks=full.asks)
+            self.deadlines = outcomes.deadlines(full, self.deadlines, self.summary.updated_s)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
             outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
         self.ended[run_id] = outcome

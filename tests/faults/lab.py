@@ -166,11 +166,11 @@ class Lab:
 
     # -- processes ----------------------------------------------------------------------------
 
-    async def worker(self, target: str = AGENT) -> Process:
+    async def worker(self, target: str = AGENT, heartbeat_s: int = HEARTBEAT_S) -> Process:
         """Start a worker with the command line and wait until it polls."""
         command = [str(Path(sys.executable).parent / "langgraph-temporal"), "worker", target]
         command += ["--address", self.address, "--task-queue", self.task_queue]
-        command += ["--heartbeat-timeout", str(HEARTBEAT_S)]
+        command += ["--heartbeat-timeout", str(heartbeat_s)]
         name = f"worker-{len(self.processes)}"
         worker = self._add(Process(name, command, self.folder, FAULTS_DIR=str(self.folder)))
         await self.until(lambda: "serving task queue" in worker.output, f"{name} serves")
@@ -181,11 +181,11 @@ class Lab:
         first, second = await asyncio.gather(self.worker(target), self.worker(target))
         return first, second
 
-    def call(self, text: str, *options: str) -> Caller:
+    def call(self, text: str, *options: str, heartbeat_s: int = HEARTBEAT_S) -> Caller:
         """Start a process that calls the agent."""
         command = [sys.executable, "-m", "tests.faults.caller", "--address", self.address]
         command += ["--task-queue", self.task_queue, "--thread", self.thread_id]
-        command += ["--heartbeat-timeout", str(HEARTBEAT_S), *options, text]
+        command += ["--heartbeat-timeout", str(heartbeat_s), *options, text]
         name = f"caller-{len(self.processes)}"
         caller = Caller(name, command, self.folder, FAULTS_DIR=str(self.folder))
         self._add(caller)

@@ -10,7 +10,7 @@ import signal
 
 from tests.faults.agent import REPORT_STEPS, RERUN, build_agent
 from tests.faults.expected import plain, undisturbed
-from tests.faults.lab import Lab
+from tests.faults.lab import WAIT_S, Lab
 from tests.faults.ledger import ONCE, Ran
 
 
@@ -48,15 +48,36 @@ async def test_frozen_worker_wakes_up_too_late(lab: Lab) -> None:
     }
 
 
+# Waiting for a heartbeat to be missed would take longer than any wait of these tests.
+UNHELPFUL_HEARTBEAT_S = int(WAIT_S) * 10
+
+
 async def test_stopped_worker_hands_over(lab: Lab) -> None:
-    workers = await lab.workers()
+    leaving = await lab.worker(heartbeat_s=UNHELPFUL_HEARTBEAT_S)
     lab.ledger.arm("publish")
-    caller = lab.call("report please")
-    leaving, other = await lab.held("publish", *workers)
-    assert other is not None
+    caller = lab.call("report please", heartbeat_s=UNHELPFUL_HEARTBEAT_S)
+    await lab.held("publish", leaving)
+    other = await lab.worker(heartbeat_s=UNHELPFUL_HEARTBEAT_S)
     leaving.send(signal.SIGTERM)
 
     assert await lab.result(caller) == await undisturbed("report please")
     assert await lab.ended(leaving) == 0
     assert lab.ledger.ran() == {**REPORT_STEPS, "publish": RERUN}
     assert lab.ledger.pids("publish", "finished") == [other.pid]
+
+
+async def test_task_ends_within_the_grace_period(lab: Lab) -> None:
+    leaving = await lab.worker(heartbeat_s=UNHELPFUL_HEARTBEAT_S)
+    lab.ledger.arm("publish")
+    caller = lab.call("report please", heartbeat_s=UNHELPFUL_HEARTBEAT_S)
+    await lab.held("publish", leaving)
+    await lab.worker(heartbeat_s=UNHELPFUL_HEARTBEAT_S)
+    leaving.send(signal.SIGTERM)
+    await lab.until(lambda: "stopping" in leaving.output, "it has the signal")
+    lab.ledger.release("publish")
+
+    assert await lab.result(caller) == await undisturbed("report please")
+    assert await lab.ended(leaving) == 0
+    # Not once more elsewhere: its result was recorded by the worker that leaves.
+    assert lab.ledger.ran() == REPORT_STEPS
+    assert lab.ledger.pids("publish", "finished") == [leaving.pid]

@@ -231,6 +231,7 @@ SAMPLES: dict[str, Any] = {
         error=ERROR,
         deadlines=(DEADLINE,),
         asks=("node",),
+        refused=True,
     ),
     "mail": ml.Mail(
         run_id="r", items=(ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)

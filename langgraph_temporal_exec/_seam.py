@@ -1,0 +1,87 @@
+"""LangGraph seam: what the hooks ask of whoever runs graphs and tasks durably."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from langchain_core.runnables import RunnableConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeamTask:
+    """What the executor needs to know of one Pregel task.
+
+    ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
+    """
+
+    id: str
+    name: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    checkpoint_stored: bool
+    step: int
+    input: Any
+
+
+class Session(Protocol):
+    """The attempt that drives a loop; bound to the loop's saver."""
+
+    attempt: int
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        ...
+
+    def ships(self, node: str) -> bool:
+        """Whether tasks of this node run as Activities."""
+        ...
+
+    async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
+        """Run an async task as an Activity; ``run()`` returns the awaitable of the node."""
+        ...
+
+    def run_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
+        """Run a sync task as an Activity; ``run()`` runs the node in this thread."""
+        ...
+
+    def enter_loop(self, loop: Any) -> None:
+        """The root loop of the run is about to apply its input."""
+        ...
+
+    def timeout(self, node: str) -> timedelta | None:
+        """The timeout that replaces the one a node was added with."""
+        ...
+
+    def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
+        """An interrupt is to answer itself with ``default``, plain msgpack."""
+        ...
+
+    @property
+    def keeps_breakpoints(self) -> bool:
+        """Whether the loop must not treat its (empty) input as approval of breakpoints."""
+        ...
+
+
+class Durable(Protocol):
+    """What ``DURABLE`` of a saver leads to. ``session`` is ``None`` for the user's saver."""
+
+    @property
+    def session(self) -> Session | None:
+        """The attempt this saver is bound to."""
+        ...
+
+    def astream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Run a root call durably."""
+        ...
+
+    def stream(
+        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Generator[Any, None, None]:
+        """Run a sync root call durably."""
+        ...
