@@ -323,9 +323,13 @@ def differing(named: Mapping[Any, frozenset[str]], recordings: list[set[str]]) -
     return {key: both for key, both in found.items() if any(both)}
 
 
-def kills_at(points: Iterable[str]) -> list[str]:
-    """All sides of points."""
-    return [f"{side} {point}" for point in points for side in sides(point)]
+def kills_at(points: Iterable[str], given: str = "fresh") -> list[str]:
+    """All sides of points; with an answer each point once, when it has been passed."""
+    return [
+        f"{side} {point}"
+        for point in points
+        for side in (sides(point)[-1:] if given == "answer" else sides(point))
+    ]
 
 
 async def test_every_step_is_named(case: Make) -> None:
@@ -344,7 +348,7 @@ async def test_every_step_of_large_values_is_named(case: Make) -> None:
 @pytest.mark.parametrize("given", ["fresh", "answer"])
 async def test_embedded_caller_killed(case: Make, given: str) -> None:
     """Caller and worker in one process; then a worker in another one."""
-    kills = kills_at(POINTS["embedded", given])
+    kills = kills_at(POINTS["embedded", given], given)
     await at_all(kills, lambda kill: killed_caller(case, "embedded", given, kill))
 
 
@@ -352,7 +356,7 @@ async def test_embedded_caller_killed(case: Make, given: str) -> None:
 @pytest.mark.parametrize("given", ["fresh", "answer"])
 async def test_worker_killed(case: Make, given: str) -> None:
     """The caller, in another process, gets its result from the next worker."""
-    kills = kills_at(POINTS["worker", given])
+    kills = kills_at(POINTS["worker", given], given)
     await at_all(kills, lambda kill: killed_worker(case, given, kill))
 
 
@@ -362,7 +366,7 @@ async def test_worker_killed(case: Make, given: str) -> None:
 )
 async def test_remote_caller_killed(case: Make, mode: str, given: str) -> None:
     """Of a worker elsewhere; nothing runs twice, for nothing but the caller has died."""
-    kills = kills_at(POINTS[mode, given])
+    kills = kills_at(POINTS[mode, given], given)
     await at_all(kills, lambda kill: killed_caller(case, mode, given, kill))
 
 
