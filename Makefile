@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 # Passed on to the program behind the target: make test ARGS="-k resume -x"
 ARGS ?=
-# Most tests wait for processes and servers; each of the two has a Temporal server of its own.
-PARALLEL ?= -n 2 --dist worksteal
+# Most tests wait for processes and servers, so three keep two cores busy; each has a Temporal
+# server of its own.
+PARALLEL ?= -n 3 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint types test check test-min demo bench format clean

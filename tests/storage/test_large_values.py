@@ -67,9 +67,7 @@ async def blobs_of(client: Client, prefix: str, thread_id: str) -> list[str]:
         ("bytes", 3, "remote"),
         ("messages", 3, "embedded"),
         ("image", 10, "remote"),
-        ("bytes", 10, "embedded"),
         ("string", 40, "embedded"),
-        ("image", 40, "remote"),
     ],
 )
 async def test_everywhere(
