@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import http.server
+import os
+import signal
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from langchain_core.tools import tool
@@ -12,10 +19,14 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from temporalio.client import Client
 
-from langgraph_temporal_exec import UsageError, idempotency_key
+from langgraph_temporal_exec import TemporalSaver, UsageError, idempotency_key
+from tests.conftest import TemporalServer
 from tests.support.graphs import State, config, durable
+from tests.support.payment import API, PAID, payment
 
 pytestmark = pytest.mark.compat
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @tool
@@ -83,3 +94,58 @@ async def test_without_a_thread() -> None:
 
     with pytest.raises(UsageError, match="on a thread"):
         await alone.ainvoke(1)
+
+
+class _Api(http.server.BaseHTTPRequestHandler):
+    """Charges once for a key, as APIs do that know such keys."""
+
+    requests: ClassVar[list[str]]
+    receipts: ClassVar[dict[str, str]]
+
+    def do_POST(self) -> None:
+        key = self.headers["Idempotency-Key"]
+        amount = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.requests.append(key)
+        receipt = self.receipts.setdefault(key, f"receipt {len(self.receipts) + 1}: {amount}")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(receipt.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+async def test_an_api_charges_once(
+    client: Client, temporal_server: TemporalServer, task_queue: str, tmp_path: Path
+) -> None:
+    """The worker dies after the charge, before anybody knows of it; the task runs again."""
+    handler = type("Api", (_Api,), {"requests": [], "receipts": {}})
+    api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    saver = TemporalSaver(
+        client, task_queue=task_queue, id_prefix=task_queue, heartbeat_timeout=timedelta(seconds=1)
+    )
+    command = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"]
+    command += ["tests.support.payment:graph", "--address", temporal_server.address]
+    command += ["--task-queue", task_queue, "--id-prefix", task_queue, "--heartbeat-timeout", "1"]
+    environment = {API: f"http://127.0.0.1:{api.server_port}", PAID: str(tmp_path / "paid")}
+    workers = [
+        await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment}, cwd=ROOT)
+        for _ in range(2)
+    ]
+    try:
+        async with asyncio.timeout(100):
+            graph = payment().with_config(checkpointer=saver)
+            result = await graph.ainvoke({"amount": 5}, config("t"))
+    finally:
+        saver.close()
+        for worker in workers:
+            if worker.returncode is None:
+                worker.terminate()
+        ended = [await worker.wait() for worker in workers]
+        api.shutdown()
+        api.server_close()
+    assert sorted(ended) == [-signal.SIGKILL, 0]
+    assert result["receipt"] == "receipt 1: 5"
+    assert len(handler.requests) == 2
+    assert len(handler.receipts) == 1
