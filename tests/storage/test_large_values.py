@@ -67,7 +67,7 @@ async def blobs_of(client: Client, prefix: str, thread_id: str) -> list[str]:
         ("bytes", 3, "remote"),
         ("messages", 3, "embedded"),
         ("image", 10, "remote"),
-        ("string", 40, "embedded"),
+        ("string", 20, "embedded"),
     ],
 )
 async def test_everywhere(
