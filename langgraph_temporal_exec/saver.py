@@ -251,6 +251,12 @@ class TemporalSaver(CheckpointMethods):
             self._shared.host = None
             await host.stop()
 
+    def serve(self, name: str, graph: Any) -> None:
+        """Have the worker of this process serve a graph, as if it had been called here; for
+        programs that learn of their graphs after the worker has started."""
+        if self._shared.host is not None:
+            self._shared.host.registry.seen(name, graph)
+
     @classmethod
     def local(cls, path: str | Path | None = None, **options: Any) -> Context[TemporalSaver]:
         """An embedded Temporal server plus a worker in this process.

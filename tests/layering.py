@@ -30,6 +30,7 @@ SIDES = frozenset(
         "Worker side:",
         "LangGraph seam:",
         "Command line:",
+        "Studio:",
         "Errors:",
         "Options:",
     }
@@ -79,6 +80,7 @@ COMPOSITION_ROOTS = {
     "maintenance",
     "local",
     "runs",
+    "studio",
     "cli",
 }
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
@@ -290,9 +292,29 @@ LAYERS = {
             third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
             side="Public API:",
         ),
+        # LangGraph's API server; what is not ours there has no public API, and one module uses it.
+        _layer("studio.aliases", side="Studio:"),
+        _layer(
+            "studio.server",
+            ours={"errors"},
+            third_party={
+                *("langchain_core", "langgraph.types", "langgraph_api", "langgraph_runtime_inmem"),
+            },
+            side="Studio:",
+            private_langgraph=True,
+        ),
+        _layer(
+            "studio",
+            ours={
+                *("_langgraph", "caller", "errors", "listing", "maintenance", "saver"),
+                *("studio.aliases", "studio.server"),
+            },
+            third_party={*CHECKPOINTS, "langchain_core", "starlette", "temporalio"},
+            side="Studio:",
+        ),
         _layer(
             "cli",
-            ours={"", "_threads", "errors", "logs", "options", "saver"},
+            ours={"", "_threads", "errors", "local", "logs", "options", "saver"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

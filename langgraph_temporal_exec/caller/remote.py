@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -117,12 +117,15 @@ async def stream_remote(
     run_id: str,
     thread_id: str,
     start: Callable[[], Awaitable[None]],
+    leaves: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Any, None]:
     """Start a run and yield what its worker streams; the result comes from the run itself.
 
-    Among the chunks are ``Event``s for the callback handlers of the call.
+    Among the chunks are ``Event``s for the callback handlers of the call. Closing the stream
+    cancels the run, unless ``leaves()`` says that its caller only goes away.
 
     Raises:
+        WorkflowAlreadyStartedError: There is a run of this id.
         NoWorkersError: No worker gave a sign of life; the run was withdrawn, nothing ran.
         Exception: What a node raised.
     """
@@ -169,8 +172,8 @@ async def stream_remote(
         for chunk in finish(serde, data, received=received, run_id=run_id, thread_id=thread_id):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
-        if not finished:
-            await _cancel(transport, run_id, [starting, *background[:1]])
+        if not finished and not leaves():
+            await cancel_run(transport, run_id, starting, *background[:1])
         raise
     finally:
         mailbox_sinks.stop(run_id)
@@ -262,22 +265,21 @@ async def _withdraw(transport: Transport, run_id: str) -> None:
         await handle.terminate("no worker answered its caller")
 
 
-async def _cancel(
-    transport: Transport, run_id: str, pending: Sequence[asyncio.Future[Any]]
-) -> None:
+async def cancel_run(transport: Transport, run_id: str, *pending: asyncio.Future[Any]) -> None:
     """The consumer went away on purpose: stop the run, as plain LangGraph would.
 
-    ``pending``: the start, which must be recorded before it can be cancelled, then the outcome.
+    ``pending``: the start, which must be recorded before it can be cancelled, then the outcome,
+    which is waited for.
     """
     handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
-    starting, *outcome = pending
 
     async def stop() -> None:
-        await asyncio.wait([starting], timeout=CANCEL_WAIT_S)
+        if pending:
+            await asyncio.wait(pending[:1], timeout=CANCEL_WAIT_S)
         with contextlib.suppress(RPCError):
             await handle.cancel()
-            if outcome:
-                await asyncio.wait(outcome, timeout=CANCEL_WAIT_S)
+            if pending[1:]:
+                await asyncio.wait(pending[1:], timeout=CANCEL_WAIT_S)
 
     task = asyncio.ensure_future(stop())
     with contextlib.suppress(asyncio.CancelledError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from .. import _langgraph
@@ -26,10 +29,10 @@ from ..protocol.wire import pack
 from ..record import Call, encode
 from ..transport import Transport, check_thread_id
 from .handlers import Event, Handlers
-from .join import Reads, joined, other_run
+from .join import Reads, join_stream, joined, other_run
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
-from .remote import stream_remote
+from .remote import cancel_run, stream_remote
 
 STRATEGY_KEY = "multitask_strategy"
 ATTEMPTS_KEY = "max_lost_attempts"
@@ -138,11 +141,19 @@ class Caller:
                 async for chunk in chunks:
                     yield chunk
             return
+        async with aclosing(self._elsewhere(prepared)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _elsewhere(
+        self, prepared: _Prepared, leaves: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[Any, None]:
+        """On whichever worker takes it, with a stream to this process's mailbox."""
         handlers = Handlers(prepared.full)
         ended: BaseException | None = None
         try:
             address = await self._mailbox.address()
-            async with aclosing(prepared.remote(address, handlers)) as chunks:
+            async with aclosing(prepared.remote(address, handlers, leaves)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Event):
                         await handlers.atell(self._serde, chunk)
@@ -153,6 +164,53 @@ class Caller:
             raise
         finally:
             await handlers.aclose(ended)
+
+    async def astream_as(
+        self,
+        run_id: str,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        leaves: Callable[[], bool],
+    ) -> AsyncGenerator[Any, None]:
+        """Run a call durably under an id its caller has given; join the run that has it already.
+
+        Whoever calls again after a crash, with the same id, gets what the first call began.
+        Closing the stream cancels the run, unless ``leaves()`` says that its caller only goes
+        away.
+        """
+        call = Call(input=input, config=config, options=kwargs)
+        prepared = _Prepared(self, graph, call, run_id)
+        if host := self._host():
+            host.serve(prepared.name, graph)
+        try:
+            async with aclosing(self._elsewhere(prepared, leaves)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        except WorkflowAlreadyStartedError:
+            pass
+        try:
+            joined = join_stream(
+                self._transport,
+                self._serde,
+                run_id=run_id,
+                thread_id=prepared.thread_id,
+                mailbox=await self._mailbox.address(),
+            )
+            async with aclosing(joined) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            for chunk in prepared._finish(await prepared._outcome()):
+                yield chunk
+        except (asyncio.CancelledError, GeneratorExit):
+            if not leaves():
+                recorded = asyncio.ensure_future(asyncio.sleep(0))
+                outcome = asyncio.ensure_future(prepared._outcome())
+                await cancel_run(self._transport, run_id, recorded, outcome)
+                outcome.cancel()
+            raise
 
     async def start(
         self, graph: Any, input: Any, config: RunnableConfig, options: dict[str, Any]
@@ -209,7 +267,7 @@ async def _step(chunks: AsyncGenerator[Any, None]) -> Any:
 class _Prepared:
     """One checked call, ready to be recorded."""
 
-    def __init__(self, caller: Caller, graph: Any, call: Call) -> None:
+    def __init__(self, caller: Caller, graph: Any, call: Call, run_id: str = "") -> None:
         self._caller = caller
         self._transport = caller._transport
         self._serde = caller._serde
@@ -242,7 +300,7 @@ class _Prepared:
         self.graph = graph
         self.name = caller._options.graph or str(graph.name)
         self.call = call
-        self.run_id = uuid.uuid4().hex
+        self.run_id = run_id or uuid.uuid4().hex
 
     def embedded(self, host: EmbeddedPort) -> AsyncGenerator[Any, None]:
         """In this process, worker included."""
@@ -262,7 +320,9 @@ class _Prepared:
             self._identity(host), self.graph, self.call, start, self._outcome, self._finish
         )
 
-    def remote(self, mailbox: str, handlers: Handlers) -> AsyncGenerator[Any, None]:
+    def remote(
+        self, mailbox: str, handlers: Handlers, leaves: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[Any, None]:
         """On a worker elsewhere, which sends chunks and events to a mailbox."""
         if self.call.options.get("control") is not None:
             raise UsageError(
@@ -282,6 +342,7 @@ class _Prepared:
             run_id=self.run_id,
             thread_id=self.thread_id,
             start=self._starter(call),
+            leaves=leaves,
         )
 
     async def joined(self, host: EmbeddedPort | None, run_id: str) -> list[Any]:
@@ -350,6 +411,8 @@ class _Prepared:
                     pack(start),
                     id=self._transport.run_workflow_id(self.run_id),
                     task_queue=options.task_queue,
+                    # Also when it has ended: a call that is repeated is no second run.
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
                     memo={"thread_id": self.thread_id, "graph": self.name},
                     static_summary=f"{self.name} · thread {self.thread_id}"[:200],

@@ -21,11 +21,13 @@ from ..saver import TemporalSaver
 from . import threads
 from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
 from .output import log_to_stderr, prometheus_runtime
+from .studio import studio
 
 app = typer.Typer(
     help="Durable LangGraph on Temporal.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(threads.app, name="threads")
+app.command()(studio)
 console = Console(stderr=True, highlight=False)
 
 

@@ -1,0 +1,140 @@
+"""Studio: the ``http.app`` for ``langgraph.json``: every persisted thread is there when asked for.
+
+``"http": {"app": "langgraph_temporal_exec.studio.app:app", "middleware_order": "auth_first"}``.
+Who has an application of their own calls ``install(app)``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from temporalio.service import RPCError
+
+from ..errors import TemporalExecError
+from . import server
+from .aliases import alias_of, is_uuid
+from .process import current
+
+_THREAD = re.compile(r"^(?P<head>.*/threads/)(?P<thread>[^/]+)(?P<tail>/.*)?$")
+_CREATE = re.compile(r"/threads/?$")
+_RUNS = re.compile(r"^/runs(/stream|/wait)?/?$")
+_COLLECTIONS = frozenset({"search", "count", "prune"})
+
+
+def install(app: Starlette) -> Starlette:
+    """Make an application that ``langgraph.json`` names as ``http.app`` show persisted threads.
+
+    Args:
+        app: A Starlette or FastAPI application.
+
+    Returns:
+        The same application.
+    """
+    theirs = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(running: Any) -> AsyncIterator[Any]:
+        async with current().serving(), theirs(running) as state:
+            yield state
+
+    app.router.lifespan_context = lifespan
+    app.user_middleware.append(Middleware(AttachThreads))
+    return app
+
+
+class AttachThreads:
+    """ASGI middleware: before a request on threads is served, the threads are brought up to date.
+
+    Args:
+        app: The next application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or "/threads" not in scope["path"]:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "POST" and _CREATE.search(scope["path"]):
+            body, receive = await _read(receive)
+            thread_id = str(body.get("thread_id") or "")
+            refusal = await _attached(thread_id) if is_uuid(thread_id) else None
+        elif match := _THREAD.match(scope["path"]):
+            if match["thread"] in _COLLECTIONS:
+                refusal = await _attached(None)
+            else:
+                alias = alias_of(match["thread"])
+                if alias != match["thread"]:
+                    path = f"{match['head']}{alias}{match['tail'] or ''}"
+                    scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+                    current().aliases.see(match["thread"])
+                posts = scope["method"] == "POST"
+                tail = match["tail"] or ""
+                starts = bool(posts and _RUNS.match(tail))
+                rejects = False
+                if starts:
+                    body, receive = await _read(receive)
+                    rejects = body.get("multitask_strategy") == "reject"
+                exclusive = rejects or (posts and tail.rstrip("/") == "/state")
+                refusal = await _attached(alias, exclusive=exclusive)
+        else:
+            refusal = None
+        await (refusal or self._app)(scope, receive, send)
+
+
+async def _attached(alias: str | None, *, exclusive: bool = False) -> JSONResponse | None:
+    """Bring one thread, or all, up to date; what to say if the request cannot be served."""
+    try:
+        if alias is None:
+            await current().mirror.all()
+            return None
+        info = await current().mirror.one(alias)
+    except (TemporalExecError, RPCError) as reason:
+        return JSONResponse({"detail": f"Temporal cannot tell of threads: {reason}"}, 503)
+    if exclusive and info is not None and info.status == "busy" and not server.has_runs(alias):
+        return JSONResponse(
+            {
+                "detail": f"Thread {info.thread_id!r} is run outside this server. Wait for that "
+                "run, cancel it, or choose another multitask strategy than 'reject'."
+            },
+            409,
+        )
+    return None
+
+
+async def _read(receive: Receive) -> tuple[dict[str, Any], Receive]:
+    """The JSON object of a request, and a receive that gives the request again."""
+    messages: list[Message] = []
+    body = b""
+    while True:
+        message = await receive()
+        messages.append(message)
+        if message["type"] != "http.request":
+            break
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    again = iter(messages)
+
+    async def replay() -> Message:
+        return next(again, None) or await receive()
+
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        parsed = {}
+    return (parsed if isinstance(parsed, dict) else {}), replay
+
+
+app = install(Starlette())

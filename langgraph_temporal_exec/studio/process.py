@@ -1,0 +1,108 @@
+"""Studio: what one API server process has once: its saver, its worker, its view of the threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from .. import maintenance
+from ..errors import UsageError
+from ..saver import TemporalSaver
+from . import server
+from .aliases import Aliases
+from .mirror import Mirror
+from .saver import StudioSaver
+from .settings import Settings, from_environment, make_saver
+
+logger = logging.getLogger(__name__)
+
+
+class Process:
+    """An API server's connection to Temporal.
+
+    Args:
+        saver: Its saver.
+        settings: How it was set up.
+    """
+
+    def __init__(self, saver: TemporalSaver, settings: Settings) -> None:
+        self.settings = settings
+        self.stopping = False
+        self.aliases = Aliases(lambda: maintenance.thread_ids(saver.transport))
+        self.mirror = Mirror(saver, self.aliases)
+        self._inner = saver
+        self.saver = StudioSaver(saver, self.aliases, server.strategy_of, lambda: self.stopping)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """From the moment when the server has loaded its graphs until it stops."""
+        try:
+            # A task of its own: opening a graph sets context variables of the server.
+            ready: asyncio.Event = asyncio.Event()
+            done: asyncio.Event = asyncio.Event()
+            holding = asyncio.create_task(self._hold_graphs(ready, done))
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait([holding, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if holding.done():
+                waiting.cancel()
+                await holding
+            yield
+        finally:
+            # From here on the server cancels what it runs, only because it ends.
+            self.stopping = True
+            done.set()
+            await holding
+
+    async def _hold_graphs(self, ready: asyncio.Event, done: asyncio.Event) -> None:
+        async with server.graphs() as graphs:
+            for name, graph in graphs.items():
+                self._inner.serve(name, graph)
+            if self.settings.embedded:
+                logger.info("serving runs of %s", ", ".join(sorted(graphs)) or "no graph")
+            ready.set()
+            await done.wait()
+
+
+_current: Process | None = None
+
+
+def current() -> Process:
+    """The connection that ``checkpointer`` has opened.
+
+    Raises:
+        UsageError: ``langgraph.json`` names another checkpointer.
+    """
+    if _current is None:
+        raise UsageError(
+            "The http.app of langgraph_temporal_exec.studio needs its checkpointer: set "
+            '"checkpointer": {"path": "langgraph_temporal_exec.studio.checkpointer"} in '
+            "langgraph.json."
+        )
+    return _current
+
+
+@asynccontextmanager
+async def checkpointer() -> AsyncIterator[StudioSaver]:
+    """The factory for ``langgraph.json``; see the package."""
+    global _current
+    if _current is not None:
+        # The server enters it once per event loop, the main one first and last.
+        yield _current.saver
+        return
+    server.verify()
+    # What reads configuration files, or is the user's, may block.
+    settings = await asyncio.to_thread(from_environment)
+    saver = await make_saver(settings)
+    try:
+        if settings.embedded:
+            async with saver.worker():
+                _current = Process(saver, settings)
+                yield _current.saver
+        else:
+            _current = Process(saver, settings)
+            yield _current.saver
+    finally:
+        _current = None
+        saver.close()
