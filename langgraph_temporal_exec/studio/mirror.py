@@ -100,7 +100,10 @@ class Mirror:
 
     async def _record(self, alias: str, info: ThreadInfo) -> server.ThreadRecord:
         metadata = {NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph}
-        graph_id = server.graph_names().get(info.graph)
+        entry = server.thread(alias)
+        # A thread without runs names no graph; the server may have been told.
+        told = entry["metadata"].get("graph_id") if entry is not None and not info.graph else None
+        graph_id = told or server.graph_names().get(info.graph)
         state = None
         if graph_id is not None:
             metadata |= {"graph_id": graph_id, "assistant_id": server.assistant_id(graph_id)}

@@ -105,7 +105,6 @@ def graph_names() -> dict[str, str]:
     if len(unnamed) == 1:
         # Threads of plain scripts: there is no other graph it could be.
         ids.setdefault(DEFAULT_NAME, unnamed[0])
-        ids.setdefault("", unnamed[0])
     if len(graphs) == 1:
         ids.setdefault("", next(iter(graphs)))
     return ids

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class DevServer:
         address: Temporal.
         id_prefix: Of the workflow ids.
         environ: More environment.
+        app: The ``http.app``.
         jobs: How many runs it works on at a time.
     """
 
@@ -42,6 +44,7 @@ class DevServer:
         *,
         id_prefix: str,
         environ: dict[str, str] | None = None,
+        app: str = "langgraph_temporal_exec.studio.app:app",
         jobs: int = 10,
     ) -> None:
         self.folder = folder
@@ -65,7 +68,7 @@ class DevServer:
             "graphs": {name: f"tests.studio.graphs:{name}" for name in GRAPHS},
             "checkpointer": {"path": "langgraph_temporal_exec.studio.checkpointer"},
             "http": {
-                "app": "langgraph_temporal_exec.studio.app:app",
+                "app": app,
                 "middleware_order": "auth_first",
             },
         }
@@ -75,6 +78,22 @@ class DevServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        deadline = time.monotonic() + START_S
+        assert self._process is not None
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/ok", timeout=5).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        self.kill()
+        raise AssertionError(f"langgraph dev did not start:\n{self.log[-6000:]}")
+
+    def launch(self) -> None:
+        """Start it."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -91,17 +110,6 @@ class DevServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                if httpx.get(f"{self.url}/ok", timeout=5).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.2)
-        self.kill()
-        raise AssertionError(f"langgraph dev did not start:\n{self.log[-6000:]}")
 
     @property
     def log(self) -> str:
@@ -127,11 +135,26 @@ class DevServer:
             self.kill()
             raise AssertionError(f"did not stop on Ctrl-C:\n{self.log[-6000:]}") from None
 
+    def wait(self) -> int:
+        """Until it ends by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(STOP_S)
+
     def kill(self) -> None:
         """SIGKILL, with what it started."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    async def knows(self, run_id: str) -> None:
+        """Wait until it has written a run to its own store, which it does every few seconds."""
+        store = self.folder / ".langgraph_api" / ".langgraph_ops.pckl"
+        as_pickled = uuid.UUID(run_id).bytes[::-1]
+
+        async def saved() -> bool:
+            return store.exists() and as_pickled in store.read_bytes()
+
+        await until(saved, bool)
 
     # -- the slow node --------------------------------------------------------------------------
 

@@ -63,9 +63,7 @@ async def test_time_travel(sdk: LangGraphClient) -> None:
     await sdk.runs.wait(thread_id, "flow", command={"resume": "yes"})
     history: Any = await sdk.threads.get_history(thread_id, limit=20)
     asked = next(s for s in history if s["next"] == ["ask"])
-    again: Any = await sdk.runs.wait(
-        thread_id, "flow", input=None, checkpoint=asked["checkpoint"]
-    )
+    again: Any = await sdk.runs.wait(thread_id, "flow", input=None, checkpoint=asked["checkpoint"])
     assert again["__interrupt__"][0]["value"] == "approve?"
     done: Any = await sdk.runs.wait(thread_id, "flow", command={"resume": "no"})
     assert done["steps"] == ["in", "streamed", "approve=no", "last"]

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import NotFoundError
 
 from langgraph_temporal_exec import TemporalSaver
 from tests.studio.graphs import GRAPHS, flow
@@ -87,7 +88,7 @@ async def test_delete(sdk: LangGraphClient, script: TemporalSaver) -> None:
     assert await script.aget_thread(thread_id) is not None
     await sdk.threads.delete(thread_id)
     assert await script.aget_thread(thread_id) is None
-    with pytest.raises(httpx.HTTPStatusError, match="404"):
+    with pytest.raises(NotFoundError):
         await sdk.threads.get(thread_id)
     assert thread_id not in [t["thread_id"] for t in await sdk.threads.search(limit=1000)]
 

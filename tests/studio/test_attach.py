@@ -1,0 +1,172 @@
+"""Threads that others made: the server lists, reads, resumes, edits, copies and deletes them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import NotFoundError
+
+from langgraph_temporal_exec import TemporalSaver
+from tests.studio.dev import DevServer, until
+from tests.studio.graphs import broken, chat, flow, gated, parent
+
+IDS = {
+    "plain": "order-42",
+    "unicode": "Bestellung №7: ünïcode 注文",
+    "slash": "tenant/7#a?b%20c",
+    "long": "long " * 1_000,
+    "uuid": "6f1c6a9e-7a0b-4f6e-9d0a-1f2e3d4c5b6a",
+    "upper-case-uuid": "6F1C6A9E-7A0B-4F6E-9D0A-1F2E3D4C5B6B",
+    "version-5-uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "somebody's own")),
+}
+
+
+def _config(thread_id: str) -> Any:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+async def _listed(sdk: LangGraphClient, native: str) -> Any:
+    """The thread in the server's list, once Temporal's visibility store shows it."""
+
+    async def find() -> Any:
+        return [
+            t
+            for t in await sdk.threads.search(limit=1000)
+            if t["metadata"].get("temporal_thread_id") == native
+        ]
+
+    (found,) = await until(find, len)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(IDS))
+async def test_any_id(
+    sdk: LangGraphClient, dev_server: DevServer, script: TemporalSaver, name: str
+) -> None:
+    """Made after the server started; resumed through it; the script sees it at once."""
+    native = IDS[name]
+    graph = flow.with_config(checkpointer=script)
+    await graph.ainvoke({"steps": ["made outside"]}, _config(native))
+    found = await _listed(sdk, native)
+    assert found["status"] == "interrupted"
+    assert found["metadata"]["graph_id"] == "flow"
+    assert found["values"] == {"steps": ["made outside", "streamed"]}
+    assert [i["value"] for asked in found["interrupts"].values() for i in asked] == ["approve?"]
+    thread_id = found["thread_id"]
+    assert (thread_id == native) == (name in ("uuid", "version-5-uuid"))
+    state: Any = await sdk.threads.get_state(thread_id)
+    assert state["checkpoint"]["thread_id"] == thread_id
+    history: Any = await sdk.threads.get_history(thread_id)
+    assert [s["metadata"]["step"] for s in history] == [1, 0, -1]
+
+    done: Any = await sdk.runs.wait(thread_id, "flow", command={"resume": "yes"})
+    expected = ["made outside", "streamed", "approve=yes", "last"]
+    assert done["steps"] == expected
+    known = await graph.aget_state(_config(native))
+    assert known.values == {"steps": expected}
+    assert known.next == ()
+    # The other way round.
+    await graph.ainvoke({"steps": ["again"]}, _config(native))
+    thread = await sdk.threads.get(thread_id)
+    assert thread["status"] == "interrupted"
+    assert thread["values"]["steps"][-2:] == ["again", "streamed"]
+
+
+async def test_edited_forked_copied_deleted(sdk: LangGraphClient, script: TemporalSaver) -> None:
+    native = f"edit-{uuid.uuid4().hex}"
+    graph = flow.with_config(checkpointer=script)
+    await graph.ainvoke({"steps": ["in"]}, _config(native))
+    thread_id = (await _listed(sdk, native))["thread_id"]
+
+    await sdk.threads.update_state(thread_id, {"steps": ["edited"]}, as_node="first")
+    known = await graph.aget_state(_config(native))
+    assert known.values == {"steps": ["in", "streamed", "edited"]}
+
+    history: Any = await sdk.threads.get_history(thread_id)
+    start = next(s for s in history if s["next"] == ["first"])
+    await sdk.threads.update_state(
+        thread_id, {"steps": ["fork"]}, checkpoint=start["checkpoint"], as_node="__start__"
+    )
+    known = await graph.aget_state(_config(native))
+    assert known.values == {"steps": ["in", "fork"]}
+
+    copy: Any = await sdk.threads.copy(thread_id)
+    copied = await graph.aget_state(_config(copy["thread_id"]))
+    assert copied.values == known.values
+    assert (await sdk.threads.get(copy["thread_id"]))["metadata"]["graph_id"] == "flow"
+
+    await sdk.threads.delete(thread_id)
+    assert await script.aget_thread(native) is None
+    assert await script.aget_thread(copy["thread_id"]) is not None
+
+
+async def test_native_ids_in_addresses(sdk: LangGraphClient, script: TemporalSaver) -> None:
+    """A thread may be asked for by the id it has in code, before any list was asked for."""
+    native = f"order-{uuid.uuid4().hex}"
+    graph = flow.with_config(checkpointer=script)
+    await graph.ainvoke({"steps": ["in"]}, _config(native))
+    thread = await sdk.threads.get(native)
+    assert thread["metadata"]["temporal_thread_id"] == native
+    done: Any = await sdk.runs.wait(native, "flow", command={"resume": "yes"})
+    assert done["steps"] == ["in", "streamed", "approve=yes", "last"]
+    with pytest.raises(NotFoundError):
+        await sdk.threads.get(f"nobody-made-{uuid.uuid4().hex}")
+
+
+async def test_status_and_freshness(
+    sdk: LangGraphClient, dev_server: DevServer, script: TemporalSaver
+) -> None:
+    """Every status, as it changes outside the server."""
+    failed, ended, waiting = (f"{n}-{uuid.uuid4().hex}" for n in ("failed", "ended", "waiting"))
+    with pytest.raises(ValueError, match="no such order"):
+        await broken.with_config(checkpointer=script).ainvoke({}, _config(failed))
+    found = await _listed(sdk, failed)
+    assert (found["status"], found["metadata"]["graph_id"]) == ("error", "broken")
+    assert "no such order" in str(found["error"])
+
+    # Of a graph that was given no name: the only such graph here.
+    await chat.with_config(checkpointer=script).ainvoke({"messages": ["hello"]}, _config(ended))
+    found = await _listed(sdk, ended)
+    assert (found["status"], found["metadata"]["graph_id"]) == ("idle", "chat")
+    assert found["values"]["messages"][-1]["content"] == "the order is on its way"
+
+    graph = gated.with_config(checkpointer=script)
+    run = await script.astart(graph, {"gate": waiting}, _config(waiting))
+    await dev_server.runs_of(waiting)
+    found = await _listed(sdk, waiting)
+    assert (found["status"], found["metadata"]["graph_id"]) == ("busy", "gated")
+    dev_server.open(waiting)
+    await run.aresult()
+    assert (await sdk.threads.get(found["thread_id"]))["status"] == "idle"
+    assert (await _listed(sdk, waiting))["values"]["steps"] == ["before", f"slow {waiting}"]
+
+    await script.adelete_thread(waiting)
+    with pytest.raises(NotFoundError):
+        await sdk.threads.get(found["thread_id"])
+    ids = [t["thread_id"] for t in await sdk.threads.search(limit=1000)]
+    assert found["thread_id"] not in ids
+
+
+async def test_sub_agents(sdk: LangGraphClient, script: TemporalSaver) -> None:
+    native = f"sub-{uuid.uuid4().hex}"
+    await parent.with_config(checkpointer=script).ainvoke({}, _config(native))
+    thread_id = (await _listed(sdk, native))["thread_id"]
+    state: Any = await sdk.threads.get_state(thread_id, subgraphs=True)
+    (task,) = state["tasks"]
+    assert task["state"]["values"] == {"steps": ["prepared"]}
+    assert task["state"]["checkpoint"]["thread_id"] == thread_id
+    done: Any = await sdk.runs.wait(thread_id, "parent", command={"resume": "ok"})
+    assert done["steps"] == ["prepared", "inner=ok", "after"]
+
+
+async def test_created_over_a_thread_of_temporal(
+    sdk: LangGraphClient, script: TemporalSaver
+) -> None:
+    native = str(uuid.uuid4())
+    await flow.with_config(checkpointer=script).ainvoke({"steps": ["in"]}, _config(native))
+    thread = await sdk.threads.create(thread_id=native, if_exists="do_nothing")
+    assert thread["metadata"]["graph_id"] == "flow"
+    assert thread["status"] == "interrupted"
