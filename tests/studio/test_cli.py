@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph_sdk import get_client
 from typer.testing import CliRunner
 
 from langgraph_temporal_exec import UsageError
 from langgraph_temporal_exec.cli.main import app
 from langgraph_temporal_exec.cli.studio import APP, CHECKPOINTER, write_config
 from tests.studio.dev import START_S, STOP_S, until
+from tests.test_readme import RUNNABLE, SHELL, run
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "studio.md"
+ADDRESS = "http://127.0.0.1:2024"
 COMMAND = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "studio"]
 GRAPHS = {"flow": "tests.studio.graphs:flow"}
 
@@ -72,31 +75,33 @@ def commands() -> Iterator[list[Command]]:
 
 
 async def test_from_nothing(commands: list[Command], tmp_path: Path) -> None:
-    """Starts its own Temporal; threads outlive the command when it is given a file."""
-    arguments = ("tests.studio.graphs:flow", "--port", "0", "--database", "threads.db")
-    thread_id = ""
-    for answer in (None, "yes"):
-        command = Command(tmp_path, *arguments)
+    """docs/studio.md as it stands there, but for the port: Temporal is started, and the thread
+    outlives the command."""
+    blocks = dict(RUNNABLE.findall(DOCS.read_text()))
+    (shell,) = [block for block in SHELL.findall(DOCS.read_text()) if " studio " in block]
+    *_, name, target, option, database = shell.split()
+    assert (name, option) == ("studio", "--database")
+    (tmp_path / "agent.py").write_text(blocks["agent.py"])
+    said = []
+    for script in ("ask.py", "answer.py"):
+        command = Command(tmp_path, target, option, database, "--port", "0")
         commands.append(command)
         url = await command.says(r"API server: (http://127\.0\.0\.1:\d+)")
-        said = command.said
         await command.says("(Ctrl-C stops)")
-        said = command.said
-        assert f"https://smith.langchain.com/studio/?baseUrl={url}" in said.replace("\n", "")
-        assert "kept in threads.db" in said
-        sdk = get_client(url=url)
-        if answer is None:
-            thread_id = (await sdk.threads.create())["thread_id"]
-            asked: Any = await sdk.runs.wait(thread_id, "flow", input={"steps": ["in"]})
-            assert asked["__interrupt__"][0]["value"] == "approve?"
-        else:
-            (thread,) = await sdk.threads.search()
-            assert (thread["thread_id"], thread["status"]) == (thread_id, "interrupted")
-            done: Any = await sdk.runs.wait(thread_id, "flow", command={"resume": answer})
-            assert done["steps"] == ["in", "streamed", "approve=yes", "last"]
+        output = command.said.replace("\n", "")
+        assert f"https://smith.langchain.com/studio/?baseUrl={url}" in output
+        assert f"kept in {database}" in output
+        assert ADDRESS in blocks[script]
+        (tmp_path / script).write_text(blocks[script].replace(ADDRESS, url))
+        said.append(ast.literal_eval(run(script, tmp_path)))
         assert command.stop() == 0, command.said[-4000:]
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
+    plan = "three chapters on tides"
+    assert said == [
+        {"question": "Write it?", "plan": plan},
+        {"topic": "tides", "plan": plan, "approved": "yes"},
+    ]
 
 
 @pytest.mark.parametrize(
