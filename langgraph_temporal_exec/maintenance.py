@@ -71,6 +71,22 @@ async def thread_ids(transport: Transport) -> list[str]:
     return found
 
 
+async def runs_since(transport: Transport, since: datetime) -> dict[str, dict[str, bool]]:
+    """By thread the runs that are open or were closed since then, and whether each is open; from
+    the visibility store."""
+    prefix = f"{transport.options.id_prefix}/run/"
+    query = (
+        f"WorkflowType = '{names.RUN_WORKFLOW}' AND WorkflowId STARTS_WITH '{prefix}' "
+        f"AND (ExecutionStatus = 'Running' OR CloseTime > '{since.isoformat()}')"
+    )
+    found: dict[str, dict[str, bool]] = {}
+    async for execution in transport.client.list_workflows(query):
+        thread_id = str((await execution.memo()).get("thread_id", ""))
+        is_open = execution.status is WorkflowExecutionStatus.RUNNING
+        found.setdefault(thread_id, {})[execution.id] = is_open
+    return found
+
+
 async def namespaces(saver: Saver, replica: Replica) -> list[str]:
     """Read a thread whole, and name its namespaces, the root first; none: no such thread."""
     if not await saver.reader.refresh_all(replica, ""):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .. import maintenance
@@ -20,9 +21,12 @@ from .aliases import Aliases
 AT_ONCE = 8
 """Threads that are read at the same time."""
 
-REST_AFTER_S = 1.0
-"""A look at all threads that takes longer than this is not repeated before as much time again
-has passed: a client that lists again and again must not keep Temporal busy with it."""
+LOOK_S = 1.0
+"""How long a look at all threads goes on reading those that seem unchanged, the longest unread ones
+first. New ones, and those that had a run lately, are read however many they are."""
+
+SLACK = timedelta(seconds=60)
+"""By how much clocks may differ, and the visibility store may lag behind."""
 
 NATIVE_KEY = "temporal_thread_id"
 """Key of a thread's metadata in the server: its id in Temporal and in plain code."""
@@ -43,34 +47,45 @@ class Mirror:
         self._saver = saver
         self._aliases = aliases
         self._shown: dict[str, tuple[Any, ...]] = {}
+        self._read_at: dict[str, float] = {}
         self._looking: asyncio.Task[None] | None = None
-        self._rest_until = 0.0
+        self._looked = datetime.now(UTC)
+        self._runs: dict[str, dict[str, bool]] = {}
 
     async def all(self) -> None:
         """Every thread; askers at the same time share one look."""
-        if time.monotonic() < self._rest_until:
-            return
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
 
     async def _look(self) -> None:
-        began = time.monotonic()
-        found = await maintenance.thread_ids(self._saver.transport)
+        began, now = time.monotonic(), datetime.now(UTC)
+        transport = self._saver.transport
+        found = await maintenance.thread_ids(transport)
+        runs = await maintenance.runs_since(transport, self._looked - SLACK)
+        changed = {
+            t for t, known in runs.items() if any(known.values()) or known != self._runs.get(t)
+        }
         listed = [
             str(entry["metadata"][NATIVE_KEY])
             for entry in server.threads().values()
             if NATIVE_KEY in entry["metadata"]
         ]
+        # Those that are gone from Temporal are read first, and forgotten by it.
+        changed |= set(listed) - set(found)
         turn = asyncio.Semaphore(AT_ONCE)
 
         async def look(thread_id: str) -> None:
             async with turn:
-                await self._show(thread_id)
+                unchanged = thread_id in self._read_at and thread_id not in changed
+                if not unchanged or time.monotonic() < began + LOOK_S:
+                    await self._show(thread_id)
 
-        await asyncio.gather(*map(look, dict.fromkeys([*found, *listed])))
-        took = time.monotonic() - began
-        self._rest_until = time.monotonic() + (took if took > REST_AFTER_S else 0.0)
+        def last_read(thread_id: str) -> float:
+            return 0.0 if thread_id in changed else self._read_at.get(thread_id, 0.0)
+
+        await asyncio.gather(*map(look, sorted({*found, *listed}, key=last_read)))
+        self._looked, self._runs = now, runs
 
     async def one(self, alias: str) -> ThreadInfo | None:
         """One thread by its id in the server; ``None`` when Temporal has none."""
@@ -79,6 +94,7 @@ class Mirror:
     async def _show(self, thread_id: str) -> ThreadInfo | None:
         alias = self._aliases.see(thread_id)
         info = await self._saver.aget_thread(thread_id)
+        self._read_at[thread_id] = time.monotonic()
         if server.has_runs(alias):
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
@@ -89,6 +105,7 @@ class Mirror:
             if entry is not None and NATIVE_KEY in entry["metadata"]:
                 server.drop_thread(alias)
             self._shown.pop(alias, None)
+            del self._read_at[thread_id]
             return None
         stamp = (info.updated_at, info.status, info.graph, info.waiting)
         if entry is None or self._shown.get(alias) != stamp:

@@ -14,9 +14,13 @@ from starlette.routing import Route
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.studio import mirror
 from langgraph_temporal_exec.studio.app import install
 
 QUEUE = "custom"
+
+# As if there were thousands of threads: a look at all of them reads those that changed, no more.
+mirror.LOOK_S = 0.0
 
 
 async def make_saver() -> TemporalSaver:

@@ -94,9 +94,7 @@ class DevServer:
 
     def launch(self) -> None:
         """Start it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         log = (self.folder / "server.log").open("ab")
         self._process = subprocess.Popen(
@@ -179,6 +177,14 @@ class DevServer:
             return path.exists()
 
         await until(told, bool)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def until(ask: Any, good: Any, seconds: float = 60) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client
 
 from langgraph_temporal_exec import (
@@ -18,12 +19,13 @@ from langgraph_temporal_exec import (
     UnsupportedLangGraphError,
     UsageError,
 )
+from langgraph_temporal_exec.local import start_server
 from langgraph_temporal_exec.studio import server as api
 from langgraph_temporal_exec.studio.process import current
 from langgraph_temporal_exec.studio.settings import Settings, from_environment, make_saver
 from tests.conftest import TemporalServer
 from tests.studio import custom
-from tests.studio.dev import DevServer
+from tests.studio.dev import DevServer, free_port, until
 from tests.studio.graphs import GATES, GRAPHS, gated
 
 Launch = Callable[..., DevServer]
@@ -104,16 +106,54 @@ async def test_own_saver_and_app_and_isolated_loops(launch: Launch, client: Clie
     saver = TemporalSaver(client, task_queue=custom.QUEUE, id_prefix=custom.QUEUE)
     try:
         assert await saver.aget_thread(thread_id) is not None
-        # A thread of the saver's prefix is there, too.
+        steps = ["before", "slow mine"]
         server.open("mine")
         graph = gated.with_config(checkpointer=saver)
-        await graph.ainvoke({"gate": "mine"}, {"configurable": {"thread_id": "my order"}})
+        config: Any = {"configurable": {"thread_id": "my order"}}
+        await graph.ainvoke({"gate": "mine"}, config)
+        assert await _steps(sdk) == [steps]
+        # What a run did is in the list, in whatever number of threads; an edit is at the latest
+        # when the thread is asked for.
+        await graph.ainvoke({"gate": "mine"}, config)
+        assert await _steps(sdk) == [steps * 2]
+        await graph.aupdate_state(config, {"steps": ["edited"]})
+        thread: Any = await sdk.threads.get("my order")
+        assert thread["values"]["steps"] == [*steps * 2, "edited"]
+        assert await _steps(sdk) == [[*steps * 2, "edited"]]
     finally:
         saver.close()
-    assert (await sdk.threads.get("my order"))["values"]["steps"] == ["before", "slow mine"]
     assert server.stop() == 0, server.log[-6000:]
     for sign in ("BlockingError", "was never retrieved", "was never awaited"):
         assert sign not in server.log, server.log[-6000:]
+
+
+async def _steps(sdk: LangGraphClient) -> list[Any]:
+    """Of the threads of one graph, as the list has them."""
+
+    async def find() -> Any:
+        return await sdk.threads.search(metadata={"graph_id": "gated"})
+
+    return [t["values"]["steps"] for t in await until(find, len)]
+
+
+async def test_temporal_that_went_away(launch: Launch) -> None:
+    """Requests on threads are refused with a reason, and served again when it is back."""
+    port = free_port()
+    temporal = await start_server(port=port)
+    server = launch(temporal.address)
+    try:
+        server.start()
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            assert (await http.post("/threads/search", json={})).status_code == 200
+            await temporal.shutdown()
+            reply = await http.post("/threads/search", json={})
+            assert (reply.status_code, reply.headers["content-type"]) == (503, "application/json")
+            assert "Temporal" in reply.json()["detail"]
+            assert (await http.get("/ok")).status_code == 200
+            temporal = await start_server(port=port)
+            assert (await http.post("/threads/search", json={})).status_code == 200
+    finally:
+        await temporal.shutdown()
 
 
 @pytest.mark.parametrize(
