@@ -38,6 +38,9 @@ DURABLE_TUNING = ("--sqlite-pragma", "journal_mode=wal")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
+PORT_TRIES = 3
+"""Another process may take a port between the moment it was found free and the server's start."""
+
 # The server is tied to this process by a pipe: when the process dies, however, `cat` ends and the
 # server is told to stop, so no orphan holds the database file. It is in a session of its own, so
 # that Ctrl-C in a terminal reaches the program first, which then stops the server in order.
@@ -108,7 +111,19 @@ async def start_server(
     if port is not None and await asyncio.to_thread(_in_use, port):
         # Not left to the server to find out: until it gives up, the other one would answer.
         raise ServerUnavailableError(f"Port {port} is in use; stop what listens there.")
-    port = port or _free_port()
+    for _ in range(PORT_TRIES if port is None else 1):
+        server = await _started(port or _free_port(), database, ui=ui)
+        if server is not None:
+            return server
+    raise ServerUnavailableError(
+        f"The embedded Temporal server did not start{'' if port is None else f' on port {port}'}"
+        f"{f' with the file {database}' if database else ''}. If another process uses "
+        f"{'the file' if database else 'the port'}, stop that one first."
+    )
+
+
+async def _started(port: int, database: str | None, *, ui: bool) -> LocalServer | None:
+    """A server on a port; ``None`` when it ended instead of answering."""
     arguments = [
         *(find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)),
         *("--log-level", "error", *TUNING),
@@ -127,13 +142,7 @@ async def start_server(
     except BaseException:
         await _stop(process)
         raise
-    if client is None:
-        raise ServerUnavailableError(
-            f"The embedded Temporal server did not start on port {port}"
-            f"{f' with the file {database}' if database else ''}. If another process uses "
-            f"{'the file' if database else 'the port'}, stop that one first."
-        )
-    return LocalServer(process, client)
+    return None if client is None else LocalServer(process, client)
 
 
 async def _connect(process: asyncio.subprocess.Process, address: str) -> Client | None:

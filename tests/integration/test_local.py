@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from langgraph_temporal_exec import ServerUnavailableError, TemporalSaver
+from langgraph_temporal_exec import ServerUnavailableError, TemporalSaver, local
 from langgraph_temporal_exec.local import start_server
 from tests.support.graphs import config, parallel
 
@@ -66,6 +66,20 @@ async def test_a_port_in_use_is_an_error() -> None:
             await start_server(port=port)
     finally:
         await server.shutdown()
+        await server.shutdown()
+
+
+async def test_port_that_was_taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found free, and taken by another process before the server has it: another one is tried."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        ports = iter([taken.getsockname()[1], local._free_port()])
+        monkeypatch.setattr(local, "_free_port", lambda: next(ports))
+        server = await start_server()
+    try:
+        assert await server.client.service_client.check_health()
+        assert next(ports, None) is None
+    finally:
         await server.shutdown()
 
 
