@@ -29,6 +29,7 @@ console = Console(stderr=True, highlight=False)
 CHECKPOINTER = "langgraph_temporal_exec.studio.checkpointer"
 APP = "langgraph_temporal_exec.studio.app:app"
 STUDIO = "https://smith.langchain.com/studio/?baseUrl={url}"
+PAGE = "/debug/"
 JOBS = 10
 START_S = 120.0
 STOP_S = 30.0
@@ -266,6 +267,7 @@ async def _answers(url: str, *enough: asyncio.Task[Any]) -> bool:
 
 def _tell(url: str) -> None:
     console.print(f"API server: {url} (docs at {url}/docs)")
+    console.print(f"debugging page: {url}{PAGE}")
     console.print(f"LangGraph Studio: {STUDIO.format(url=url)}")
     console.print(
         "  Studio is a hosted page and needs a LangSmith account. It runs in your browser and "

@@ -39,11 +39,9 @@ class Aliases:
         self._list_threads = list_threads
         self._native: dict[str, str] = {}
 
-    def see(self, thread_id: str) -> str:
-        """Remember a thread; its alias."""
-        alias = alias_of(thread_id)
-        self._native[alias] = thread_id
-        return alias
+    def see(self, thread_id: str) -> None:
+        """Remember a thread that exists."""
+        self._native[alias_of(thread_id)] = thread_id
 
     async def native(self, alias: str) -> str:
         """The thread of an alias; the alias itself if it is none."""
@@ -55,6 +53,5 @@ class Aliases:
             return alias
         for thread_id in await self._list_threads():
             self.see(thread_id)
-        # An id of this form that the server's user chose: it is the thread's own, until a thread
-        # turns up whose alias it is.
-        return self._native.setdefault(alias, alias)
+        # An id of this form that the server's user chose is the thread's own.
+        return self._native.get(alias, alias)

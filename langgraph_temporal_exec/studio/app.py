@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.service import RPCError
 
 from ..errors import TemporalExecError
-from . import server
+from . import page, server
 from .aliases import alias_of, is_uuid
 from .process import current
 
@@ -31,7 +31,8 @@ _COLLECTIONS = frozenset({"search", "count", "prune"})
 
 
 def install(app: Starlette) -> Starlette:
-    """Make an application that ``langgraph.json`` names as ``http.app`` show persisted threads.
+    """Make an application that ``langgraph.json`` names as ``http.app`` show persisted threads,
+    and the debugging page at ``/debug``.
 
     Args:
         app: A Starlette or FastAPI application.
@@ -47,6 +48,7 @@ def install(app: Starlette) -> Starlette:
             yield state
 
     app.router.lifespan_context = lifespan
+    app.router.routes.extend(page.routes())
     app.user_middleware.append(Middleware(AttachThreads))
     return app
 
@@ -70,39 +72,49 @@ class AttachThreads:
             body, receive = await _read(receive)
             thread_id = str(body.get("thread_id") or "")
             refusal = await _attached(thread_id) if is_uuid(thread_id) else None
-        elif match := _THREAD.match(scope["path"]):
+        # A thread's own id may contain what separates the parts of a path.
+        elif match := _THREAD.match(_raw_path(scope)):
             if match["thread"] in _COLLECTIONS:
                 refusal = await _attached(None)
             else:
-                alias = alias_of(match["thread"])
-                if alias != match["thread"]:
-                    path = f"{match['head']}{alias}{match['tail'] or ''}"
-                    scope = {**scope, "path": path, "raw_path": quote(path).encode()}
-                    current().aliases.see(match["thread"])
-                posts = scope["method"] == "POST"
+                thread_id = unquote(match["thread"])
                 tail = match["tail"] or ""
+                if (alias := alias_of(thread_id)) != thread_id:
+                    raw = f"{match['head']}{alias}{tail}"
+                    scope = {**scope, "path": unquote(raw), "raw_path": raw.encode()}
+                posts = scope["method"] == "POST"
                 starts = bool(posts and _RUNS.match(tail))
                 rejects = False
                 if starts:
                     body, receive = await _read(receive)
                     rejects = body.get("multitask_strategy") == "reject"
                 exclusive = rejects or (posts and tail.rstrip("/") == "/state")
-                refusal = await _attached(alias, exclusive=exclusive)
+                refusal = await _attached(thread_id, exclusive=exclusive)
         else:
             refusal = None
         await (refusal or self._app)(scope, receive, send)
 
 
-async def _attached(alias: str | None, *, exclusive: bool = False) -> JSONResponse | None:
+def _raw_path(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.decode("ascii", "replace")
+
+
+async def _attached(thread_id: str | None, *, exclusive: bool = False) -> JSONResponse | None:
     """Bring one thread, or all, up to date; what to say if the request cannot be served."""
     try:
-        if alias is None:
+        if thread_id is None:
             await current().mirror.all()
             return None
-        info = await current().mirror.one(alias)
+        info = await current().mirror.one(thread_id)
     except (TemporalExecError, RPCError) as reason:
         return JSONResponse({"detail": f"Temporal cannot tell of threads: {reason}"}, 503)
-    if exclusive and info is not None and info.status == "busy" and not server.has_runs(alias):
+    if (
+        exclusive
+        and info is not None
+        and info.status == "busy"
+        and not server.has_runs(alias_of(info.thread_id))
+    ):
         return JSONResponse(
             {
                 "detail": f"Thread {info.thread_id!r} is run outside this server. Wait for that "

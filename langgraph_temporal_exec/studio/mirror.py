@@ -16,7 +16,7 @@ from .. import maintenance
 from ..listing import ThreadInfo
 from ..saver import TemporalSaver
 from . import server
-from .aliases import Aliases
+from .aliases import Aliases, alias_of
 
 AT_ONCE = 8
 """Threads that are read at the same time."""
@@ -87,13 +87,15 @@ class Mirror:
         await asyncio.gather(*map(look, sorted({*found, *listed}, key=last_read)))
         self._looked, self._runs = now, runs
 
-    async def one(self, alias: str) -> ThreadInfo | None:
-        """One thread by its id in the server; ``None`` when Temporal has none."""
-        return await self._show(await self._aliases.native(alias))
+    async def one(self, thread_id: str) -> ThreadInfo | None:
+        """One thread by its id, here or in the server; ``None`` when Temporal has none."""
+        return await self._show(await self._aliases.native(thread_id))
 
     async def _show(self, thread_id: str) -> ThreadInfo | None:
-        alias = self._aliases.see(thread_id)
+        alias = alias_of(thread_id)
         info = await self._saver.aget_thread(thread_id)
+        if info is not None:
+            self._aliases.see(thread_id)
         self._read_at[thread_id] = time.monotonic()
         if server.has_runs(alias):
             # What the server itself does it tells by itself.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
@@ -57,6 +59,9 @@ async def test_any_id(
     assert [i["value"] for asked in found["interrupts"].values() for i in asked] == ["approve?"]
     thread_id = found["thread_id"]
     assert (thread_id == native) == (name in ("uuid", "version-5-uuid"))
+    async with httpx.AsyncClient(base_url=dev_server.url) as http:
+        by_its_own = await http.get(f"/threads/{quote(native, safe='')}")
+    assert by_its_own.json()["thread_id"] == thread_id
     state: Any = await sdk.threads.get_state(thread_id)
     assert state["checkpoint"]["thread_id"] == thread_id
     history: Any = await sdk.threads.get_history(thread_id)
