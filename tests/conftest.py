@@ -23,6 +23,11 @@ settings.load_profile("no_deadline")
 SERVER_DEADLINE_S = 60
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: begun last, one would keep the session waiting by itself."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TemporalServer:
     """A running dev server."""

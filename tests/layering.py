@@ -309,7 +309,9 @@ LAYERS = {
                 *("_langgraph", "caller", "errors", "listing", "maintenance", "saver"),
                 *("studio.aliases", "studio.server"),
             },
-            third_party={*CHECKPOINTS, "langchain_core", "starlette", "temporalio"},
+            third_party={
+                *(*CHECKPOINTS, "langchain_core", "langgraph.types", "starlette", "temporalio"),
+            },
             side="Studio:",
         ),
         _layer(

@@ -8,15 +8,22 @@ brought up to date when somebody asks.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from langgraph.types import StateSnapshot
+from temporalio.service import RPCError
+
 from .. import maintenance
+from ..errors import StorageError, TemporalExecError
 from ..listing import ThreadInfo
 from ..saver import TemporalSaver
 from . import server
 from .aliases import Aliases, alias_of
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 8
 """Threads that are read at the same time."""
@@ -78,8 +85,13 @@ class Mirror:
         async def look(thread_id: str) -> None:
             async with turn:
                 unchanged = thread_id in self._read_at and thread_id not in changed
-                if not unchanged or time.monotonic() < began + LOOK_S:
+                if unchanged and time.monotonic() > began + LOOK_S:
+                    return
+                try:
                     await self._show(thread_id)
+                except StorageError as exc:
+                    # The others are to be seen all the same.
+                    logger.warning("thread %r is not shown: %s", thread_id, exc)
 
         def last_read(thread_id: str) -> float:
             return 0.0 if thread_id in changed else self._read_at.get(thread_id, 0.0)
@@ -117,6 +129,21 @@ class Mirror:
                 self._shown[alias] = stamp
         return info
 
+    async def _state(self, graph_id: str, alias: str, info: ThreadInfo) -> StateSnapshot | None:
+        try:
+            return await server.state_of(graph_id, alias)
+        except (TemporalExecError, RPCError):
+            raise
+        except Exception:
+            # The user's: a factory that fails, a graph that cannot read what an older one wrote.
+            logger.warning(
+                "graph %r cannot read thread %r, which is listed without its values",
+                graph_id,
+                info.thread_id,
+                exc_info=True,
+            )
+            return None
+
     async def _record(self, alias: str, info: ThreadInfo) -> server.ThreadRecord:
         metadata = {NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph}
         entry = server.thread(alias)
@@ -126,7 +153,7 @@ class Mirror:
         state = None
         if graph_id is not None:
             metadata |= {"graph_id": graph_id, "assistant_id": server.assistant_id(graph_id)}
-            state = await server.state_of(graph_id, alias)
+            state = await self._state(graph_id, alias, info)
         if state is None:
             return server.ThreadRecord(
                 status=info.status,

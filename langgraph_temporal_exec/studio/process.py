@@ -33,7 +33,7 @@ class Process:
         self.aliases = Aliases(lambda: maintenance.thread_ids(saver.transport))
         self.mirror = Mirror(saver, self.aliases)
         self._inner = saver
-        self.saver = StudioSaver(saver, self.aliases, server.strategy_of, lambda: self.stopping)
+        self.saver = StudioSaver(saver, self.aliases, lambda: self.stopping)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

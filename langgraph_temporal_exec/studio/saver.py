@@ -27,8 +27,9 @@ from langgraph.checkpoint.base import (
 
 from .. import _langgraph
 from ..caller.run import STRATEGY_KEY, Caller
-from ..errors import RunNotFoundError
+from ..errors import RunCancelledError, RunNotFoundError
 from ..saver import TemporalSaver
+from . import server
 from .aliases import Aliases, alias_of
 
 USER_KEY = "langgraph_auth_user"
@@ -44,7 +45,6 @@ class StudioSaver(BaseCheckpointSaver[str]):
     Args:
         inner: The saver.
         aliases: Ids of the server by threads, and back.
-        strategy_of: The server's multitask strategy of one of its runs.
         leaves: Whether the process ends: then closing a stream does not cancel its run.
     """
 
@@ -52,19 +52,17 @@ class StudioSaver(BaseCheckpointSaver[str]):
         self,
         inner: TemporalSaver,
         aliases: Aliases,
-        strategy_of: Callable[[str], str | None],
         leaves: Callable[[], bool],
     ) -> None:
         super().__init__(serde=inner.serde)
         self.inner = inner
         self.aliases = aliases
-        self._strategy_of = strategy_of
         self._leaves = leaves
 
     @property
     def __langgraph_temporal__(self) -> _langgraph.Durable:
         durable = cast(Caller, getattr(self.inner, _langgraph.DURABLE))
-        return _StudioCaller(durable, self.aliases, self._strategy_of, self._leaves)
+        return _StudioCaller(durable, self.aliases, self._leaves)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread."""
@@ -159,12 +157,10 @@ class _StudioCaller:
         self,
         caller: Caller,
         aliases: Aliases,
-        strategy_of: Callable[[str], str | None],
         leaves: Callable[[], bool],
     ) -> None:
         self._caller = caller
         self._aliases = aliases
-        self._strategy_of = strategy_of
         self._leaves = leaves
 
     async def astream(
@@ -178,12 +174,15 @@ class _StudioCaller:
         if not run_id:
             stream = self._caller.astream(graph, input, config, kwargs)
         else:
-            if strategy := self._strategy_of(server_run):
+            if strategy := server.strategy_of(server_run):
                 config = {**config, "configurable": {**configurable, STRATEGY_KEY: strategy}}
             stream = self._caller.astream_as(run_id, graph, input, config, kwargs, self._leaves)
-        async with aclosing(stream) as chunks:
-            async for chunk in chunks:
-                yield _aliased_chunk(chunk)
+        try:
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    yield _aliased_chunk(chunk)
+        except RunCancelledError as exc:
+            raise server.stopped(str(exc)) from exc
 
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 SUPPORTED = "langgraph-api 0.16 with langgraph-runtime-inmem 0.36"
 
 _NEEDED = {
+    "langgraph_api.errors": ("UserInterrupt",),
     "langgraph_api.graph": ("GRAPHS", "get_graph", "get_assistant_id", "is_js_graph"),
     "langgraph_api.serde": ("json_dumpb", "json_loads"),
     "langgraph_api.state": ("patch_interrupt",),
@@ -96,12 +97,18 @@ async def _delta_history(self: Any, *, config: RunnableConfig, channels: Any) ->
 # -- graphs -------------------------------------------------------------------------------------
 
 
+_built: dict[str, str] = {}
+"""Names of graphs that factories have made, by graph id."""
+
+
 def graph_names() -> dict[str, str]:
     """Graph ids by the names under which threads know their graphs."""
     graphs = import_module("langgraph_api.graph").GRAPHS
-    named = {gid: str(getattr(g, "name", "") or DEFAULT_NAME) for gid, g in graphs.items()}
-    unnamed = [gid for gid, name in named.items() if name == DEFAULT_NAME]
-    ids = {(gid if gid in unnamed else name): gid for gid, name in named.items()}
+    names = {
+        gid: str(getattr(g, "name", None) or _built.get(gid, gid)) for gid, g in graphs.items()
+    }
+    unnamed = [gid for gid, name in names.items() if name == DEFAULT_NAME]
+    ids = {(gid if gid in unnamed else name): gid for gid, name in names.items()}
     if len(unnamed) == 1:
         # Threads of plain scripts: there is no other graph it could be.
         ids.setdefault(DEFAULT_NAME, unnamed[0])
@@ -140,9 +147,10 @@ async def graphs() -> AsyncIterator[dict[str, Any]]:
                 logger.warning("graph %r is served after its first call", graph_id, exc_info=True)
                 continue
             served[str(graph.name)] = graph
+            _built[graph_id] = str(graph.name)
         for name, graph_id in graph_names().items():
-            if graph_id in served and name:
-                served.setdefault(name, served[graph_id])
+            if name == DEFAULT_NAME and graph_id in served:
+                served[name] = served[graph_id]
         yield served
 
 
@@ -194,6 +202,12 @@ def strategy_of(run_id: str) -> str | None:
         if str(run["run_id"]) == run_id:
             return str(run.get("multitask_strategy") or "") or None
     return None
+
+
+def stopped(reason: str) -> Exception:
+    """What a run of the server raises when somebody has stopped it, which is not a failure."""
+    error: Exception = import_module("langgraph_api.errors").UserInterrupt(reason)
+    return error
 
 
 def threads() -> dict[str, Mapping[str, Any]]:

@@ -346,6 +346,7 @@ async def test_every_step_of_large_values_is_named(case: Make) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("given", ["fresh", "answer"])
+@pytest.mark.long
 async def test_embedded_caller_killed(case: Make, given: str) -> None:
     """Caller and worker in one process; then a worker in another one."""
     kills = kills_at(POINTS["embedded", given], given)
@@ -354,6 +355,7 @@ async def test_embedded_caller_killed(case: Make, given: str) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("given", ["fresh", "answer"])
+@pytest.mark.long
 async def test_worker_killed(case: Make, given: str) -> None:
     """The caller, in another process, gets its result from the next worker."""
     kills = kills_at(POINTS["worker", given], given)
@@ -371,6 +373,7 @@ async def test_remote_caller_killed(case: Make, mode: str, given: str) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 async def test_killed_while_large_values_are_stored(case: Make) -> None:
     """An input that does not fit into one payload is stored before the run is."""
 

@@ -14,6 +14,7 @@ from tests.faults.lab import WAIT_S, Lab
 from tests.faults.ledger import ONCE, Ran
 
 
+@pytest.mark.long
 async def test_frozen_worker_wakes_up_too_late(lab: Lab) -> None:
     graph = build_agent(lab.folder)
     workers = await lab.workers()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 
+import pytest
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
@@ -13,6 +14,7 @@ from tests.conftest import TemporalServer
 from tests.support.graphs import config, countdown, parallel
 
 
+@pytest.mark.long
 async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
     async def run(*args: str) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(

@@ -81,6 +81,7 @@ async def test_no_server() -> None:
     await _calls_fail(client, port)
 
 
+@pytest.mark.long
 async def test_server_that_went_away(thread_id: str) -> None:
     server = await start_server()
     client = server.client

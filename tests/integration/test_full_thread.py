@@ -24,6 +24,7 @@ async def _fails(*_: object) -> None:
     raise OSError("the storage is away")
 
 
+@pytest.mark.long
 async def test_full_thread(
     client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

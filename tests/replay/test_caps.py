@@ -144,6 +144,7 @@ async def test_many_supersteps(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_wide_supersteps(client: Client, task_queue: str) -> None:
     """Runs in line, fifty tasks at a time: the gaps are far apart."""
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)

@@ -275,6 +275,7 @@ async def test_copies_are_whole_and_their_own(
         assert len((await graph.aget_state(config("t2"))).values["messages"]) == 22
 
 
+@pytest.mark.long
 async def test_deletion_leaves_nothing_to_read(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
@@ -346,6 +347,7 @@ async def test_many_deletions_at_once(make_saver: MakeSaver, client: Client) -> 
         assert (await client.count_workflows(ended)).count == 0
 
 
+@pytest.mark.long
 async def test_deletion_without_a_worker_is_done_by_the_next_one(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:

@@ -101,6 +101,7 @@ async def check_archives(saver: TemporalSaver, thread_id: str) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 async def test_a_thread_of_5000_supersteps(make_saver: MakeSaver, client: Client) -> None:
     saver = make_saver()
     limit = {**config("t"), "recursion_limit": SUPERSTEPS + 10}
@@ -138,6 +139,7 @@ async def test_a_thread_of_5000_supersteps(make_saver: MakeSaver, client: Client
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 async def test_a_thread_of_300_runs(make_saver: MakeSaver, client: Client) -> None:
     """Four callers at once: their runs wait in line, in whichever order."""
     callers, runs = 4, 75

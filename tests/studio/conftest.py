@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
@@ -34,9 +35,10 @@ def dev_server(
 
 
 @pytest.fixture
-def sdk(dev_server: DevServer) -> LangGraphClient:
+async def sdk(dev_server: DevServer) -> AsyncIterator[LangGraphClient]:
     """The official client, connected to it."""
-    return dev_server.client()
+    async with dev_server.client() as client:
+        yield client
 
 
 @pytest.fixture
@@ -48,3 +50,10 @@ async def script(client: Client) -> AsyncIterator[TemporalSaver]:
         yield saver
     finally:
         saver.close()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[[DevServer], Awaitable[LangGraphClient]]]:
+    """Makes clients of servers that a test starts itself; closed at its end."""
+    async with AsyncExitStack() as stack:
+        yield lambda server: stack.enter_async_context(server.client())

@@ -119,19 +119,39 @@ def _gated() -> Any:
     return builder
 
 
+def _longer() -> Any:
+    builder = _gated()
+    builder.add_node("after", _step("after"))
+    builder.add_edge("slow", "after")
+    return builder
+
+
 flow = _flow().compile(name="flow")
 both = _both().compile(name="both")
 parent = _parent().compile(name="parent")
 gated = _gated().compile(name="gated")
+longer = _longer().compile(name="longer")
 broken = StateGraph(State).add_node("fail", _fail).add_edge(START, "fail").compile(name="broken")
 chat = StateGraph(MessagesState).add_node("reply", _reply).add_edge(START, "reply").compile()
 
-GRAPHS = {
+BROKEN = "factory.broken"
+
+
+def made(config: RunnableConfig) -> Any:
+    """A factory, which the server calls for every access; fails while there is a file."""
+    if (Path(os.environ[GATES]) / BROKEN).exists():
+        raise RuntimeError("the factory is broken")
+    return _flow().compile(name="made by a factory")
+
+
+GRAPHS: dict[str, Any] = {
     "flow": flow,
     "both": both,
     "parent": parent,
     "gated": gated,
+    "longer": longer,
     "broken": broken,
+    "made": made,
     # The only one without a name of its own.
     "chat": chat,
 }

@@ -8,12 +8,15 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from langgraph.graph import START, StateGraph
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
+from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from tests.studio.conftest import PREFIX
 from tests.studio.dev import DevServer, until
-from tests.studio.graphs import broken, chat, flow, gated, parent
+from tests.studio.graphs import BROKEN, GATES, State, broken, chat, flow, gated, made, parent
 
 IDS = {
     "plain": "order-42",
@@ -175,3 +178,46 @@ async def test_created_over_a_thread_of_temporal(
     thread = await sdk.threads.create(thread_id=native, if_exists="do_nothing")
     assert thread["metadata"]["graph_id"] == "flow"
     assert thread["status"] == "interrupted"
+
+
+async def test_graph_of_a_factory(
+    sdk: LangGraphClient,
+    dev_server: DevServer,
+    script: TemporalSaver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Served before its first call; a factory that fails hides no other thread."""
+    monkeypatch.setenv(GATES, str(dev_server.gates))
+    graph = made({}).with_config(checkpointer=script)
+    native = f"made-{uuid.uuid4().hex}"
+    await graph.ainvoke({"steps": ["in"]}, _config(native))
+    found = await _listed(sdk, native)
+    assert (found["status"], found["metadata"]["graph_id"]) == ("interrupted", "made")
+    assert found["values"] == {"steps": ["in", "streamed"]}
+    broken_file = dev_server.gates / BROKEN
+    broken_file.touch()
+    try:
+        other = f"other-{uuid.uuid4().hex}"
+        await graph.ainvoke({"steps": ["in"]}, _config(other))
+        found = await _listed(sdk, other)
+        assert (found["status"], found["values"]) == ("interrupted", None)
+        assert await _listed(sdk, native)
+    finally:
+        broken_file.unlink()
+    done: Any = await sdk.runs.wait(found["thread_id"], "made", command={"resume": "yes"})
+    assert done["steps"] == ["in", "streamed", "approve=yes", "last"]
+
+
+async def test_graph_that_the_server_does_not_have(
+    sdk: LangGraphClient, client: Client, script: TemporalSaver
+) -> None:
+    native = f"theirs-{uuid.uuid4().hex}"
+    theirs = TemporalSaver(client, task_queue=f"{PREFIX}-theirs", id_prefix=PREFIX)
+    builder = StateGraph(State).add_node("only", lambda state: {"steps": ["theirs"]})
+    graph = builder.add_edge(START, "only").compile(name="theirs")
+    async with theirs.worker(graph):
+        await graph.with_config(checkpointer=theirs).ainvoke({}, _config(native))
+        found = await _listed(sdk, native)
+        assert (found["status"], found["metadata"]["temporal_graph"]) == ("idle", "theirs")
+        assert "graph_id" not in found["metadata"]
+        await theirs.adelete_thread(native)

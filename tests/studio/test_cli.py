@@ -74,6 +74,7 @@ def commands() -> Iterator[list[Command]]:
             command.stop()
 
 
+@pytest.mark.long
 async def test_from_nothing(commands: list[Command], tmp_path: Path) -> None:
     """docs/studio.md as it stands there, but for the port: Temporal is started, and the thread
     outlives the command."""

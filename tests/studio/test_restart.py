@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph_sdk.client import LangGraphClient
 
 from tests.conftest import TemporalServer
 from tests.studio.dev import DevServer, until
@@ -28,16 +29,14 @@ def own_server(temporal_server: TemporalServer, tmp_path: Path) -> Iterator[DevS
 
 async def _start(server: DevServer, gate: str) -> tuple[str, str]:
     """A run that is in its slow node: its thread and its id."""
-    sdk = server.client()
-    thread_id = (await sdk.threads.create())["thread_id"]
-    run = await sdk.runs.create(thread_id, "gated", input={"steps": ["in"], "gate": gate})
+    async with server.client() as sdk:
+        thread_id = (await sdk.threads.create())["thread_id"]
+        run = await sdk.runs.create(thread_id, "gated", input={"steps": ["in"], "gate": gate})
     await server.runs_of(gate)
     return thread_id, run["run_id"]
 
 
-async def _ends(server: DevServer, thread_id: str, gate: str) -> None:
-    sdk = server.client()
-
+async def _ends(sdk: LangGraphClient, thread_id: str, gate: str) -> None:
     async def thread() -> Any:
         return await sdk.threads.get(thread_id)
 
@@ -49,6 +48,7 @@ async def _ends(server: DevServer, thread_id: str, gate: str) -> None:
     assert [s["metadata"]["step"] for s in history] == [2, 1, 0, -1], "a step was repeated"
 
 
+@pytest.mark.long
 async def test_killed_in_the_middle_of_runs(own_server: DevServer) -> None:
     known_thread, known_run = await _start(own_server, "known")
     # The server writes its own list of runs to disk every few seconds: one run it will know of
@@ -59,20 +59,20 @@ async def test_killed_in_the_middle_of_runs(own_server: DevServer) -> None:
     own_server.kill()
 
     own_server.start()
-    sdk = own_server.client()
-    found = {t["thread_id"]: t["status"] for t in await sdk.threads.search()}
-    assert found == {known_thread: "busy", unknown_thread: "busy"}
-    # Both nodes are executed again, by the worker in the new process.
-    for gate in ("known", "unknown"):
-        _, second = await own_server.runs_of(gate, 2)
-        assert second != first
-        os.kill(second, 0)
-        own_server.open(gate)
-    joined: Any = await sdk.runs.join(known_thread, known_run)
-    assert joined["steps"] == ["in", "before", "slow known"]
-    assert (await sdk.runs.get(known_thread, known_run))["status"] == "success"
-    await _ends(own_server, known_thread, "known")
-    await _ends(own_server, unknown_thread, "unknown")
+    async with own_server.client() as sdk:
+        found = {t["thread_id"]: t["status"] for t in await sdk.threads.search()}
+        assert found == {known_thread: "busy", unknown_thread: "busy"}
+        # Both nodes are executed again, by the worker in the new process.
+        for gate in ("known", "unknown"):
+            _, second = await own_server.runs_of(gate, 2)
+            assert second != first
+            os.kill(second, 0)
+            own_server.open(gate)
+        joined: Any = await sdk.runs.join(known_thread, known_run)
+        assert joined["steps"] == ["in", "before", "slow known"]
+        assert (await sdk.runs.get(known_thread, known_run))["status"] == "success"
+        await _ends(sdk, known_thread, "known")
+        await _ends(sdk, unknown_thread, "unknown")
 
 
 async def test_stopped_in_the_middle_of_a_run(own_server: DevServer) -> None:
@@ -87,10 +87,10 @@ async def test_stopped_in_the_middle_of_a_run(own_server: DevServer) -> None:
     own_server.start()
     await own_server.runs_of("stopped", 2)
     own_server.open("stopped")
-    sdk = own_server.client()
-    joined: Any = await sdk.runs.join(thread_id, run_id)
-    assert joined["steps"] == ["in", "before", "slow stopped"]
-    await _ends(own_server, thread_id, "stopped")
+    async with own_server.client() as sdk:
+        joined: Any = await sdk.runs.join(thread_id, run_id)
+        assert joined["steps"] == ["in", "before", "slow stopped"]
+        await _ends(sdk, thread_id, "stopped")
 
 
 def _sessions() -> list[int]:

@@ -26,7 +26,7 @@ from langgraph_temporal_exec.studio.settings import Settings, from_environment, 
 from tests.conftest import TemporalServer
 from tests.studio import custom
 from tests.studio.dev import DevServer, free_port, until
-from tests.studio.graphs import GATES, GRAPHS, gated
+from tests.studio.graphs import GATES, gated
 
 Launch = Callable[..., DevServer]
 
@@ -47,17 +47,18 @@ def launch(temporal_server: TemporalServer, tmp_path: Path) -> Iterator[Launch]:
         server.kill()
 
 
+@pytest.mark.long
 async def test_remote_worker(
-    launch: Launch, client: Client, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, connect: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server runs nothing: its runs are executed by the workers there are. Killed and started
     again when a run has ended without it, it tells how that ended and runs nothing again."""
     server = launch(id_prefix="remote", environ={"LANGGRAPH_TEMPORAL_WORKER": "remote"})
     monkeypatch.setenv(GATES, str(server.gates))
     worker = TemporalSaver(client, task_queue="remote", id_prefix="remote")
-    async with worker.worker(GRAPHS):
+    async with worker.worker({"gated": gated}):
         server.start()
-        sdk = server.client()
+        sdk = await connect(server)
         thread_id = (await sdk.threads.create())["thread_id"]
         server.open("here")
         modes: Any = ["updates", "events"]
@@ -76,7 +77,7 @@ async def test_remote_worker(
         handle = await worker.aget_run(run["run_id"].replace("-", ""))
         await handle.aresult()
         server.start()
-        sdk = server.client()
+        sdk = await connect(server)
         joined: Any = await sdk.runs.join(thread_id, run["run_id"])
         assert joined["steps"] == ["before", "slow here", "before", "slow away"]
         assert (await sdk.runs.get(thread_id, run["run_id"]))["status"] == "success"
@@ -85,7 +86,9 @@ async def test_remote_worker(
         assert server.stop() == 0, server.log[-6000:]
 
 
-async def test_own_saver_and_app_and_isolated_loops(launch: Launch, client: Client) -> None:
+async def test_own_saver_and_app_and_isolated_loops(
+    launch: Launch, connect: Any, client: Client
+) -> None:
     """Everything at once: background loops in threads, the user's saver, the user's app."""
     server = launch(
         id_prefix="unused",
@@ -96,7 +99,7 @@ async def test_own_saver_and_app_and_isolated_loops(launch: Launch, client: Clie
         },
     )
     server.start()
-    sdk = server.client()
+    sdk = await connect(server)
     async with httpx.AsyncClient(base_url=server.url) as http:
         assert (await http.get("/hello")).json() == {"mine": "started"}
     thread_id = (await sdk.threads.create())["thread_id"]

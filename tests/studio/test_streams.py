@@ -64,6 +64,27 @@ async def test_tokens(sdk: LangGraphClient, mode: Any) -> None:
     assert len(tokens) > 3, "the model's reply came at once"
 
 
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_thread_centric_stream(sdk: LangGraphClient, transport: Any) -> None:
+    """The protocol of the official client's newer streams."""
+    async with sdk.threads.stream(assistant_id="chat", transport=transport) as thread:
+        question = {"role": "user", "content": "where is it?"}
+        await thread.run.start(input={"messages": [question]})
+        tokens, ended = [], ""
+        async for event in thread.subscribe(["messages", "lifecycle"]):
+            data = event["params"]["data"]
+            if data["event"] == "content-block-delta":
+                tokens.append(data["delta"]["text"])
+            if event["method"] == "lifecycle" and data["event"] != "running":
+                ended = data["event"]
+                break
+        output = await thread.output
+    assert ended == "completed"
+    assert "".join(tokens) == "the order is on its way"
+    assert len(tokens) > 3, "the model's reply came at once"
+    assert output["messages"][-1]["content"][0]["text"] == "the order is on its way"
+
+
 async def test_subgraphs(sdk: LangGraphClient) -> None:
     thread_id = await _thread(sdk)
     events = await _events(
