@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +28,7 @@ from .process import current
 _THREAD = re.compile(r"^(?P<head>.*/threads/)(?P<thread>[^/]+)(?P<tail>/.*)?$")
 _CREATE = re.compile(r"/threads/?$")
 _RUNS = re.compile(r"^/runs(/stream|/wait)?/?$")
+_CANCEL = re.compile(r"^/runs/(?P<run>[^/]+)/cancel/?$")
 _COLLECTIONS = frozenset({"search", "count", "prune"})
 
 
@@ -83,6 +85,8 @@ class AttachThreads:
                     raw = f"{match['head']}{alias}{tail}"
                     scope = {**scope, "path": unquote(raw), "raw_path": raw.encode()}
                 posts = scope["method"] == "POST"
+                if posts and (cancel := _CANCEL.match(tail)):
+                    send = _held(send, cancel["run"], scope)
                 starts = bool(posts and _RUNS.match(tail))
                 rejects = False
                 if starts:
@@ -93,6 +97,21 @@ class AttachThreads:
         else:
             refusal = None
         await (refusal or self._app)(scope, receive, send)
+
+
+def _held(send: Send, run_id: str, scope: Scope) -> Send:
+    """The end of an answer to "cancel, and wait" comes when the run has ended in Temporal: the
+    server itself takes a run for ended as soon as it is told to cancel it."""
+    asked = QueryParams(scope["query_string"])
+    if asked.get("wait", "").lower() not in {"true", "yes", "1"}:
+        return send
+
+    async def hold(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            await current().cancelled(run_id, rollback=asked.get("action") == "rollback")
+        await send(message)
+
+    return hold
 
 
 def _raw_path(scope: Scope) -> str:

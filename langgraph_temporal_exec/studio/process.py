@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,9 @@ from .aliases import Aliases
 from .mirror import Mirror
 from .saver import StudioSaver
 from .settings import Settings, from_environment, make_saver
+
+CANCEL_WAIT_S = 30.0
+"""How long a request that cancels a run, and waits for it, is held back at most."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,14 @@ class Process:
         self.mirror = Mirror(saver, self.aliases)
         self._inner = saver
         self.saver = StudioSaver(saver, self.aliases, lambda: self.stopping)
+
+    async def cancelled(self, run_id: str, *, rollback: bool) -> None:
+        """Wait until a run that the server cancels has ended, and is undone if it is to be."""
+        deadline = time.monotonic() + CANCEL_WAIT_S
+        while run_id in self.saver.streaming or (rollback and server.knows_run(run_id)):
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.05)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

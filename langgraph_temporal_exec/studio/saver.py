@@ -46,6 +46,8 @@ class StudioSaver(BaseCheckpointSaver[str]):
         inner: The saver.
         aliases: Ids of the server by threads, and back.
         leaves: Whether the process ends: then closing a stream does not cancel its run.
+
+    ``streaming`` are the server's runs that have a stream in this process.
     """
 
     def __init__(
@@ -56,13 +58,14 @@ class StudioSaver(BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=inner.serde)
         self.inner = inner
+        self.streaming: set[str] = set()
         self.aliases = aliases
         self._leaves = leaves
 
     @property
     def __langgraph_temporal__(self) -> _langgraph.Durable:
         durable = cast(Caller, getattr(self.inner, _langgraph.DURABLE))
-        return _StudioCaller(durable, self.aliases, self._leaves)
+        return _StudioCaller(durable, self.aliases, self._leaves, self.streaming)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread."""
@@ -158,8 +161,10 @@ class _StudioCaller:
         caller: Caller,
         aliases: Aliases,
         leaves: Callable[[], bool],
+        streaming: set[str],
     ) -> None:
         self._caller = caller
+        self._streaming = streaming
         self._aliases = aliases
         self._leaves = leaves
 
@@ -177,12 +182,15 @@ class _StudioCaller:
             if strategy := server.strategy_of(server_run):
                 config = {**config, "configurable": {**configurable, STRATEGY_KEY: strategy}}
             stream = self._caller.astream_as(run_id, graph, input, config, kwargs, self._leaves)
+        self._streaming.add(server_run)
         try:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     yield _aliased_chunk(chunk)
         except RunCancelledError as exc:
             raise server.stopped(str(exc)) from exc
+        finally:
+            self._streaming.discard(server_run)
 
     def stream(
         self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]

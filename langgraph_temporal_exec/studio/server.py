@@ -196,6 +196,11 @@ def has_runs(thread_id: str) -> bool:
     return next(_active_runs(thread_id), None) is not None
 
 
+def knows_run(run_id: str) -> bool:
+    """Whether a run is in the server's list; one that is rolled back is, until that is done."""
+    return any(str(run["run_id"]) == run_id for run in list(_store()["runs"]))
+
+
 def strategy_of(run_id: str) -> str | None:
     """Multitask strategy of one of the server's runs."""
     for run in list(_store()["runs"]):
