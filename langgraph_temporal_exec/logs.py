@@ -38,8 +38,9 @@ class RunLogFilter(logging.Filter):
     - ``step``: number of its superstep in its own graph
 
     What is not known is ``None``: all of it outside of nodes, run and attempt where a graph runs
-    without a ``TemporalSaver``. What a record has already is kept, so that records of this package
-    keep what they say themselves. It lets every record pass.
+    without a ``TemporalSaver``. What a record has already is kept, and one that names a run of its
+    own, as records of this package do, gets nothing of another run it is logged in. It lets every
+    record pass.
 
     Give it to a handler (``handler.addFilter(RunLogFilter())``): one that is given to a logger does
     not see the records of the loggers below it. A handler that hands records to another thread
@@ -53,6 +54,10 @@ class RunLogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes; always true."""
         place = _place()
+        run_id = getattr(record, "run_id", None)
+        if run_id is not None and run_id != place.get("run_id"):
+            # About another run than the one in which it is logged.
+            place = {}
         for name in FIELDS:
             if getattr(record, name, None) is None:
                 setattr(record, name, place.get(name))

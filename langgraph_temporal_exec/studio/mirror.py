@@ -147,12 +147,13 @@ class Mirror:
     async def _record(self, alias: str, info: ThreadInfo) -> server.ThreadRecord:
         metadata = {NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph}
         entry = server.thread(alias)
+        told = None if entry is None else entry["metadata"].get("graph_id")
         # A thread without runs names no graph; the server may have been told.
-        told = entry["metadata"].get("graph_id") if entry is not None and not info.graph else None
-        graph_id = told or server.graph_names().get(info.graph)
+        graph_id = server.graph_names().get(info.graph) if info.graph or not told else told
         state = None
         if graph_id is not None:
-            metadata |= {"graph_id": graph_id, "assistant_id": server.assistant_id(graph_id)}
+            if graph_id != told:
+                metadata |= {"graph_id": graph_id, "assistant_id": server.assistant_id(graph_id)}
             state = await self._state(graph_id, alias, info)
         if state is None:
             return server.ThreadRecord(

@@ -42,7 +42,7 @@ class Process:
     async def cancelled(self, run_id: str, *, rollback: bool) -> None:
         """Wait until a run that the server cancels has ended, and is undone if it is to be."""
         deadline = time.monotonic() + CANCEL_WAIT_S
-        while run_id in self.saver.streaming or (rollback and server.knows_run(run_id)):
+        while run_id in self.saver.streaming or (rollback and server.thread_of(run_id)):
             if time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.05)

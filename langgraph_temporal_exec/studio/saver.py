@@ -136,15 +136,18 @@ class StudioSaver(BaseCheckpointSaver[str]):
 
     async def adelete_for_runs(self, run_ids: Iterable[str]) -> None:
         """Undo runs of the server: a rollback, or the removal of a run."""
-        for run_id in run_ids:
-            temporal_id = _temporal_id(run_id)
-            try:
-                run = await self.inner.aget_run(temporal_id or str(run_id))
-            except RunNotFoundError:
-                # Of a time before this saver, or removed from Temporal: by its metadata.
-                await self.inner.adelete_for_runs([str(run_id)])
+        for server_run in map(str, run_ids):
+            run_id = _temporal_id(server_run)
+            if alias := server.thread_of(server_run):
+                thread_id = await self.aliases.native(alias)
             else:
-                await self.inner.undo_runs(run.thread_id, frozenset({run.run_id}))
+                try:
+                    thread_id = (await self.inner.aget_run(run_id)).thread_id
+                except RunNotFoundError:
+                    # Cancelled before it began: there is nothing to undo.
+                    continue
+            if run_id and await self.inner.aget_thread(thread_id) is not None:
+                await self.inner.undo_runs(thread_id, frozenset({run_id}))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """As the saver."""

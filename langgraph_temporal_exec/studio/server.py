@@ -196,17 +196,21 @@ def has_runs(thread_id: str) -> bool:
     return next(_active_runs(thread_id), None) is not None
 
 
-def knows_run(run_id: str) -> bool:
-    """Whether a run is in the server's list; one that is rolled back is, until that is done."""
-    return any(str(run["run_id"]) == run_id for run in list(_store()["runs"]))
+def _run(run_id: str) -> Any:
+    return next((run for run in list(_store()["runs"]) if str(run["run_id"]) == run_id), None)
+
+
+def thread_of(run_id: str) -> str | None:
+    """Thread of one of the server's runs; one that is rolled back is in its list until that is
+    done."""
+    run = _run(run_id)
+    return None if run is None else str(run["thread_id"])
 
 
 def strategy_of(run_id: str) -> str | None:
     """Multitask strategy of one of the server's runs."""
-    for run in list(_store()["runs"]):
-        if str(run["run_id"]) == run_id:
-            return str(run.get("multitask_strategy") or "") or None
-    return None
+    run = _run(run_id)
+    return None if run is None else str(run.get("multitask_strategy") or "") or None
 
 
 def stopped(reason: str) -> Exception:

@@ -169,7 +169,7 @@ class WorkerHost:
 
     async def stop(self) -> None:
         """Let what is about to end report, stop polling, stop the loop."""
-        logger.info("worker %s stops; runs under way: %d", self.queue, len(self.embedded))
+        logger.info("worker %s stops", self.queue)
         await self.thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
         await settle()

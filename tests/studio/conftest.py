@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
@@ -14,6 +15,10 @@ from tests.conftest import TemporalServer
 from tests.studio.dev import DevServer
 
 PREFIX = "studio"
+
+if find_spec("langgraph_api") is None:
+    # The lowest versions are tested without the extra.
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ async def test_assistants(sdk: LangGraphClient) -> None:
     thread = await sdk.threads.create()
     values: Any = await sdk.runs.wait(thread["thread_id"], made["assistant_id"], input={})
     assert values["steps"] == ["streamed"]
+    metadata = (await sdk.threads.get(thread["thread_id"]))["metadata"]
+    assert (metadata["assistant_id"], metadata["graph_id"]) == (made["assistant_id"], "flow")
     await sdk.assistants.delete(made["assistant_id"])
 
 
