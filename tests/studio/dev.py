@@ -48,6 +48,7 @@ class DevServer:
         jobs: int = 10,
     ) -> None:
         self.folder = folder
+        self.prefix = id_prefix
         self.gates = folder / "gates"
         self.gates.mkdir(parents=True, exist_ok=True)
         self._jobs = jobs

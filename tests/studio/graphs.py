@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypedDict
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels.delta import DeltaChannel
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -20,9 +21,21 @@ GATES = "STUDIO_TEST_GATES"
 """Environment variable: folder in which a slow node says that it runs and waits to be let on."""
 
 
+def _extended(notes: list[str], added: list[list[str]]) -> list[str]:
+    return [*notes, *(note for some in added for note in some)]
+
+
+class Notes(TypedDict, total=False):
+    notes: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=1_000)]
+
+
 class State(TypedDict, total=False):
     steps: Annotated[list[str], operator.add]
     gate: str
+
+
+async def _note(state: Notes) -> Notes:
+    return {"notes": [f"note {len(state['notes'])}"]}
 
 
 def _step(name: str) -> Any:
@@ -131,6 +144,7 @@ both = _both().compile(name="both")
 parent = _parent().compile(name="parent")
 gated = _gated().compile(name="gated")
 longer = _longer().compile(name="longer")
+notes = StateGraph(Notes).add_node("note", _note).add_edge(START, "note").compile(name="notes")
 broken = StateGraph(State).add_node("fail", _fail).add_edge(START, "fail").compile(name="broken")
 chat = StateGraph(MessagesState).add_node("reply", _reply).add_edge(START, "reply").compile()
 
@@ -151,6 +165,7 @@ GRAPHS: dict[str, Any] = {
     "gated": gated,
     "longer": longer,
     "broken": broken,
+    "notes": notes,
     "made": made,
     # The only one without a name of its own.
     "chat": chat,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
+from temporalio.client import Client
 
 from tests.conftest import TemporalServer
 from tests.studio.dev import DevServer, until
@@ -75,12 +76,19 @@ async def test_killed_in_the_middle_of_runs(own_server: DevServer) -> None:
         await _ends(sdk, unknown_thread, "unknown")
 
 
-async def test_stopped_in_the_middle_of_a_run(own_server: DevServer) -> None:
+async def test_stopped_in_the_middle_of_a_run(own_server: DevServer, client: Client) -> None:
     """Ctrl-C: the server goes in order and leaves nothing behind; the run is not cancelled."""
     thread_id, run_id = await _start(own_server, "stopped")
     pid = own_server.pid
     assert own_server.stop() == 0, own_server.log[-6000:]
-    assert not [p for p in _sessions() if p == pid], "processes of the server's session are left"
+    assert pid not in _sessions(), "processes of the server's session are left"
+    mailboxes = f"WorkflowId STARTS_WITH '{own_server.prefix}/mailbox/'"
+
+    async def open_mailboxes() -> list[str]:
+        query = f"{mailboxes} AND ExecutionStatus = 'Running'"
+        return [execution.id async for execution in client.list_workflows(query)]
+
+    await until(open_mailboxes, lambda left: not left)
     for sign in ("BlockingError", "was never retrieved", "was never awaited"):
         assert sign not in own_server.log, own_server.log[-6000:]
 

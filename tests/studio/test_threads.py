@@ -103,6 +103,19 @@ async def test_prune(sdk: LangGraphClient, script: TemporalSaver, dev_server: An
     assert await script.aget_thread(thread_id) is None
 
 
+async def test_pruned_delta_channels(sdk: LangGraphClient, script: TemporalSaver) -> None:
+    """The server rebuilds them from what a pruned thread keeps, and does not show."""
+    thread_id = (await sdk.threads.create())["thread_id"]
+    for turn in range(3):
+        await sdk.runs.wait(thread_id, "notes", input={"notes": [f"turn {turn}"]})
+    expected = ["turn 0", "note 1", "turn 1", "note 3", "turn 2", "note 5"]
+    await script.aprune([thread_id])
+    assert len(await sdk.threads.get_history(thread_id, limit=20)) == 1
+    state: Any = await sdk.threads.get_state(thread_id)
+    assert state["values"] == {"notes": expected}
+    assert (await sdk.threads.get(thread_id))["values"] == {"notes": expected}
+
+
 async def test_supersteps(sdk: LangGraphClient, script: TemporalSaver) -> None:
     """A thread created with states but no run is a thread of Temporal too."""
     thread = await sdk.threads.create(
