@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 
-import pytest
 from temporalio.client import Client
+from typer.testing import CliRunner
 
 from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.cli.main import app
 from tests.conftest import TemporalServer
 from tests.support.graphs import config, countdown, parallel
 
 
-@pytest.mark.long
 async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
+    common = ["--address", temporal_server.address]
+    common += ["--task-queue", task_queue, "--id-prefix", task_queue]
+
     async def run(*args: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "threads", *args),
-            *("--address", temporal_server.address),
-            *("--task-queue", task_queue, "--id-prefix", task_queue),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
+        # On a thread, where it has a loop of its own. `test_answered_from_the_shell` has processes.
+        command = ["threads", *args, *common]
+        done = await asyncio.to_thread(CliRunner().invoke, app, command, env={"COLUMNS": "200"})
+        return done.exit_code, done.stdout, done.stderr
 
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     async with saver.worker(countdown(), parallel()):

@@ -24,8 +24,6 @@ from tests.conftest import TemporalServer
 from tests.support.graphs import State, config, durable
 from tests.support.payment import API, PAID, payment
 
-pytestmark = pytest.mark.compat
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

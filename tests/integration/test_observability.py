@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -272,7 +273,12 @@ def _values_of(metrics: list[tuple[str, dict[str, str]]], name: str, label: str)
 
 
 def _show_a_run(address: str, *, nodes: set[str]) -> None:
-    metrics = _metrics(address)
+    # A run's workflow is completed a moment after its caller has the result.
+    give_up = time.monotonic() + WAIT_S
+    metrics: list[tuple[str, dict[str, str]]] = []
+    while not _values_of(metrics, "temporal_workflow_completed", "workflow_type"):
+        assert time.monotonic() < give_up
+        metrics = _metrics(address)
     executed = _values_of(metrics, "temporal_activity_execution_latency_count", "activity_type")
     assert nodes | {"langgraph:drive"} <= executed
     assert "LangGraphRun" in _values_of(metrics, "temporal_workflow_completed", "workflow_type")

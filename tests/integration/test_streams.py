@@ -15,8 +15,6 @@ from temporalio.client import Client, WorkflowHandle
 from langgraph_temporal_exec import TemporalSaver
 from tests.support.graphs import config
 
-pytestmark = pytest.mark.compat
-
 STEPS = 150
 CHUNK = 300_000
 """All chunks together are several times what the two sides keep for a reader (16 MB each)."""

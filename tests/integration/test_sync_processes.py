@@ -11,8 +11,6 @@ import pytest
 
 from tests.conftest import TemporalServer
 
-pytestmark = pytest.mark.compat
-
 ROOT = Path(__file__).parents[2]
 
 HEAD = """
