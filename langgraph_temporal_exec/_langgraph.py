@@ -1,11 +1,12 @@
 """LangGraph seam: the only module that touches LangGraph's private symbols.
 
-Five places are hooked, all of them module or class attributes, so LangGraph's own loop runs
+Six places are hooked, all of them module or class attributes, so LangGraph's own loop runs
 unmodified around them:
 
 - ``pregel._runner.arun_with_retry`` / ``run_with_retry``: every task of every superstep, ``@task``
   call and nested graph goes through these two.
 - ``Pregel.astream`` / ``Pregel.stream``: every root call (``ainvoke`` and the rest come through).
+- ``Pregel.ainvoke`` / ``Pregel.invoke``: they want the result alone, not the stream they consume.
 - ``Pregel.with_config``: plain LangGraph silently ignores ``checkpointer=`` there.
 - ``PregelLoop._first``: a retried run must not walk past its breakpoints.
 
@@ -19,11 +20,13 @@ import functools
 import importlib.metadata
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
+from ._exits import contained
 from ._paused import missing_nodes
 from ._seam import Durable, SeamTask, Session
 from .errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
@@ -45,7 +48,7 @@ try:
     )
     from langgraph.pregel import Pregel, _algo, _loop, _runner
     from langgraph.pregel._utils import validate_timeout_supported
-    from langgraph.types import Command, TimeoutPolicy
+    from langgraph.types import Command, Interrupt, TimeoutPolicy
 except ImportError as moved:
     raise UnsupportedLangGraphError(
         f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
@@ -241,6 +244,44 @@ def asking(loop: Any) -> tuple[str, ...]:
     return tuple(sorted(task.name for task in loop.tasks.values() if task.id in asked))
 
 
+def are_interrupts(value: Any) -> bool:
+    """Whether a value is the interrupts of a chunk, rather than something of the user's."""
+    return isinstance(value, (tuple, list)) and all(isinstance(i, Interrupt) for i in value)
+
+
+def position_of(loop: Any, interrupt_ids: set[str]) -> int | None:
+    """Which of a superstep's tasks, in LangGraph's order, has asked; ``None``: none of them."""
+    if loop is None:
+        return None
+    for task_id, channel, value in list(loop.checkpoint_pending_writes):
+        if channel != INTERRUPT or not are_interrupts(value):
+            continue
+        if interrupt_ids & {interrupt.id for interrupt in value}:
+            tasks = list(loop.tasks)
+            return tasks.index(task_id) if task_id in tasks else None
+    return None
+
+
+def first_to_ask(loop: Any, shown: set[int]) -> int:
+    """The first of a superstep's tasks that still runs, or whose question was not shown yet.
+
+    Their number if there is none. An answer that a task was given (``RESUME``) is recorded before
+    the task ends.
+    """
+    writes = [(task, channel) for task, channel, _ in list(loop.checkpoint_pending_writes)]
+    ended = {task for task, channel in writes if channel != RESUME}
+    asking = {task for task, channel in writes if channel == INTERRUPT}
+    tasks = list(loop.tasks)
+    return next(
+        (
+            i
+            for i, task in enumerate(tasks)
+            if i not in shown and (task not in ended or task in asking)
+        ),
+        len(tasks),
+    )
+
+
 def session_of(config: Mapping[str, Any]) -> Session | None:
     """The session in which a node runs; ``None`` if its graph has no ``TemporalSaver``."""
     durable = _durable_of((config.get(CONF) or {}).get(CONFIG_KEY_CHECKPOINTER))
@@ -260,24 +301,44 @@ def _timed(task: Any, session: Session) -> Any:
 # -- hooks ------------------------------------------------------------------------------------
 
 
+@dataclass
+class _ResultOnly:
+    """A call of ``ainvoke`` or ``invoke`` whose first ``astream`` is for its result alone."""
+
+    graph: Any
+    taken: bool = False
+
+    def take(self, graph: Any) -> bool:
+        """Whether this is that stream."""
+        if self.taken or graph is not self.graph:
+            return False
+        self.taken = True
+        return True
+
+
+_invoked: ContextVar[_ResultOnly | None] = ContextVar("langgraph_temporal_invoked", default=None)
+
+
+def _takes_result_only(graph: Any) -> bool:
+    call = _invoked.get()
+    return call is not None and call.take(graph)
+
+
 def _durable_of(checkpointer: Any) -> Durable | None:
     durable: Durable | None = getattr(checkpointer, DURABLE, None)
     return durable
 
 
-def _seam_task(task: Any, configurable: Mapping[str, Any]) -> tuple[Session, SeamTask] | None:
-    """The session and the neutral view of a task, if it is to run as an Activity."""
-    conf = (task.config or {}).get(CONF, {})
-    durable = _durable_of(conf.get(CONFIG_KEY_CHECKPOINTER))
-    session = durable.session if durable is not None else None
-    if session is None or task.name == START_TASK:
+def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> SeamTask | None:
+    """The neutral view of a task, if it is to run as an Activity."""
+    if task.name == START_TASK:
         return None
     loop = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
     # A graph compiled with checkpointer=False carries its parent's saver in the config but
     # keeps no state; with durability="exit" nothing is recorded before the end.
     if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
         return None
-    return session, SeamTask(
+    return SeamTask(
         id=task.id,
         name=task.name,
         checkpoint_ns=loop.config[CONF].get("checkpoint_ns", ""),
@@ -288,26 +349,48 @@ def _seam_task(task: Any, configurable: Mapping[str, Any]) -> tuple[Session, Sea
     )
 
 
+def _session_of_task(task: Any) -> tuple[Session | None, str]:
+    """The session a task runs in, and what its errors call it."""
+    conf = (task.config or {}).get(CONF, {})
+    durable = _durable_of(conf.get(CONFIG_KEY_CHECKPOINTER))
+    session = durable.session if durable is not None else None
+    return session, f"Node {task.name!r} of thread {conf.get('thread_id')!r}"
+
+
 def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
     async def arun_with_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
-        seam = _seam_task(task, kwargs.get("configurable") or {})
-        if seam is None:
+        session, where = _session_of_task(task)
+        if session is None:
             return await original(task, *args, **kwargs)
-        session, view = seam
+
+        async def run(task: Any) -> Any:
+            with contained(where):
+                return await original(task, *args, **kwargs)
+
+        view = _seam_task(task, session, kwargs.get("configurable") or {})
+        if view is None:
+            return await run(task)
         timed = _timed(task, session)
-        return await session.arun_task(view, lambda: original(timed, *args, **kwargs))
+        return await session.arun_task(view, lambda: run(timed))
 
     return arun_with_retry
 
 
 def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
     def run_with_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
-        seam = _seam_task(task, kwargs.get("configurable") or {})
-        if seam is None:
+        session, where = _session_of_task(task)
+        if session is None:
             return original(task, *args, **kwargs)
-        session, view = seam
+
+        def run(task: Any) -> Any:
+            with contained(where):
+                return original(task, *args, **kwargs)
+
+        view = _seam_task(task, session, kwargs.get("configurable") or {})
+        if view is None:
+            return run(task)
         timed = _timed(task, session)
-        return session.run_task(view, lambda: original(timed, *args, **kwargs))
+        return session.run_task(view, lambda: run(timed))
 
     return run_with_retry
 
@@ -331,12 +414,13 @@ def _hook_astream(original: Callable[..., Any]) -> Callable[..., Any]:
     async def astream(
         self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
+        only = _takes_result_only(self)
         root = _root_call(self, config)
         if root is None:
             chunks = original(self, input, config, **kwargs)
         else:
             durable, graph = root
-            chunks = durable.astream(graph, input, config or {}, kwargs)
+            chunks = durable.astream(graph, input, config or {}, kwargs, result_only=only)
         try:
             async for chunk in chunks:
                 yield chunk
@@ -350,14 +434,43 @@ def _hook_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     def stream(
         self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
+        only = _takes_result_only(self)
         root = _root_call(self, config)
         if root is None:
             yield from original(self, input, config, **kwargs)
         else:
             durable, graph = root
-            yield from durable.stream(graph, input, config or {}, kwargs)
+            yield from durable.stream(graph, input, config or {}, kwargs, result_only=only)
 
     return stream
+
+
+def _hook_ainvoke(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def ainvoke(
+        self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        if kwargs.get("stream_mode", "values") != "values":
+            return await original(self, input, config, **kwargs)
+        token = _invoked.set(_ResultOnly(self))
+        try:
+            return await original(self, input, config, **kwargs)
+        finally:
+            _invoked.reset(token)
+
+    return ainvoke
+
+
+def _hook_invoke(original: Callable[..., Any]) -> Callable[..., Any]:
+    def invoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        if kwargs.get("stream_mode", "values") != "values":
+            return original(self, input, config, **kwargs)
+        token = _invoked.set(_ResultOnly(self))
+        try:
+            return original(self, input, config, **kwargs)
+        finally:
+            _invoked.reset(token)
+
+    return invoke
 
 
 def _hook_with_config(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -445,6 +558,8 @@ _HOOKS = (
     _Hook(_runner, "run_with_retry", ("task", "retry_policy", "configurable"), _hook_run),
     _Hook(Pregel, "astream", ("input", "config", "stream_mode", "durability"), _hook_astream),
     _Hook(Pregel, "stream", ("input", "config", "stream_mode", "durability"), _hook_stream),
+    _Hook(Pregel, "ainvoke", ("input", "config", "stream_mode"), _hook_ainvoke),
+    _Hook(Pregel, "invoke", ("input", "config", "stream_mode"), _hook_invoke),
     _Hook(Pregel, "with_config", ("config",), _hook_with_config),
     _Hook(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"), _hook_first),
 )

@@ -75,13 +75,25 @@ class Durable(Protocol):
         ...
 
     def astream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> AsyncGenerator[Any, None]:
-        """Run a root call durably."""
+        """Run a root call durably; ``result_only``: of the stream, its end is enough."""
         ...
 
     def stream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> Generator[Any, None, None]:
         """Run a sync root call durably."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +14,12 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 SETTLE_S = 0.05
+
+LOOK_S = 0.5
+"""Between two looks at a loop that may have been stopped."""
 
 
 async def settle() -> None:
@@ -37,13 +43,21 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._stopping = False
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._stopping:
+                try:
+                    self.loop.run_forever()
+                    break
+                except (SystemExit, KeyboardInterrupt) as exc:
+                    # asyncio lets these out of any callback. The task that raised one has it; the
+                    # others of this loop belong to other runs.
+                    logger.error("%r was raised on %s; its loop goes on", exc, self._thread.name)
         finally:
             self.loop.close()
 
@@ -78,8 +92,26 @@ class LoopThread:
         # A task that refuses to be cancelled must not keep the interpreter from exiting.
         with contextlib.suppress(concurrent.futures.TimeoutError):
             self.submit(drain()).result(timeout=10)
+        self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
+
+
+async def stands_still(loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+    """Return when a loop of another thread is closed, or has not been run for so long.
+
+    A loop that somebody blocks is running; one that was stopped, or whose program has left it, not.
+    """
+    clock = asyncio.get_running_loop()
+    still_since: float | None = None
+    while not loop.is_closed():
+        if loop.is_running():
+            still_since = None
+        elif still_since is None:
+            still_since = clock.time()
+        elif clock.time() - still_since >= patience_s:
+            return
+        await asyncio.sleep(min(LOOK_S, patience_s / 4))
 
 
 class TaskElsewhere(Generic[T]):
@@ -118,10 +150,12 @@ class TaskElsewhere(Generic[T]):
     async def _run(self) -> None:
         try:
             self.done.set_result(await self._coro)
-        except BaseException as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             self.done.set_exception(exc)
-            if not isinstance(exc, (Exception, asyncio.CancelledError)):
-                raise
+        except BaseException:
+            # Ends this loop, and must not end the loop of whoever waits.
+            self.done.set_exception(asyncio.CancelledError())
+            raise
 
 
 class Context(Generic[T]):

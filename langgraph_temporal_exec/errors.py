@@ -12,6 +12,7 @@ TemporalExecError
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
 |-- GraphNotFoundError            workers poll, but none serves this graph
+|-- NodeExitError                 code of the graph raised SystemExit or the like
 |-- ImpossibleResumeError         the graph has no such node any more; deploy one, or go elsewhere
 |-- StorageError                  a large value could not be stored or read; retrying may help
 |-- ThreadFullError               2,000 runs wait, or the log cannot be archived; later it goes on
@@ -74,6 +75,14 @@ class NoWorkersError(TemporalExecError):
 
 class GraphNotFoundError(TemporalExecError):
     """The workers of the task queue do not serve the graph that was called."""
+
+
+class NodeExitError(TemporalExecError):
+    """Code of a graph raised what ends programs (``SystemExit``, ...); that is its ``__cause__``.
+
+    ``KeyboardInterrupt``, ``GeneratorExit``, a ``CancelledError`` nobody asked for, and exceptions
+    of the user's own that derive from ``BaseException`` come as this error too.
+    """
 
 
 class ImpossibleResumeError(TemporalExecError):

@@ -53,7 +53,13 @@ HISTORY_MARK = "+"
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
 
-_SIGNALS = (names.RUN_CLOSED_SIGNAL, names.FENCE_SIGNAL, names.ANSWER_SIGNAL, names.DELETE_SIGNAL)
+_SIGNALS = (
+    names.RUN_CLOSED_SIGNAL,
+    names.STOP_SIGNAL,
+    names.FENCE_SIGNAL,
+    names.ANSWER_SIGNAL,
+    names.DELETE_SIGNAL,
+)
 _ENDED = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: "activity_task_completed_event_attributes",
     EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: "activity_task_failed_event_attributes",
@@ -236,6 +242,8 @@ class _Fold:
         assert self.state is not None
         attributes = event.activity_task_scheduled_event_attributes
         kind = attributes.activity_type.name
+        if kind == names.STOP_ACTIVITY:
+            return
         data = await self._one(attributes.input.payloads)
         if attributes.task_queue.name.endswith(names.UPKEEP_SUFFIX):
             if kind == names.ARCHIVE_ACTIVITY:
@@ -278,6 +286,8 @@ class _Fold:
         args = await self._converter.decode(list(attributes.input.payloads))
         if attributes.signal_name == names.RUN_CLOSED_SIGNAL:
             self.state.run_closed(*args)
+        elif attributes.signal_name == names.STOP_SIGNAL:
+            self.state.stop(*args)
         elif attributes.signal_name == names.FENCE_SIGNAL:
             self.state.fence(*args)
         elif attributes.signal_name == names.ANSWER_SIGNAL:

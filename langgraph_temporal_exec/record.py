@@ -38,7 +38,8 @@ class Call:
     """One call of a graph, live or rebuilt from its record.
 
     ``callbacks`` says which handlers a caller elsewhere has (see ``_callbacks``), and
-    ``message_events`` whether it asked for messages as events.
+    ``message_events`` whether it asked for messages as events. ``result_only``: of the stream it
+    needs no more than the result is made of. ``deltas``: it can put chunks together (see ``Mail``).
     """
 
     input: Any
@@ -48,6 +49,8 @@ class Call:
     mailbox: str = ""
     callbacks: dict[str, Any] | None = None
     message_events: bool = False
+    result_only: bool = False
+    deltas: bool = False
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:
@@ -77,6 +80,8 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         "mailbox": call.mailbox,
         "callbacks": call.callbacks,
         "message_events": call.message_events,
+        "result_only": call.result_only,
+        "deltas": call.deltas,
     }
     try:
         data = dump_exact(serde, parts, what=f"the input for {where}")
@@ -138,7 +143,9 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         options=parts["options"],
         sync=parts["sync"],
         mailbox=parts["mailbox"],
-        # Records of the first release and of `pack_record` have neither.
+        # Records of earlier releases and of `pack_record` lack some of these.
         callbacks=parts.get("callbacks"),
         message_events=parts.get("message_events", False),
+        result_only=parts.get("result_only", False),
+        deltas=parts.get("deltas", False),
     )

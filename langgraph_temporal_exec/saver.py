@@ -48,10 +48,10 @@ class _BoundDurable:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def astream(self, *_: Any) -> AsyncGenerator[Any, None]:
+    def astream(self, *_: Any, result_only: bool = False) -> AsyncGenerator[Any, None]:
         raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
 
-    def stream(self, *_: Any) -> Generator[Any, None, None]:
+    def stream(self, *_: Any, result_only: bool = False) -> Generator[Any, None, None]:
         raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
 
 

@@ -92,6 +92,7 @@ _INNER = [
     _layer("options", ours={"errors"}, side="Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
     _layer("_threads", side="Shared:"),
+    _layer("_exits", ours={"errors"}, side="Shared:"),
     _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
     # -- workflows
     _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
@@ -129,7 +130,7 @@ _INNER = [
     _layer("_seam", third_party={"langchain_core"}, side="LangGraph seam:"),
     _layer(
         "_langgraph",
-        ours={"_paused", "_seam", "errors"},
+        ours={"_exits", "_paused", "_seam", "errors"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_langgraph=True,
@@ -197,7 +198,15 @@ _INNER = [
     _layer(
         "caller",
         ours={
-            *("_callbacks", "_exact", "_langgraph", "_remote_errors", "_serde", "_stream"),
+            *(
+                "_callbacks",
+                "_exact",
+                "_exits",
+                "_langgraph",
+                "_remote_errors",
+                "_serde",
+                "_stream",
+            ),
             *("_threads", "blobs", "errors", "logs", "options", "protocol", "record"),
             *("transport", "workflow.mailbox", "workflow.mailbox_sinks"),
         },
@@ -214,7 +223,15 @@ _INNER = [
     _layer(
         "worker",
         ours={
-            *("_callbacks", "_exact", "_langgraph", "_remote_errors", "_serde", "_stream"),
+            *(
+                "_callbacks",
+                "_exact",
+                "_exits",
+                "_langgraph",
+                "_remote_errors",
+                "_serde",
+                "_stream",
+            ),
             *(
                 "_threads",
                 "blobs",

@@ -22,6 +22,7 @@ NAMES = [
     "ImpossibleResumeError",
     "MissingThreadIdError",
     "NoWorkersError",
+    "NodeExitError",
     "NodeOptions",
     "NotDurableError",
     "NotWaitingError",

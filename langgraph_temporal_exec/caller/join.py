@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -57,7 +58,7 @@ async def join_stream(
 
     Leaving it does not stop the run. What the run ended with is not part of the stream.
     """
-    listener = Listener(run_id=run_id, mailbox=mailbox, stream_id=uuid.uuid4().hex)
+    listener = Listener(run_id=run_id, mailbox=mailbox, stream_id=uuid.uuid4().hex, deltas=True)
     arrived, order, shown = Inbox(), Ordered(), ShownInterrupts()
     mailbox_sinks.listen(listener.stream_id, arrived.put)
     outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
@@ -90,14 +91,7 @@ async def _ask(transport: Transport, listener: Listener) -> None:
                     break
                 await asyncio.sleep(FIND_PAUSE_S)
                 continue
-            request = pack(
-                Listener(
-                    run_id=listener.run_id,
-                    mailbox=listener.mailbox,
-                    stream_id=listener.stream_id,
-                    queue=queue or "",
-                )
-            )
+            request = pack(replace(listener, queue=queue or ""))
             taken: bool = await handle.execute_update(
                 names.LISTEN_UPDATE, request, result_type=bool
             )

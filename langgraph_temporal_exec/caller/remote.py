@@ -16,10 +16,12 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from .._exact import load_exact
+from .._exits import torn_down
 from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
 from ..logs import about
 from ..protocol import names
+from ..protocol.delta import patch
 from ..protocol.mail import MailItem, MailStatus
 from ..protocol.messages import Outcome
 from ..protocol.wire import unpack
@@ -92,6 +94,7 @@ class Ordered:
         self.received = 0
         self._next = 0
         self._pieces = b""
+        self._kept: dict[int, bytes] = {}
 
     def accept(self, item: MailItem) -> bytes | None:
         """The whole chunk or event that the item completes, if it does."""
@@ -99,12 +102,17 @@ class Ordered:
             return None
         if item.attempt > self.attempt:
             self.attempt, self.received, self._next, self._pieces = item.attempt, 0, 0, b""
+            self._kept.clear()
         if item.seq < self._next:
             return None
         self._pieces += item.data
         if item.more:
             return None
         data, self._pieces = self._pieces, b""
+        if item.delta:
+            data = patch([self._kept[item.slot]], data)
+        if item.slot:
+            self._kept[item.slot] = data
         self._next = item.seq + 1
         self.received += not item.event
         return data
@@ -118,8 +126,12 @@ async def stream_remote(
     thread_id: str,
     start: Callable[[], Awaitable[None]],
     leaves: Callable[[], bool] = lambda: False,
+    result_only: bool = False,
 ) -> AsyncGenerator[Any, None]:
     """Start a run and yield what its worker streams; the result comes from the run itself.
+
+    ``result_only``: the worker streams nothing, and the outcome has the chunks of the result, or
+    they are sent at the end if they are too large for it.
 
     Among the chunks are ``Event``s for the callback handlers of the call. Closing the stream
     cancels the run, unless ``leaves()`` says that its caller only goes away.
@@ -160,7 +172,11 @@ async def stream_remote(
                 yield chunk
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
+        # A worker of an earlier release streams all the same.
+        has_result = result_only and bool(expected.tail) and not order.received
         while order.received < expected.chunks and order.attempt == expected.attempt:
+            if has_result:
+                break
             try:
                 item = await asyncio.wait_for(arrived.get(), TAIL_GRACE_S)
             except TimeoutError:
@@ -172,7 +188,8 @@ async def stream_remote(
         for chunk in finish(serde, data, received=received, run_id=run_id, thread_id=thread_id):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
-        if not finished and not leaves():
+        # The death of a caller does not stop its run.
+        if not finished and not leaves() and not torn_down():
             await cancel_run(transport, run_id, starting, *background[:1])
         raise
     finally:

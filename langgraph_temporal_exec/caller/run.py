@@ -17,6 +17,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from .. import _langgraph
+from .._exits import torn_down
 from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
@@ -127,10 +128,17 @@ class Caller:
         return self._transport.options
 
     async def astream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> AsyncGenerator[Any, None]:
-        """Run a root call durably."""
-        prepared = _Prepared(self, graph, Call(input=input, config=config, options=kwargs))
+        """Run a root call durably; ``result_only``: of the stream, its end is enough."""
+        call = Call(input=input, config=config, options=kwargs, result_only=result_only)
+        prepared = _Prepared(self, graph, call)
         host = self._host()
         if run_id := await other_run(self._transport, self._reader, input, prepared.full):
             for chunk in await prepared.joined(host, run_id):
@@ -205,7 +213,7 @@ class Caller:
             for chunk in prepared._finish(await prepared._outcome()):
                 yield chunk
         except (asyncio.CancelledError, GeneratorExit):
-            if not leaves():
+            if not leaves() and not torn_down():
                 recorded = asyncio.ensure_future(asyncio.sleep(0))
                 outcome = asyncio.ensure_future(prepared._outcome())
                 await cancel_run(self._transport, run_id, recorded, outcome)
@@ -220,10 +228,16 @@ class Caller:
         return await prepared.start(self._host()), prepared.thread_id
 
     def stream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> Generator[Any, None, None]:
         """Run a sync root call durably."""
-        call = Call(input=input, config=config, options=kwargs, sync=True)
+        call = Call(input=input, config=config, options=kwargs, sync=True, result_only=result_only)
         prepared = _Prepared(self, graph, call)
         host = self._host()
         waiting = self._mailbox.thread if host is None else host.thread
@@ -335,6 +349,7 @@ class _Prepared:
             mailbox=mailbox,
             callbacks=handlers.description,
             message_events=_langgraph.wants_message_events(self.full),
+            deltas=True,
         )
         return stream_remote(
             self._transport,
@@ -343,6 +358,7 @@ class _Prepared:
             thread_id=self.thread_id,
             start=self._starter(call),
             leaves=leaves,
+            result_only=call.result_only,
         )
 
     async def joined(self, host: EmbeddedPort | None, run_id: str) -> list[Any]:

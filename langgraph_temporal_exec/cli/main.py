@@ -153,7 +153,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    async with saver.worker(*graphs, deployment=deployment):
+    # Graphs get an event loop of their own, which nothing that they do can end.
+    with saver.worker(*graphs, deployment=deployment):
         console.print(
             f"serving task queue [bold]{options['task_queue']}[/bold] "
             f"at {config['target_host']}: {', '.join(_names(graphs))}; Ctrl-C stops"

@@ -10,7 +10,9 @@ from enum import IntEnum
 class MailItem:
     """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt.
 
-    ``event``: it is no chunk but an event for the caller's callback handlers.
+    ``event``: it is no chunk but an event for the caller's callback handlers. ``slot``, from 1: the
+    chunk is to be kept, in place of the one kept under this number, because the next one of its
+    kind may be sent as the difference to it; then ``delta`` is set.
     """
 
     attempt: int
@@ -18,6 +20,8 @@ class MailItem:
     data: bytes
     more: bool = False
     event: bool = False
+    slot: int = 0
+    delta: bool = False
 
 
 class MailStatus(IntEnum):

@@ -46,7 +46,8 @@ class AttachRequest:
 
     ``incarnation`` and ``cursor`` say what the asking process has already read. ``evict`` names
     the active run when the asker found its run workflow closed. ``strategy`` is what happens when
-    another run has the thread: "" waits in line; "reject", "interrupt", "rollback".
+    another run has the thread: "" waits in line; "reject", "interrupt", "rollback". ``queue`` is
+    that of the process which drives the attempt.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class AttachRequest:
     evict: str = ""
     graph: str = ""
     strategy: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,13 +324,22 @@ class RunStart:
 class Listener:
     """Update ``listen`` of a run workflow, and Activity input: a mailbox that joins a run's stream.
 
-    ``queue`` is that of the process that drives the run, if it was found.
+    ``queue`` is that of the process that drives the run, if it was found. ``deltas``: whoever
+    listens can put chunks together (see ``MailItem``).
     """
 
     run_id: str
     mailbox: str
     stream_id: str
     queue: str = ""
+    deltas: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequest:
+    """Activity input: have the process that drives a run stop it, because it was cancelled."""
+
+    run_id: str
 
 
 class DriveStatus(IntEnum):
@@ -450,7 +461,8 @@ class ActiveRun:
 
     ``attempt`` 0: reserved, nobody attached yet. ``stop``: a later run wants the thread, after the
     superstep ("interrupt") or at once, with what this one did undone ("rollback"). ``boundary``:
-    a superstep has ended since.
+    a superstep has ended since. ``queue``: of the process that drives it. ``cancelled``: somebody
+    cancels it, so that no further superstep begins.
     """
 
     run_id: str
@@ -464,6 +476,8 @@ class ActiveRun:
     alone: bool = True
     stop: str = ""
     boundary: bool = False
+    queue: str = ""
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ ARCHIVE_ACTIVITY = "langgraph:archive"
 DISCARD_ACTIVITY = "langgraph:discard"
 ERASE_ACTIVITY = "langgraph:erase"
 LISTEN_ACTIVITY = "langgraph:listen"
+STOP_ACTIVITY = "langgraph:stop"
 
 ATTACH_UPDATE = "attach"
 STEP_UPDATE = "step"
@@ -34,6 +35,7 @@ FENCE_SIGNAL = "fence"
 RUN_CLOSED_SIGNAL = "run_closed"
 ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
+STOP_SIGNAL = "stop"
 
 # Names of LangGraph's that workflows must know without importing it.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"

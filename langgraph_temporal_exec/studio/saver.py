@@ -172,7 +172,13 @@ class _StudioCaller:
         self._leaves = leaves
 
     async def astream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Run a root call durably, under the server's run id if it is a run of the server."""
         config = _portable(await natively(self._aliases, config))
@@ -180,7 +186,7 @@ class _StudioCaller:
         server_run = str(configurable.get("run_id") or "")
         run_id = _temporal_id(server_run)
         if not run_id:
-            stream = self._caller.astream(graph, input, config, kwargs)
+            stream = self._caller.astream(graph, input, config, kwargs, result_only=result_only)
         else:
             if strategy := server.strategy_of(server_run):
                 config = {**config, "configurable": {**configurable, STRATEGY_KEY: strategy}}
@@ -196,10 +202,16 @@ class _StudioCaller:
             self._streaming.discard(server_run)
 
     def stream(
-        self, graph: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]
+        self,
+        graph: Any,
+        input: Any,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        *,
+        result_only: bool = False,
     ) -> Generator[Any, None, None]:
         """A sync call of a node's own; the server makes none."""
-        return self._caller.stream(graph, input, _portable(config), kwargs)
+        return self._caller.stream(graph, input, _portable(config), kwargs, result_only=result_only)
 
 
 def _temporal_id(run_id: str) -> str:

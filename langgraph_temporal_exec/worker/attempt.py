@@ -13,9 +13,11 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from .. import _langgraph
 from .._exact import dump_exact
+from .._exits import as_error, guard, is_cancelled, is_exit, own_cancellation
 from .._remote_errors import describe
 from ..blobs import BlobGoneError
 from ..errors import (
+    AttemptSupersededError,
     ImpossibleResumeError,
     RunCancelledError,
     ThreadBusyError,
@@ -36,6 +38,7 @@ from ..record import Call
 from ..replica import Replica
 from .identity import RunIdentity
 from .ports import Host, SaverPort
+from .questions import QuestionsInOrder
 from .retry_input import PlannedInput, plan_input
 from .session import Session
 
@@ -47,6 +50,9 @@ MAX_TAIL_BYTES = 1_500_000
 
 MAX_ASKS = 20
 """How many of the nodes that wait for an answer Temporal's UI shows."""
+
+TORN_DOWN = "the event loop that ran it was torn down"
+"""Why an attempt is given up whose code was cancelled although nobody stopped its run."""
 
 END_TIMEOUT_S = 15.0
 """How long an abandoned stream may take to record that its run was cancelled."""
@@ -73,20 +79,12 @@ async def attach(
         cursor=cursor,
         graph=run.graph,
         strategy=run.strategy,
+        queue=host.queue,
     )
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
     if in_the_way and await transport.is_closed(reply.active_run_workflow_id):
-        request = AttachRequest(
-            run_id=run.run_id,
-            attempt=attempt,
-            run_workflow_id=run.run_workflow_id,
-            incarnation=incarnation,
-            cursor=cursor,
-            graph=run.graph,
-            evict=reply.active_run,
-            strategy=run.strategy,
-        )
+        request = replace(request, evict=reply.active_run)
         reply = await transport.attach(run.thread_id, request)
     if reply.status == AttachStatus.REJECTED:
         raise ThreadBusyError(
@@ -142,6 +140,10 @@ class Attempt:
         saver: The saver of the graph; the loop gets a copy bound to the session.
         graph: The graph as the user compiled it.
         call: The call, live or rebuilt.
+        asked: Whether somebody asked for the run to stop; looked at when the code that runs the
+            graph is cancelled or left. If not, its event loop is torn down, and the run goes on
+            elsewhere.
+        deliver: Sends the caller a chunk of the result, if it gets no others.
         arrived: Waits until a caller in another process has all chunks so far. It may miss some all
             the same, so the outcome carries those it cannot do without. ``None``: it is here.
     """
@@ -153,10 +155,14 @@ class Attempt:
         graph: Any,
         call: Call,
         *,
+        asked: Callable[[], bool],
         arrived: Callable[[], Awaitable[None]] | None = None,
+        deliver: Callable[[Any], None] | None = None,
     ) -> None:
         self.session = session
+        self._asked = asked
         self._arrived = arrived
+        self._deliver = deliver
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
@@ -166,35 +172,59 @@ class Attempt:
         bound = saver.bound(session, drop_resume=plan.drop_resume, unanswer=plan.unanswer)
         self._graph = _langgraph.bind(graph, bound)
         self._plan: PlannedInput = plan
-        self._tail: dict[str, Any] = {}
+        self._latest: Any = None
+        self._questions: list[Any] = []
         self.chunks = 0
         self.outcome = b""
 
     async def astream(self) -> AsyncGenerator[Any, None]:
-        """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded."""
+        """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded.
+
+        Raises:
+            NodeExitError: Instead of what would end more than this run.
+        """
         self._log_begin()
+        guard(asyncio.get_running_loop())
+        in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
         stream = _langgraph.original_astream(
             self._graph, self._plan.input, self._plan.config, self._call.options
         )
         try:
             async for chunk in stream:
-                self._note(chunk)
-                yield chunk
+                for item in in_order.take(chunk):
+                    self._note(item)
+                    yield item
+            for item in in_order.rest():
+                self._note(item)
+                yield item
             self.session.check()
-        except (asyncio.CancelledError, GeneratorExit) as exc:
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                for item in in_order.rest():
+                    self._note(item)
+                    yield item
+                await self._end_failed(exc)
+                raise
+            if is_exit(exc):
+                # Of a reducer, for example, which runs in no task of its own. Without an outcome
+                # the run would be driven again.
+                error = as_error(exc, self._where)
+                await self._end_failed(error)
+                raise error from exc
             with contextlib.suppress(Exception):
                 await stream.aclose()
-            task = asyncio.current_task()
-            lost = self.session.error
-            by_caller = isinstance(exc, GeneratorExit) or (task is not None and task.cancelling())
-            if lost is not None and not by_caller:
-                # Ended from outside: the run goes on somewhere.
-                raise lost from None
-            await self._end_cancelled()
-            raise
-        except BaseException as exc:
-            # SystemExit and the like too: without an outcome the run would be driven again.
-            await self._end_failed(exc)
+            if not isinstance(exc, GeneratorExit) and not is_cancelled():
+                if self.session.error is not None:
+                    # Ended from outside: the run goes on somewhere.
+                    raise self.session.error from None
+                if isinstance(exc, asyncio.CancelledError):
+                    error = own_cancellation(exc, self._where)
+                    await self._end_failed(error)
+                    raise error from exc
+            if self._asked():
+                await self._end_cancelled()
+            else:
+                self.session.fail(AttemptSupersededError(TORN_DOWN))
             raise
         else:
             await self._end()
@@ -205,23 +235,42 @@ class Attempt:
         """The same for a sync call, in the calling thread."""
         self._log_begin()
         thread = self.session.thread
+        in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
         stream = _langgraph.original_stream(
             self._graph, self._plan.input, self._plan.config, self._call.options
         )
         try:
             for chunk in stream:
-                self._note(chunk)
-                yield chunk
+                for item in in_order.take(chunk):
+                    self._note(item)
+                    yield item
+            for item in in_order.rest():
+                self._note(item)
+                yield item
             self.session.check()
-        except GeneratorExit:
-            stream.close()
-            thread.submit(self._end_cancelled()).result()
-            raise
         except BaseException as exc:
-            thread.submit(self._end_failed(exc)).result()
+            if isinstance(exc, Exception):
+                for item in in_order.rest():
+                    self._note(item)
+                    yield item
+                thread.submit(self._end_failed(exc)).result()
+                raise
+            if is_exit(exc):
+                error = as_error(exc, self._where)
+                thread.submit(self._end_failed(error)).result()
+                raise error from exc
+            stream.close()
+            if self._asked():
+                thread.submit(self._end_cancelled()).result()
+            else:
+                self.session.fail(AttemptSupersededError(TORN_DOWN))
             raise
         else:
             thread.submit(self._end()).result()
+
+    @property
+    def _where(self) -> str:
+        return f"Code of the graph of thread {self.session.run.thread_id!r}"
 
     def _log_begin(self) -> None:
         session, run = self.session, self.session.run
@@ -244,7 +293,7 @@ class Attempt:
         )
 
     def _note(self, chunk: Any) -> None:
-        """Count, and keep the last chunks a plain ``ainvoke`` needs."""
+        """Count, and keep the chunks a plain ``ainvoke`` needs: its questions, the last values."""
         self.chunks += 1
         if self._arrived is None:
             return
@@ -252,9 +301,18 @@ class Attempt:
         if ns:
             return
         if mode == "values":
-            self._tail["values"] = chunk
+            self._latest = chunk
+            if self._call.options.get("version") == "v2" and chunk.get("interrupts"):
+                self._questions.append(chunk)
         elif mode == "updates" and isinstance(payload, dict) and _langgraph.INTERRUPT in payload:
-            self._tail["interrupt"] = chunk
+            self._questions.append(chunk)
+
+    @property
+    def _tail(self) -> list[Any]:
+        """The chunks of the result, in their order."""
+        if self._latest is None or any(chunk is self._latest for chunk in self._questions):
+            return self._questions
+        return [*self._questions, self._latest]
 
     def _parts(self, chunk: Any) -> tuple[Any, str, Any]:
         """Namespace, mode and payload of a chunk, in whatever form the call asked for."""
@@ -271,7 +329,13 @@ class Attempt:
         return ns, chunk[0], chunk[1]
 
     async def _end(self) -> None:
+        tail: tuple[bytes, ...] = ()
         if self._arrived is not None:
+            tail = self._packed_tail()
+            if self._deliver is not None:
+                self.chunks = len(self._tail)
+                for chunk in () if tail else self._tail:
+                    self._deliver(chunk)
             # Before the end is recorded: from then on no other worker makes these chunks again.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
@@ -282,7 +346,8 @@ class Attempt:
                 attempt=self.session.attempt,
                 deadlines=self.session.deadlines if waits else (),
                 asks=_langgraph.asking(self.session.loop)[:MAX_ASKS] if waits else (),
-            )
+            ),
+            tail,
         )
 
     async def _end_cancelled(self) -> None:
@@ -307,7 +372,7 @@ class Attempt:
             )
         )
 
-    async def _record(self, outcome: Outcome) -> None:
+    async def _record(self, outcome: Outcome, tail: tuple[bytes, ...] = ()) -> None:
         outcome = replace(outcome, chunks=self.chunks)
         # The stream's end is for the caller; the thread remembers only how the run ended.
         await self.session.end(pack(outcome))
@@ -320,7 +385,7 @@ class Attempt:
             # The class alone: what it says may show state.
             f" ({outcome.error.type_name})" if outcome.error else "",
         )
-        self.outcome = pack(replace(outcome, tail=self._packed_tail()))
+        self.outcome = pack(replace(outcome, tail=tail))
         self.session.thread.submit(self._tidy())
 
     async def _tidy(self) -> None:
@@ -336,9 +401,7 @@ class Attempt:
     def _packed_tail(self) -> tuple[bytes, ...]:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
         try:
-            tail = tuple(
-                dump_exact(self._serde, chunk, what="the result") for chunk in self._tail.values()
-            )
+            tail = tuple(dump_exact(self._serde, chunk, what="the result") for chunk in self._tail)
         except UnserializableError:
             # Untracked values, for example: allowed in the state, never on the wire.
             return ()

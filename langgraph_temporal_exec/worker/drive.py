@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
 from .. import _langgraph
-from .._threads import TaskElsewhere
+from .._exits import contained, is_cancelled
+from .._threads import TaskElsewhere, stands_still
 from ..errors import AttemptSupersededError, RunCancelledError, ThreadBusyError, ThreadFullError
 from ..logs import about
 from ..protocol import names
@@ -28,6 +29,7 @@ from ..protocol.messages import (
     DriveStatus,
     Listener,
     Outcome,
+    StopRequest,
     TaskInput,
     TaskOutput,
     TaskStatus,
@@ -38,7 +40,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from ..transport import opaque, opaque_failures
-from .attempt import Attempt, attach, turned_away
+from .attempt import TORN_DOWN, Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
 from .identity import RunIdentity
 from .ports import Host, SaverPort
@@ -48,6 +50,8 @@ from .session import Session
 from .stand_ins import manager_for
 
 logger = logging.getLogger(__name__)
+
+LOOP_GONE = "the event loop of its process is not run any more"
 
 CANCEL_GRACE_S = 30.0
 """How long a cancelled run may take to stop and record that it was cancelled."""
@@ -100,6 +104,52 @@ def _log(request: DriveRequest) -> logging.LoggerAdapter[logging.Logger]:
     )
 
 
+class _Driven:
+    """A run of a caller elsewhere, as long as an attempt of it is driven here.
+
+    Args:
+        call: The call, rebuilt.
+        relays: Where its stream goes.
+        loop: Where its code runs; ``None`` for a sync call, which gets a thread.
+    """
+
+    def __init__(self, call: Call, relays: Relays, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.call = call
+        self.relays = relays
+        self.loop = loop
+        self.asked = False
+        self._attempt: Attempt | None = None
+        self._left = threading.Event()
+        self._task: TaskElsewhere[None] | None = None
+
+    def run(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Run the loop where user code runs: on the user's event loop, or in a thread if sync."""
+        self._attempt = attempt
+        where = f"The stream of thread {attempt.session.run.thread_id!r}"
+        if self.loop is None:
+            consumed = asyncio.to_thread(_consume_sync, attempt, self.relays, self._left, where)
+            return asyncio.ensure_future(consumed)
+        self._task = TaskElsewhere(self.loop, _consume(attempt, self.relays, where))
+        return asyncio.wrap_future(self._task.done)
+
+    def stop(self) -> None:
+        """Somebody cancelled the run: as if its caller had left it in process."""
+        self.asked = True
+        if self._task is not None:
+            # Nodes see it, and LangGraph records it.
+            self._task.cancel()
+        self._left.set()
+        if self.loop is None:
+            # The next superstep must not begin, whether a chunk comes before it or not.
+            self.reject()
+
+    def reject(self) -> None:
+        """Let nothing more be recorded but the end of the run."""
+        if self._attempt is not None:
+            session = self._attempt.session
+            session.reject(RunCancelledError(f"Run {session.run.run_id} was cancelled."))
+
+
 class Activities:
     """The Activities of one worker process; they run on the worker's loop."""
 
@@ -110,7 +160,7 @@ class Activities:
         self._saver = saver
         self._registry = registry
         self._embedded = embedded
-        self._relays: dict[str, Relays] = {}
+        self._driven: dict[str, _Driven] = {}
 
     @activity.defn(dynamic=True)
     @opaque_failures()
@@ -171,7 +221,7 @@ class Activities:
         for listener in request.listeners:
             live.listen(listener, make)
         try:
-            reply = await live.drive(request.attempt)
+            reply = await self._unless_left(live, request)
         except ApplicationError:
             # Turned away; this was the one who reports it.
             self._embedded.remove(request.run_id)
@@ -240,29 +290,46 @@ class Activities:
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
         call = decode(self._saver.serde, record)
-        caller = Listener(run_id=run.run_id, mailbox=call.mailbox, stream_id=run.run_id)
+        caller = Listener(
+            run_id=run.run_id,
+            mailbox=call.mailbox,
+            stream_id=run.run_id,
+            deltas=call.deltas,
+        )
         make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
         relay = make(caller, patience_s=STALLED_S)
-        relays = Relays(make, relay, request.listeners)
+        relays = Relays(make, relay, request.listeners, result_only=call.result_only)
         call = _for_the_caller(call, relay, graph)
-        attempt = Attempt(session, self._saver, graph, call, arrived=relays.drain)
-        self._relays[run.run_id] = relays
+        driven = _Driven(call, relays, None if call.sync else self._registry.user_loop())
+        attempt = Attempt(
+            session,
+            self._saver,
+            graph,
+            call,
+            asked=lambda: driven.asked,
+            arrived=relays.drain,
+            deliver=relays.deliver if call.result_only else None,
+        )
+        self._driven[run.run_id] = driven
         try:
-            await self._run(attempt, call, relays)
+            await self._run(driven, attempt)
         except asyncio.CancelledError:
             if reason := _lost_because():
                 raise _moved(reason) from None
         except Exception as exc:
             # A node's error is part of the recorded outcome; anything else fails the attempt.
             if not attempt.outcome:
+                if isinstance(exc, ApplicationError) and exc.type == names.WORKER_SHUTDOWN:
+                    session.fail(AttemptSupersededError(exc.message))
+                    raise
                 if isinstance(session.error, AttemptSupersededError):
                     return DriveReply(status=DriveStatus.MOVED)
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
         finally:
             # Unless a newer attempt of the run is here already.
-            if self._relays.get(run.run_id) is relays:
-                del self._relays[run.run_id]
+            if self._driven.get(run.run_id) is driven:
+                del self._driven[run.run_id]
         await relays.finish()
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
@@ -289,6 +356,7 @@ class Activities:
             run_id=listener.run_id,
             attempt=attempt,
             patience_s=patience_s,
+            deltas=listener.deltas,
         )
 
     @activity.defn(name=names.LISTEN_ACTIVITY)
@@ -300,41 +368,84 @@ class Activities:
         if live is not None:
             live.listen(listener, partial(self.relay_to, thread_id=live.run.thread_id))
             return True
-        relays = self._relays.get(listener.run_id)
-        if relays is None:
+        driven = self._driven.get(listener.run_id)
+        if driven is None:
             return False
-        relays.join(listener)
+        driven.relays.join(listener)
         return True
 
-    async def _run(self, attempt: Attempt, call: Call, relay: Relays) -> None:
-        """Run the loop where user code runs: on the user's loop, or in a thread if sync."""
-        driven: asyncio.Future[None]
-        cancel: Callable[[], None]
-        if call.sync:
-            left = threading.Event()
-            driven = asyncio.ensure_future(asyncio.to_thread(_consume_sync, attempt, relay, left))
-            cancel = left.set
-        else:
-            task = TaskElsewhere(self._registry.user_loop(), _consume(attempt, relay))
-            driven = asyncio.wrap_future(task.done)
-            cancel = task.cancel
+    @activity.defn(name=names.STOP_ACTIVITY)
+    @opaque_failures()
+    async def stop(self, data: bytes) -> bool:
+        """Somebody cancelled a run; whether it is driven here."""
+        run_id = unpack(StopRequest, data).run_id
+        live = self._embedded.get(run_id)
+        if live is not None:
+            live.cancel()
+            return True
+        driven = self._driven.get(run_id)
+        if driven is None:
+            return False
+        driven.stop()
+        return True
+
+    async def _run(self, driven: _Driven, attempt: Attempt) -> None:
+        """Run the loop until it has ended, was cancelled, or lost what it runs on."""
+        future = driven.run(attempt)
         try:
-            await asyncio.shield(driven)
+            await self._while_running(future, driven.loop)
         except asyncio.CancelledError:
-            if reason := _lost_because():
+            reason = _lost_because() if is_cancelled() else ""
+            if reason:
                 # Not a cancelled run: whoever takes it over goes on from the log.
                 attempt.session.fail(AttemptSupersededError(reason))
-            else:
-                # As if the caller had left it in process: nodes see it, and LangGraph records it.
-                cancel()
-            await asyncio.wait([driven], timeout=CANCEL_GRACE_S)
-            if not driven.done():
-                attempt.session.reject(
-                    RunCancelledError(f"Run {attempt.session.run.run_id} was cancelled.")
-                )
-            if driven.done() and not driven.cancelled():
-                driven.exception()
+            elif is_cancelled():
+                driven.stop()
+            elif not driven.asked:
+                # The program that hosts this worker ends, and has cancelled what was left.
+                self._registry.loop_is_gone()
+                raise _moved(TORN_DOWN) from None
+            await asyncio.wait([future], timeout=CANCEL_GRACE_S)
+            if not future.done():
+                driven.reject()
+            if future.done() and not future.cancelled():
+                future.exception()
             raise
+
+    async def _while_running(
+        self, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop | None
+    ) -> Any:
+        """Wait for what runs on a loop, or in a thread, of the user's.
+
+        Raises:
+            ApplicationError: The loop was closed or is not run any more: as if this worker had
+                been killed, the run goes to another one.
+        """
+        if loop is None:
+            return await asyncio.shield(future)
+        timeout = activity.info().heartbeat_timeout
+        patience_s = timeout.total_seconds() if timeout else CANCEL_GRACE_S
+        watch = asyncio.ensure_future(stands_still(loop, patience_s))
+        try:
+            await asyncio.wait([future, watch], return_when=asyncio.FIRST_COMPLETED)
+            if not future.done():
+                raise _moved(LOOP_GONE)
+            return await asyncio.shield(future)
+        finally:
+            watch.cancel()
+
+    async def _unless_left(self, live: LiveRun, request: DriveRequest) -> DriveReply:
+        """Stay with a run of this process as long as its caller's loop is run."""
+        driving = asyncio.ensure_future(live.drive(request.attempt))
+        try:
+            reply: DriveReply = await self._while_running(driving, live.loop)
+        except ApplicationError as exc:
+            if exc.type == names.WORKER_SHUTDOWN:
+                live.lose(request.attempt, LOOP_GONE)
+            raise
+        finally:
+            driving.cancel()
+        return reply
 
 
 def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:
@@ -351,27 +462,16 @@ def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:
     return replace(call, config=config)
 
 
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """A node may end its run, not its worker: asyncio lets SystemExit out of any loop it meets."""
-    try:
-        yield
-    except (Exception, asyncio.CancelledError):
-        raise
-    except BaseException as exc:
-        raise RuntimeError(f"a node raised {type(exc).__name__}") from exc
-
-
-async def _consume(attempt: Attempt, relay: Relays) -> None:
-    with _contained():
+async def _consume(attempt: Attempt, relay: Relays, where: str) -> None:
+    with contained(where):
         async with contextlib.aclosing(attempt.astream()) as chunks:
             async for chunk in chunks:
                 if not relay.offer(chunk):
                     await relay.drain()
 
 
-def _consume_sync(attempt: Attempt, relay: Relays, left: threading.Event) -> None:
-    with _contained(), contextlib.closing(attempt.stream()) as chunks:
+def _consume_sync(attempt: Attempt, relay: Relays, left: threading.Event, where: str) -> None:
+    with contained(where), contextlib.closing(attempt.stream()) as chunks:
         for chunk in chunks:
             if left.is_set():
                 return

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
+from .._exits import torn_down
 from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
@@ -50,6 +51,7 @@ class LiveRun:
 
     Args:
         run: The run; entered here before it is recorded in Temporal.
+        loop: The event loop of the caller; ``None`` for a sync call.
         start: Records the run.
         await_outcome: Waits for the run workflow's result, wherever the run is driven.
         remove: Takes the run out of the table of live runs.
@@ -61,11 +63,13 @@ class LiveRun:
         saver: SaverPort,
         run: RunIdentity,
         *,
+        loop: asyncio.AbstractEventLoop | None,
         start: Callable[[], Awaitable[None]],
         await_outcome: AwaitOutcome,
         remove: Callable[[str], None],
     ) -> None:
         self.run = run
+        self.loop = loop
         self._host = host
         self._saver = saver
         self._start = start
@@ -146,8 +150,12 @@ class LiveRun:
             task.cancel()
             stopped.cancel()
 
-    async def ended(self, attempt: Attempt) -> None:
-        """The caller's loop of an attempt is over: tell its drive Activity."""
+    async def ended(self, attempt: Attempt, *, dying: bool = False) -> None:
+        """The caller's loop of an attempt is over: tell its drive Activity.
+
+        ``dying``: so is the caller.
+        """
+        self._closed = self._closed or dying
         self._outcome = self._outcome or attempt.outcome
         status = DriveStatus.ENDED if self._outcome else DriveStatus.MOVED
         self._settle(attempt.session.attempt, status)
@@ -205,7 +213,11 @@ class LiveRun:
         self.relays = relays
 
     def lose(self, attempt: int, reason: str) -> None:
-        """Temporal gave an attempt up; the caller waits for the next one."""
+        """An attempt was given up; the caller waits for the next one, or is gone itself."""
+        if self.loop is not None and not self.loop.is_running():
+            # It may go on here as a run of anybody, and the caller asks Temporal if it comes back.
+            self._closed = True
+            self._remove(self.run.run_id)
         if self._session is not None and self._session.attempt == attempt:
             self._session.fail(AttemptSupersededError(reason))
 
@@ -268,13 +280,18 @@ class EmbeddedRuns:
             live.stop()
 
     async def _open(
-        self, run: RunIdentity, start: Callable[[], Awaitable[None]], await_outcome: AwaitOutcome
+        self,
+        run: RunIdentity,
+        loop: asyncio.AbstractEventLoop | None,
+        start: Callable[[], Awaitable[None]],
+        await_outcome: AwaitOutcome,
     ) -> LiveRun:
         # Entered before the run is recorded: its first attempt may arrive before the reply does.
         live = LiveRun(
             self._host,
             self._saver,
             run,
+            loop=loop,
             start=start,
             await_outcome=await_outcome,
             remove=self.remove,
@@ -293,7 +310,8 @@ class EmbeddedRuns:
     ) -> AsyncGenerator[Any, None]:
         """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
         thread = self._host.thread
-        live = await thread.call(self._open(run, start, await_outcome))
+        loop = asyncio.get_running_loop()
+        live = await thread.call(self._open(run, loop, start, await_outcome))
         shown = ShownInterrupts()
         try:
             await thread.call(live.start())
@@ -303,7 +321,7 @@ class EmbeddedRuns:
                     for chunk in finish(acquired):
                         yield chunk
                     return
-                attempt = Attempt(acquired, self._saver, graph, call)
+                attempt = Attempt(acquired, self._saver, graph, call, asked=lambda: not torn_down())
                 try:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(attempt.astream()) as chunks:
@@ -318,9 +336,11 @@ class EmbeddedRuns:
                         raise
                     # Superseded, or the server was away for long: the run goes on somewhere.
                 finally:
-                    await thread.call(live.ended(attempt))
+                    await thread.call(live.ended(attempt, dying=torn_down()))
         except (asyncio.CancelledError, GeneratorExit):
-            await thread.call(live.abandon())
+            # The death of a caller does not stop its run.
+            if not torn_down():
+                await thread.call(live.abandon())
             raise
         finally:
             await thread.call(live.close())
@@ -336,7 +356,7 @@ class EmbeddedRuns:
     ) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
         thread = self._host.thread
-        live = thread.submit(self._open(run, start, await_outcome)).result()
+        live = thread.submit(self._open(run, None, start, await_outcome)).result()
         shown = ShownInterrupts()
         try:
             thread.submit(live.start()).result()
@@ -345,7 +365,7 @@ class EmbeddedRuns:
                 if isinstance(acquired, bytes):
                     yield from finish(acquired)
                     return
-                attempt = Attempt(acquired, self._saver, graph, call)
+                attempt = Attempt(acquired, self._saver, graph, call, asked=lambda: True)
                 try:
                     with closing(attempt.stream()) as chunks:
                         for chunk in chunks:

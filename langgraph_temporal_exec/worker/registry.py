@@ -84,6 +84,10 @@ class GraphRegistry:
             self._own_loop = LoopThread("langgraph-temporal-graphs")
         return self._own_loop.loop
 
+    def loop_is_gone(self) -> None:
+        """The user's loop is being torn down: runs that still come here get one of our own."""
+        self._loop = None
+
     def stop(self) -> None:
         """Stop the loop that was started for user code, if any."""
         if self._own_loop is not None:

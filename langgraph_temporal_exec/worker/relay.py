@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from .._threads import LoopThread
 from ..errors import UnserializableError
 from ..logs import about
 from ..protocol import names
+from ..protocol.delta import diff
 from ..protocol.mail import Mail, MailItem, MailStatus
 from ..protocol.messages import Listener
 from ..protocol.wire import pack
@@ -49,9 +51,56 @@ JOINED_END_S = 1.0
 FULL_PAUSE_S = 0.05
 FULL_PAUSE_MAX_S = 1.0
 
+DELTA_MIN_BYTES = 4_000
+"""Chunks below this are sent whole."""
+
+KEPT_KINDS = 8
+KEPT_BYTES = 16_000_000
+"""Chunks that both sides keep, because the next one of a kind may be sent as what differs."""
+
+MAX_KIND = 300
+
 BATCH_BYTES = 400_000
 PUSH_TIMEOUT = timedelta(seconds=3)
 PUSH_TRIES = 2
+
+
+class _LastOfEachKind:
+    """The last chunk of each kind that was sent, so that the next one is sent as what changed.
+
+    A stream of whole values repeats with each superstep what the superstep did not touch.
+    """
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
+
+    def replaced_by(self, kind: Hashable, data: bytes) -> tuple[int, bytes | None]:
+        """The slot of a chunk (0: it is not kept), and the difference to the one before it."""
+        if len(data) > KEPT_BYTES:
+            self._sent.pop(kind, None)
+            return 0, None
+        slot, before = self._sent.pop(kind, (0, b""))
+        if not slot:
+            slot = self._free_slot()
+        self._sent[kind] = slot, data
+        while sum(len(d) for _, d in self._sent.values()) > KEPT_BYTES:
+            self._sent.popitem(last=False)
+        return slot, diff([before], data) if before else None
+
+    def _free_slot(self) -> int:
+        if len(self._sent) == KEPT_KINDS:
+            return self._sent.popitem(last=False)[1][0]
+        taken = {slot for slot, _ in self._sent.values()}
+        return next(slot for slot in range(1, KEPT_KINDS + 1) if slot not in taken)
+
+
+def _kind_of(chunk: Any) -> Hashable:
+    """Namespace and mode of a chunk, as far as its form tells."""
+    if isinstance(chunk, dict):
+        head: tuple[Any, ...] = (chunk.get("ns"), chunk.get("type"))
+    else:
+        head = chunk[:-1] if isinstance(chunk, tuple) else ()
+    return repr(head)[:MAX_KIND]
 
 
 class Relay:
@@ -67,6 +116,7 @@ class Relay:
         run_id: The run, for logs.
         attempt: Number of the attempt whose chunks these are.
         patience_s: How long a mailbox that takes no more is waited for.
+        deltas: Whether the receiver can put chunks together from their differences.
     """
 
     def __init__(
@@ -81,6 +131,7 @@ class Relay:
         run_id: str,
         attempt: int,
         patience_s: float = STALLED_S,
+        deltas: bool = False,
     ) -> None:
         self._client = client
         self._thread = thread
@@ -90,12 +141,15 @@ class Relay:
         self._attempt = attempt
         self._log = about(logger, thread_id=thread_id, run_id=run_id, attempt=attempt)
         self._patience_s = patience_s
+        self._last = _LastOfEachKind() if deltas else None
         self._seq = 0
         self._backlog: list[MailItem] = []
         self._pump: asyncio.Task[None] | None = None
         self._chunks = self._chunk_bytes = 0
         self._events = self._event_bytes = 0
         self._numbering = threading.Lock()
+        # What is sent as a difference must follow what it is the difference to.
+        self._ordering = threading.Lock()
         self.listening = bool(mailbox)
 
     def offer(self, chunk: Any) -> bool:
@@ -108,7 +162,12 @@ class Relay:
             # The caller sees that there are fewer than the outcome says.
             self._log.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
             return True
-        self._send(data, event=False)
+        if self._last is None or len(data) < DELTA_MIN_BYTES:
+            self._send(data, event=False)
+        else:
+            with self._ordering:
+                slot, delta = self._last.replaced_by(_kind_of(chunk), data)
+                self._send(delta or data, event=False, slot=slot, delta=delta is not None)
         return self._chunks < MAX_BACKLOG and self._chunk_bytes < MAX_BACKLOG_BYTES
 
     def tell(self, kind: int, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -124,7 +183,7 @@ class Relay:
             return
         self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
 
-    def _send(self, data: bytes, *, event: bool) -> None:
+    def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         with self._numbering:
             seq, self._seq = self._seq, self._seq + 1
             for start in range(0, len(data), BATCH_BYTES):
@@ -135,6 +194,8 @@ class Relay:
                     data=data[start:end],
                     more=end < len(data),
                     event=event,
+                    slot=slot,
+                    delta=delta,
                 )
                 self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.
@@ -219,6 +280,7 @@ class Relays:
     Args:
         make: Makes the relay of one who joined.
         caller: The relay to the caller, if it is elsewhere.
+        result_only: Whether the caller gets nothing of the stream but what ``deliver`` is given.
         listeners: Who joined before this attempt began.
     """
 
@@ -227,8 +289,11 @@ class Relays:
         make: Callable[[Listener], Relay],
         caller: Relay | None = None,
         listeners: Iterable[Listener] = (),
+        *,
+        result_only: bool = False,
     ) -> None:
         self._make = make
+        self._result_only = result_only
         self._caller = caller
         self._joined: dict[str, Relay] = {}
         for listener in listeners:
@@ -245,7 +310,12 @@ class Relays:
         for relay in self._joined.values():
             if not relay.offer(chunk):
                 relay.listening = False
-        return self._caller is None or self._caller.offer(chunk)
+        return self._caller is None or self._result_only or self._caller.offer(chunk)
+
+    def deliver(self, chunk: Any) -> None:
+        """Send the caller a chunk of the result, whatever else it gets."""
+        if self._caller is not None:
+            self._caller.offer(chunk)
 
     async def drain(self) -> None:
         """Return when the caller has taken all chunks, or is gone."""

@@ -126,7 +126,12 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=self.queue,
-                    activities=[activities.drive, activities.task, activities.listen],
+                    activities=[
+                        activities.drive,
+                        activities.task,
+                        activities.listen,
+                        activities.stop,
+                    ],
                     max_concurrent_activities=MAX_TASKS,
                     **common,
                 ),

@@ -79,6 +79,14 @@ class CancelRun:
     run_workflow_id: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRun:
+    """Effect: have the process that drives a run stop it now, without waiting for a heartbeat."""
+
+    run_id: str
+    queue: str
+
+
 Effect = (
     StartTask
     | CancelTask
@@ -89,4 +97,5 @@ Effect = (
     | AnswerTaken
     | Discard
     | CancelRun
+    | StopRun
 )

@@ -7,6 +7,9 @@ from datetime import timedelta
 TASK_TIMEOUT = timedelta(days=30)
 """Start-to-close of a task; heartbeats, not this, notice a dead worker."""
 
+STOP_TIMEOUT = timedelta(seconds=10)
+"""How long a process may take to learn at once that its run was cancelled; then by heartbeat."""
+
 MAX_ACTIVITY_TYPE = 200
 """Characters of a node's name shown as the Activity's type; Temporal allows 1,000 bytes."""
 

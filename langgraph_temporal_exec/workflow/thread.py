@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         RunBounds,
         StepReply,
         StepRequest,
+        StopRequest,
         TaskInput,
         TaskOutput,
         TaskSpec,
@@ -45,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         GiveTurn,
         OpenNamespace,
         StartTask,
+        StopRun,
     )
     from .limits import (
         ARCHIVE_WAIT,
@@ -57,6 +59,7 @@ with workflow.unsafe.imports_passed_through():
         LET_RESULTS_IN_S,
         MAX_ACTIVITY_TYPE,
         RESULTS_FIRST,
+        STOP_TIMEOUT,
         TASK_TIMEOUT,
         UPDATES_BEFORE_FORCED_ROLL,
         UPDATES_BEFORE_ROLL,
@@ -328,6 +331,11 @@ class ThreadWorkflow:
         """A run workflow closed without an outcome from its attempt."""
         await self._perform(self._state.run_closed(run_id))
 
+    @workflow.signal(name=names.STOP_SIGNAL)
+    async def stop(self, run_id: str) -> None:
+        """A run workflow is being cancelled while somebody drives it."""
+        await self._perform(self._state.stop(run_id))
+
     @workflow.signal(name=names.FENCE_SIGNAL)
     async def fence(self, epoch: int) -> None:
         """The parent thread entered a newer epoch."""
@@ -372,6 +380,8 @@ class ThreadWorkflow:
                 self._spawn_repeatable(self._discard(effect))
             elif isinstance(effect, CancelRun):
                 self._spawn(self._cancel_run(effect.run_workflow_id))
+            elif isinstance(effect, StopRun):
+                self._spawn_repeatable(self._stop_run(effect))
             else:
                 self._spawn(self._give_turn(effect))
         self._alarm.set(self._state.next_deadline())
@@ -484,6 +494,21 @@ class ThreadWorkflow:
             await workflow.get_external_workflow_handle(run_workflow_id).cancel()
         except ApplicationError:
             workflow.logger.info("%s has closed already", run_workflow_id)
+
+    async def _stop_run(self, effect: StopRun) -> None:
+        """Heartbeats bring the news as well, but only every few seconds."""
+        try:
+            await workflow.execute_activity(
+                names.STOP_ACTIVITY,
+                pack(StopRequest(run_id=effect.run_id)),
+                task_queue=effect.queue,
+                result_type=bool,
+                summary=f"cancel run {effect.run_id}",
+                schedule_to_close_timeout=STOP_TIMEOUT,
+                retry_policy=RetryPolicy(maximum_attempts=1),
+            )
+        except (ActivityError, asyncio.CancelledError):
+            workflow.logger.info("the process of run %s is not there any more", effect.run_id)
 
     async def _give_turn(self, turn: GiveTurn) -> None:
         handle = workflow.get_external_workflow_handle(turn.run_workflow_id)

@@ -43,6 +43,7 @@ from .effects import (
     GiveTurn,
     OpenNamespace,
     StartTask,
+    StopRun,
 )
 from .log_state import LogState
 
@@ -127,6 +128,10 @@ class ThreadState(LogState):
                 active.first_epoch = self.epoch
             active.attempt = request.attempt
             active.alone = True
+        active.queue = request.queue
+        if active.cancelled:
+            # Cancelled while this attempt was on its way.
+            effects.append(StopRun(run_id=active.run_id, queue=active.queue))
         reply = AttachReply(
             status=AttachStatus.GRANTED,
             epoch=self.epoch,
@@ -208,6 +213,14 @@ class ThreadState(LogState):
             return self._release(fence=True)
         return []
 
+    def stop(self, run_id: str) -> list[Effect]:
+        """Somebody cancelled a run: its next superstep does not begin, its nodes are told."""
+        active = self.active
+        if active is None or active.run_id != run_id or active.cancelled:
+            return []
+        active.cancelled = True
+        return [StopRun(run_id=run_id, queue=active.queue)] if active.queue else []
+
     def _release(self, *, fence: bool) -> list[Effect]:
         """Free the thread and reserve it for the next run in line.
 
@@ -276,7 +289,7 @@ class ThreadState(LogState):
             return effects
         self.next_seq = request.seq + 1
         effects += self._open(request.open)
-        if request.tasks and self._stops_here():
+        if request.tasks and self._stops_here() and not self._is_cancelled():
             assert self.active is not None
             effects.append(CancelRun(run_workflow_id=self.active.run_workflow_id))
         for spec in () if self._stops_here() else request.tasks:
@@ -292,8 +305,14 @@ class ThreadState(LogState):
         return effects
 
     def _stops_here(self) -> bool:
-        """Whether the next superstep must not begin: a later run wants the thread."""
-        return self.active is not None and self.active.stop != "" and self.active.boundary
+        """Whether the next superstep must not begin: cancelled, or a later run wants the thread."""
+        active = self.active
+        if active is None:
+            return False
+        return active.cancelled or (active.stop != "" and active.boundary)
+
+    def _is_cancelled(self) -> bool:
+        return self.active is not None and self.active.cancelled
 
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""

@@ -16,7 +16,6 @@ from langgraph_temporal_exec import (
     MissingThreadIdError,
     NotDurableError,
     NoWorkersError,
-    RemoteError,
     ServerUnavailableError,
     TemporalSaver,
     UnserializableError,
@@ -29,7 +28,6 @@ from tests.support.graphs import (
     config,
     countdown,
     durable,
-    leaving,
     parallel,
     unserializable,
 )
@@ -208,27 +206,6 @@ async def test_two_workers_of_one_client(client: Client, task_queue: str) -> Non
                 pass
         graph = countdown().with_config(checkpointer=first)
         assert await graph.ainvoke({"n": 1}, config("t")) == {"n": 0}
-
-
-@pytest.mark.parametrize("mode", ["embedded", "remote"])
-async def test_a_node_that_exits_ends_its_run_and_nothing_else(
-    client: Client, task_queue: str, mode: str
-) -> None:
-    async with durable(mode, client, task_queue) as saver, asyncio.timeout(100):
-        graph = leaving().with_config(checkpointer=saver)
-        expected = SystemExit if mode == "embedded" else RemoteError
-
-        def call() -> str:
-            try:
-                graph.invoke({"x": ["in"]}, config("t"))
-            except BaseException as exc:
-                return type(exc).__name__
-            return "no error"
-
-        assert await asyncio.to_thread(call) == expected.__name__
-        other = countdown().with_config(checkpointer=saver)
-        assert await other.ainvoke({"n": 1}, config("u")) == {"n": 0}
-        assert (await graph.aget_state(config("t"))).next == ("leave",)
 
 
 @pytest.mark.compat

@@ -187,17 +187,6 @@ async def functional(n: int) -> list[Any]:
     return [*[await f for f in futures], interrupt("more?")]
 
 
-def leaving() -> Any:
-    """A node that wants to end the process."""
-
-    def leave(state: State) -> State:
-        raise SystemExit(3)
-
-    return (
-        StateGraph(State).add_node("leave", leave).add_edge(START, "leave").compile(name="leaving")
-    )
-
-
 def large() -> Any:
     """Three nodes that each write a megabyte, so that the state outgrows a payload."""
 
@@ -227,7 +216,6 @@ def all_graphs() -> dict[str, Any]:
         failing(),
         sync_nodes(),
         unserializable(),
-        leaving(),
         large(),
     ]
     return {**{g.name: g for g in made}, "functional": functional}

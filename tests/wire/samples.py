@@ -70,7 +70,7 @@ ERROR = m.ErrorInfo(
     exceptions=(b"\x13",),
     cause=b"\x14",
 )
-LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q")
+LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
 BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 SAMPLES: dict[str, Any] = {
@@ -103,7 +103,9 @@ SAMPLES: dict[str, Any] = {
         evict="e",
         graph="g",
         strategy="reject",
+        queue="q",
     ),
+    "stop_request": m.StopRequest(run_id="r"),
     "attach_reply": m.AttachReply(
         status=m.AttachStatus.GRANTED,
         epoch=5,
@@ -175,6 +177,8 @@ SAMPLES: dict[str, Any] = {
             alone=False,
             stop="interrupt",
             boundary=True,
+            queue="q",
+            cancelled=True,
         ),
         lost=("k0",),
         running=(SPEC,),
@@ -234,6 +238,9 @@ SAMPLES: dict[str, Any] = {
         refused=True,
     ),
     "mail": ml.Mail(
-        run_id="r", items=(ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
+        run_id="r",
+        items=(
+            ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True, slot=3, delta=True),
+        ),
     ),
 }
