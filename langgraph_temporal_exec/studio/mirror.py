@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from langgraph.types import StateSnapshot
 from temporalio.service import RPCError
 
-from .. import maintenance
+from .. import listing, maintenance
 from ..errors import ServerUnavailableError, TemporalExecError
 from ..listing import ThreadInfo
 from ..saver import TemporalSaver
@@ -134,12 +135,17 @@ class Mirror:
         queue = iter(sorted(dict.fromkeys([*found, *listed]), key=last_read))
         self._unread = len({*found, *listed})
 
+        # Whoever does not wait for all of the list has at least its lines soon.
+        new = iter([t for t in found if t not in self._read_at])
+
         async def read() -> None:
+            for thread_id in new:
+                await self._try(self._glance, thread_id)
             for thread_id in queue:
                 read_at = None if thread_id in changed else self._read_at.get(thread_id)
                 late = time.monotonic() > began + LOOK_S
                 if read_at is None or (read_at < asked and not late):
-                    await self._try_to_show(thread_id)
+                    await self._try(self._show, thread_id)
                 self._unread -= 1
 
         try:
@@ -150,15 +156,15 @@ class Mirror:
             raise failed.exceptions[0] from None
         self._looked, self._runs = now, runs
 
-    async def _try_to_show(self, thread_id: str) -> None:
+    async def _try(self, read: Callable[[str], Awaitable[object]], thread_id: str) -> None:
         """One of many: if it cannot be read, the others are to be seen all the same."""
         try:
-            await self._show(thread_id)
+            await read(thread_id)
         except (ServerUnavailableError, RPCError):
             # Not of this thread: there is no list.
             raise
-        except (TemporalExecError, ValueError) as exc:
-            self._read_at[thread_id] = time.monotonic()
+        except Exception as exc:
+            # Codecs and serializers are the user's, and raise what they like.
             logger.warning("thread %r is not shown: %s", thread_id, exc)
 
     async def one(self, thread_id: str) -> ThreadInfo | None:
@@ -167,10 +173,11 @@ class Mirror:
 
     async def _show(self, thread_id: str) -> ThreadInfo | None:
         alias = alias_of(thread_id)
+        # One that cannot be read is not tried first again and again.
+        self._read_at[thread_id] = time.monotonic()
         info = await self._saver.aget_thread(thread_id)
         if info is not None:
             self._aliases.see(thread_id)
-        self._read_at[thread_id] = time.monotonic()
         if server.has_runs(alias):
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
@@ -181,7 +188,7 @@ class Mirror:
             if entry is not None and NATIVE_KEY in entry["metadata"]:
                 server.drop_thread(alias)
             self._shown.pop(alias, None)
-            del self._read_at[thread_id]
+            self._read_at.pop(thread_id, None)
             return None
         stamp = (info.updated_at, info.status, info.graph, info.waiting)
         if entry is None or self._shown.get(alias) != stamp:
@@ -190,6 +197,23 @@ class Mirror:
                 server.put_thread(alias, record)
                 self._shown[alias] = stamp
         return info
+
+    async def _glance(self, thread_id: str) -> None:
+        """A line in the list, which ``_show`` puts right."""
+        info = await listing.glance(self._saver, thread_id)
+        alias = alias_of(thread_id)
+        if info is None or alias in self._shown or server.has_runs(alias):
+            return
+        self._aliases.see(thread_id)
+        server.put_thread(
+            alias,
+            server.ThreadRecord(
+                status=info.status if info.status in server.STATUSES else "error",
+                created_at=info.created_at,
+                updated_at=info.updated_at,
+                metadata={NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph},
+            ),
+        )
 
     async def _state(self, graph_id: str, alias: str, info: ThreadInfo) -> StateSnapshot | None:
         try:
@@ -215,7 +239,7 @@ class Mirror:
                 created_at=info.created_at,
                 updated_at=info.updated_at,
                 metadata=metadata,
-                error=f"Temporal has this thread as {info.status!r}.",
+                error=getattr(info, "error", "") or f"This thread is {info.status}.",
             )
         entry = server.thread(alias)
         told = None if entry is None else entry["metadata"].get("graph_id")
