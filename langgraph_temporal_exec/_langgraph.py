@@ -46,6 +46,7 @@ try:
         RESUME,
         TASKS,
     )
+    from langgraph.checkpoint.serde.types import _DeltaSnapshot
     from langgraph.pregel import Pregel, _algo, _loop, _runner
     from langgraph.pregel._utils import validate_timeout_supported
     from langgraph.types import Command, Interrupt, TimeoutPolicy
@@ -60,6 +61,7 @@ START_TASK = "__start__"
 
 __all__ = [
     "DURABLE",
+    "ERROR",
     "INTERRUPT",
     "NULL_TASK_ID",
     "RESUME",
@@ -73,6 +75,7 @@ __all__ = [
     "interrupted",
     "original_astream",
     "original_stream",
+    "stored_value",
     "uninstall",
 ]
 
@@ -528,6 +531,11 @@ def _check_resumable(loop: Any) -> None:
         "taken. Serve a graph that has the node and resume again, or go on elsewhere: "
         "Command(goto=...), or update_state(..., as_node=...)."
     )
+
+
+def stored_value(value: Any) -> Any:
+    """The value of a channel in a checkpoint: that of a DeltaChannel is in a wrapper."""
+    return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,6 +59,14 @@ async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
     return _info(reply.summary, found)
 
 
+async def glance(saver: Any, thread_id: str) -> ThreadInfo | None:
+    """One thread, as cheaply as can be: without ``interrupts``, and its status is of its last
+    run."""
+    request = ReadRequest(cursor=UNBOUNDED_CURSOR)
+    reply = await saver.reader.recorded(thread_id, "", request)
+    return None if reply is None or reply.summary is None else _info(reply.summary, None)
+
+
 def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:
     writes = (latest.pending_writes or ()) if latest is not None else ()
     interrupts = tuple(

@@ -155,6 +155,17 @@ class Reader:
             workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
         )
 
+    async def recorded(
+        self, thread_id: str, checkpoint_ns: str, request: ReadRequest
+    ) -> ReadReply | None:
+        """One page from history, also if a worker could be asked; ``None``: no such thread.
+
+        A worker that does not have the thread in its cache replays its workflow before it
+        answers, which takes more than ten times the work of folding its history.
+        """
+        workflow_id = self._transport.thread_workflow_id(thread_id, checkpoint_ns)
+        return await self._history.read(workflow_id, request)
+
     async def absorb(
         self, replica: Replica, checkpoint_ns: str, page: LogPage, namespaces: Sequence[str]
     ) -> bool:

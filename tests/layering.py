@@ -178,6 +178,7 @@ _INNER = [
         third_party={"temporalio"},
         side="Shared:",
     ),
+    _layer("timings", ours={"protocol"}, third_party={"temporalio"}, side="Shared:"),
     _layer("resolver", ours={"blobs", "protocol"}, side="Shared:"),
     _layer(
         "replica", ours={"blobs", "protocol", "resolver"}, third_party=CHECKPOINTS, side="Shared:"
@@ -322,11 +323,12 @@ LAYERS = {
         _layer(
             "studio",
             ours={
-                *("_langgraph", "caller", "errors", "listing", "maintenance", "saver"),
+                *("_langgraph", "caller", "errors", "listing", "maintenance", "saver", "timings"),
                 *("studio.aliases", "studio.server"),
             },
             third_party={
-                *(*CHECKPOINTS, "langchain_core", "langgraph.types", "starlette", "temporalio"),
+                *(*CHECKPOINTS, "langchain_core", "langgraph.graph.message", "langgraph.types"),
+                *("starlette", "temporalio"),
             },
             side="Studio:",
         ),

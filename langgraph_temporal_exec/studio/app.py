@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,9 @@ _THREAD = re.compile(r"^(?P<head>.*/threads/)(?P<thread>[^/]+)(?P<tail>/.*)?$")
 _CREATE = re.compile(r"/threads/?$")
 _RUNS = re.compile(r"^/runs(/stream|/wait)?/?$")
 _CANCEL = re.compile(r"^/runs/(?P<run>[^/]+)/cancel/?$")
+_TEMPORAL = re.compile(r"^/temporal(?P<states>/states)?$")
+_PATIENCE = re.compile(r"(?:^|[,;\s])wait=(\d+)")
+_UNREAD = b"temporal-threads-unread"
 _COLLECTIONS = frozenset({"search", "count", "prune"})
 
 
@@ -77,7 +81,8 @@ class AttachThreads:
         # A thread's own id may contain what separates the parts of a path.
         elif match := _THREAD.match(_raw_path(scope)):
             if match["thread"] in _COLLECTIONS:
-                refusal = await _attached(None)
+                refusal, unread = await _attached_all(scope)
+                send = _noting(send, unread)
             else:
                 thread_id = unquote(match["thread"])
                 tail = match["tail"] or ""
@@ -94,9 +99,52 @@ class AttachThreads:
                     rejects = body.get("multitask_strategy") == "reject"
                 exclusive = rejects or (posts and tail.rstrip("/") == "/state")
                 refusal = await _attached(thread_id, exclusive=exclusive)
+                if scope["method"] == "GET" and (asked := _TEMPORAL.match(tail)):
+                    head = f"{match['head']}{alias}"
+                    if refusal is None and await self._may_read(head, scope, receive, send):
+                        refusal = await _told(thread_id, bool(asked["states"]), scope)
+                    if refusal is None:
+                        return
         else:
             refusal = None
         await (refusal or self._app)(scope, receive, send)
+
+    async def _may_read(self, raw_path: str, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the server lets who asks see a thread; if not, it has answered."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+
+        path = {"path": unquote(raw_path), "raw_path": raw_path.encode(), "query_string": b""}
+        await self._app({**scope, **path}, receive, hold)
+        if held and held[0].get("status") == 200:
+            return True
+        for message in held:
+            await send(message)
+        return False
+
+
+async def _told(thread_id: str, states: bool, scope: Scope) -> JSONResponse:
+    """What Temporal tells of a thread and the server does not; see ``Nested``."""
+    asked = QueryParams(scope["query_string"])
+    checkpoint_ns = asked.get("checkpoint_ns", "")
+    since, limit = asked.get("since"), asked.get("limit", "10")
+    try:
+        at_most, start = int(limit), datetime.fromisoformat(since) if since else None
+    except ValueError as wrong:
+        return JSONResponse({"detail": str(wrong)}, 422)
+    process = current()
+    try:
+        native = await process.aliases.native(thread_id)
+        told = (
+            await process.nested.states(native, checkpoint_ns, at_most, asked.get("before"))
+            if states
+            else await process.nested.about(native, checkpoint_ns, start)
+        )
+    except (TemporalExecError, RPCError) as reason:
+        return _silent(reason)
+    return JSONResponse(told)
 
 
 def _held(send: Send, run_id: str, scope: Scope) -> Send:
@@ -119,15 +167,44 @@ def _raw_path(scope: Scope) -> str:
     return raw.decode("ascii", "replace")
 
 
-async def _attached(thread_id: str | None, *, exclusive: bool = False) -> JSONResponse | None:
-    """Bring one thread, or all, up to date; what to say if the request cannot be served."""
+async def _attached_all(scope: Scope) -> tuple[JSONResponse | None, int]:
+    """Bring all threads up to date, and say how many are not yet.
+
+    Who sends ``Prefer: wait=SECONDS`` (RFC 7240) gets the list as far as it is known by then;
+    everybody else waits until all of it is right.
+    """
+    prefer = b",".join(v for k, v in scope["headers"] if k == b"prefer").decode("latin-1")
+    wanted = _PATIENCE.search(prefer)
     try:
-        if thread_id is None:
-            await current().mirror.all()
-            return None
+        return None, await current().mirror.all(float(wanted[1]) if wanted else None)
+    except (TemporalExecError, RPCError) as reason:
+        return _silent(reason), 0
+
+
+def _noting(send: Send, unread: int) -> Send:
+    """The answer with the number of threads it may be wrong about, if there are any."""
+    if not unread:
+        return send
+
+    async def note(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (_UNREAD, str(unread).encode())]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return note
+
+
+def _silent(reason: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"Temporal cannot tell of threads: {reason}"}, 503)
+
+
+async def _attached(thread_id: str, *, exclusive: bool = False) -> JSONResponse | None:
+    """Bring one thread up to date; what to say if the request cannot be served."""
+    try:
         info = await current().mirror.one(thread_id)
     except (TemporalExecError, RPCError) as reason:
-        return JSONResponse({"detail": f"Temporal cannot tell of threads: {reason}"}, 503)
+        return _silent(reason)
     if (
         exclusive
         and info is not None

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from langgraph.types import StateSnapshot
 from temporalio.service import RPCError
 
-from .. import maintenance
-from ..errors import StorageError, TemporalExecError
+from .. import listing, maintenance
+from ..errors import ServerUnavailableError, TemporalExecError
 from ..listing import ThreadInfo
 from ..saver import TemporalSaver
 from . import server
@@ -56,18 +57,63 @@ class Mirror:
         self._shown: dict[str, tuple[Any, ...]] = {}
         self._read_at: dict[str, float] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._asked: float | None = None
+        self._unread = 0
         self._looked = datetime.now(UTC)
         self._runs: dict[str, dict[str, bool]] = {}
 
-    async def all(self) -> None:
-        """Every thread; askers at the same time share one look."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
-        await asyncio.shield(self._looking)
+    async def all(self, wait_s: float | None = None) -> int:
+        """Every thread.
 
-    async def _look(self) -> None:
+        Args:
+            wait_s: Seconds to wait at most; ``None``: until all are as they were at the call, or
+                later.
+
+        Returns:
+            How many threads are still to be read: 0 when all are up to date.
+        """
+        if wait_s is None:
+            await self._fresh()
+            return 0
+        looking = self._under_way() or self._begin()
+        await asyncio.wait([looking], timeout=wait_s)
+        if not looking.done():
+            return max(1, self._unread)
+        looking.result()
+        return 0
+
+    async def _fresh(self) -> None:
+        if (earlier := self._under_way()) is not None:
+            # It may have read already what changed since; the next look is shared by all who
+            # asked during this one. If this one fails, the next one tells.
+            self._asked = self._asked or time.monotonic()
+            await asyncio.wait([earlier])
+        await asyncio.shield(self._under_way() or self._begin())
+
+    def _under_way(self) -> asyncio.Task[None] | None:
+        looking = self._looking
+        return None if looking is None or looking.done() else looking
+
+    def _begin(self) -> asyncio.Task[None]:
+        asked, self._asked = self._asked or time.monotonic(), None
+        self._unread = 0
+        self._looking = asyncio.create_task(self._look(asked))
+        # Whoever waits is told of a failure; nobody may be waiting.
+        self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        return self._looking
+
+    async def close(self) -> None:
+        """End the look that is under way."""
+        if (looking := self._under_way()) is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
+
+    async def _look(self, asked: float) -> None:
+        """Read the threads; those that seem unchanged only if they were last read before
+        ``asked``, and for a second."""
         began, now = time.monotonic(), datetime.now(UTC)
         transport = self._saver.transport
+        # As the visibility store lists them, which is the newest first.
         found = await maintenance.thread_ids(transport)
         runs = await maintenance.runs_since(transport, self._looked - SLACK)
         changed = {
@@ -80,24 +126,46 @@ class Mirror:
         ]
         # Those that are gone from Temporal are read first, and forgotten by it.
         changed |= set(listed) - set(found)
-        turn = asyncio.Semaphore(AT_ONCE)
 
-        async def look(thread_id: str) -> None:
-            async with turn:
-                unchanged = thread_id in self._read_at and thread_id not in changed
-                if unchanged and time.monotonic() > began + LOOK_S:
-                    return
-                try:
-                    await self._show(thread_id)
-                except StorageError as exc:
-                    # The others are to be seen all the same.
-                    logger.warning("thread %r is not shown: %s", thread_id, exc)
+        def last_read(thread_id: str) -> tuple[float, bool]:
+            if thread_id in changed:
+                return 0.0, False
+            return self._read_at.get(thread_id, 0.0), True
 
-        def last_read(thread_id: str) -> float:
-            return 0.0 if thread_id in changed else self._read_at.get(thread_id, 0.0)
+        queue = iter(sorted(dict.fromkeys([*found, *listed]), key=last_read))
+        self._unread = len({*found, *listed})
 
-        await asyncio.gather(*map(look, sorted({*found, *listed}, key=last_read)))
+        # Whoever does not wait for all of the list has at least its lines soon.
+        new = iter([t for t in found if t not in self._read_at])
+
+        async def read() -> None:
+            for thread_id in new:
+                await self._try(self._glance, thread_id)
+            for thread_id in queue:
+                read_at = None if thread_id in changed else self._read_at.get(thread_id)
+                late = time.monotonic() > began + LOOK_S
+                if read_at is None or (read_at < asked and not late):
+                    await self._try(self._show, thread_id)
+                self._unread -= 1
+
+        try:
+            async with asyncio.TaskGroup() as readers:
+                for _ in range(AT_ONCE):
+                    readers.create_task(read())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         self._looked, self._runs = now, runs
+
+    async def _try(self, read: Callable[[str], Awaitable[object]], thread_id: str) -> None:
+        """One of many: if it cannot be read, the others are to be seen all the same."""
+        try:
+            await read(thread_id)
+        except (ServerUnavailableError, RPCError):
+            # Not of this thread: there is no list.
+            raise
+        except Exception as exc:
+            # Codecs and serializers are the user's, and raise what they like.
+            logger.warning("thread %r is not shown: %s", thread_id, exc)
 
     async def one(self, thread_id: str) -> ThreadInfo | None:
         """One thread by its id, here or in the server; ``None`` when Temporal has none."""
@@ -105,10 +173,11 @@ class Mirror:
 
     async def _show(self, thread_id: str) -> ThreadInfo | None:
         alias = alias_of(thread_id)
+        # One that cannot be read is not tried first again and again.
+        self._read_at[thread_id] = time.monotonic()
         info = await self._saver.aget_thread(thread_id)
         if info is not None:
             self._aliases.see(thread_id)
-        self._read_at[thread_id] = time.monotonic()
         if server.has_runs(alias):
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
@@ -119,7 +188,7 @@ class Mirror:
             if entry is not None and NATIVE_KEY in entry["metadata"]:
                 server.drop_thread(alias)
             self._shown.pop(alias, None)
-            del self._read_at[thread_id]
+            self._read_at.pop(thread_id, None)
             return None
         stamp = (info.updated_at, info.status, info.graph, info.waiting)
         if entry is None or self._shown.get(alias) != stamp:
@@ -128,6 +197,23 @@ class Mirror:
                 server.put_thread(alias, record)
                 self._shown[alias] = stamp
         return info
+
+    async def _glance(self, thread_id: str) -> None:
+        """A line in the list, which ``_show`` puts right."""
+        info = await listing.glance(self._saver, thread_id)
+        alias = alias_of(thread_id)
+        if info is None or alias in self._shown or server.has_runs(alias):
+            return
+        self._aliases.see(thread_id)
+        server.put_thread(
+            alias,
+            server.ThreadRecord(
+                status=info.status if info.status in server.STATUSES else "error",
+                created_at=info.created_at,
+                updated_at=info.updated_at,
+                metadata={NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph},
+            ),
+        )
 
     async def _state(self, graph_id: str, alias: str, info: ThreadInfo) -> StateSnapshot | None:
         try:
@@ -146,6 +232,15 @@ class Mirror:
 
     async def _record(self, alias: str, info: ThreadInfo) -> server.ThreadRecord:
         metadata = {NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph}
+        if info.status not in server.STATUSES:
+            # The server's clients know its own only, and there is no state to ask a graph for.
+            return server.ThreadRecord(
+                status="error",
+                created_at=info.created_at,
+                updated_at=info.updated_at,
+                metadata=metadata,
+                error=getattr(info, "error", "") or f"This thread is {info.status}.",
+            )
         entry = server.thread(alias)
         told = None if entry is None else entry["metadata"].get("graph_id")
         # A thread without runs names no graph; the server may have been told.

@@ -14,6 +14,7 @@ from ..saver import TemporalSaver
 from . import server
 from .aliases import Aliases
 from .mirror import Mirror
+from .nested import Nested
 from .saver import StudioSaver
 from .settings import Settings, from_environment, make_saver
 
@@ -36,6 +37,7 @@ class Process:
         self.stopping = False
         self.aliases = Aliases(lambda: maintenance.thread_ids(saver.transport))
         self.mirror = Mirror(saver, self.aliases)
+        self.nested = Nested(saver)
         self._inner = saver
         self.saver = StudioSaver(saver, self.aliases, lambda: self.stopping)
 
@@ -64,6 +66,7 @@ class Process:
         finally:
             # From here on the server cancels what it runs, only because it ends.
             self.stopping = True
+            await self.mirror.close()
             done.set()
             await holding
 

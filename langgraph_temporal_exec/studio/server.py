@@ -41,6 +41,10 @@ DEFAULT_NAME = "LangGraph"
 """LangGraph's name for a graph that was given none; the server then calls it by its graph id."""
 
 
+STATUSES = frozenset({"idle", "busy", "interrupted", "error"})
+"""What the server can say of a thread."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ThreadRecord:
     """What the server's list says of a thread; ``None`` for what is to stay as it is."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,9 +15,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import TemporalSaver, ThreadInfo
 from langgraph_temporal_exec.studio import mirror
 from langgraph_temporal_exec.studio.app import install
+from tests.studio.graphs import GATES
 
 QUEUE = "custom"
 
@@ -26,6 +29,24 @@ mirror.LOOK_S = 0.0
 async def make_saver() -> TemporalSaver:
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
     return TemporalSaver(client, task_queue=QUEUE, id_prefix=QUEUE)
+
+
+class HeldSaver(TemporalSaver):
+    """Its reads of threads that are called so wait at a gate."""
+
+    HELD = "held"
+
+    async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
+        if thread_id.startswith(self.HELD):
+            gate = Path(os.environ[GATES]) / f"{self.HELD}.open"
+            while not gate.exists():  # noqa: ASYNC110  # opened by a process
+                await asyncio.sleep(0.05)
+        return await super().aget_thread(thread_id)
+
+
+async def make_held() -> HeldSaver:
+    client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
+    return HeldSaver(client, task_queue=QUEUE, id_prefix=HeldSaver.HELD)
 
 
 def no_saver() -> str:

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import tool
 from langgraph.channels.delta import DeltaChannel
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -139,6 +142,69 @@ def _longer() -> Any:
     return builder
 
 
+LOOKUP_S = 1.2
+"""How long the sub-agent of ``researcher`` takes at least."""
+
+
+class Findings(TypedDict, total=False):
+    """Channels the agent around it does not have; one is rebuilt from writes."""
+
+    topic: str
+    findings: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=1_000)]
+
+
+async def _look_up(state: Findings) -> Findings:
+    await asyncio.sleep(LOOKUP_S)
+    return {"findings": [f"a book on {state['topic']}"]}
+
+
+async def _read(state: Findings) -> Findings:
+    return {"findings": [f"notes from {state['findings'][-1]}"]}
+
+
+_sub_agent = (
+    StateGraph(Findings)
+    .add_sequence([("look_up", _look_up), ("read", _read)])
+    .add_edge(START, "look_up")
+    .compile(name="sub-agent")
+)
+
+
+@tool
+async def research(topic: str, config: RunnableConfig) -> str:
+    """Ask the sub-agent."""
+    found = await _sub_agent.ainvoke({"topic": topic}, config)
+    return str(found["findings"][-1])
+
+
+class _Researcher(BaseChatModel):
+    """Calls the tool once, and answers with what it returned."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "researcher"
+
+    def bind_tools(self, tools: Any, **_: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        last = messages[-1]
+        if last.type == "tool":
+            message = AIMessage(last.content)
+        else:
+            calls = [{"name": "research", "args": {"topic": last.content}, "id": "call"}]
+            message = AIMessage("", tool_calls=calls)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class Order(TypedDict, total=False):
+    boxes: int
+
+
+async def _count(state: Order) -> Order:
+    return {"boxes": 1 + interrupt("how many boxes?")}
+
+
 flow = _flow().compile(name="flow")
 both = _both().compile(name="both")
 parent = _parent().compile(name="parent")
@@ -147,6 +213,10 @@ longer = _longer().compile(name="longer")
 notes = StateGraph(Notes).add_node("note", _note).add_edge(START, "note").compile(name="notes")
 broken = StateGraph(State).add_node("fail", _fail).add_edge(START, "fail").compile(name="broken")
 chat = StateGraph(MessagesState).add_node("reply", _reply).add_edge(START, "reply").compile()
+researcher = create_agent(_Researcher(), [research], name="researcher")
+counted = (
+    StateGraph(Order).add_node("count", _count).add_edge(START, "count").compile(name="counted")
+)
 
 BROKEN = "factory.broken"
 
@@ -167,6 +237,8 @@ GRAPHS: dict[str, Any] = {
     "broken": broken,
     "notes": notes,
     "made": made,
+    "researcher": researcher,
+    "counted": counted,
     # The only one without a name of its own.
     "chat": chat,
 }

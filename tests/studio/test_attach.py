@@ -13,7 +13,8 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import TemporalSaver, maintenance
+from langgraph_temporal_exec.protocol import names
 from tests.studio.conftest import PREFIX
 from tests.studio.dev import DevServer, until
 from tests.studio.graphs import BROKEN, GATES, State, broken, chat, flow, gated, made, parent
@@ -156,6 +157,35 @@ async def test_status_and_freshness(
         await sdk.threads.get(found["thread_id"])
     ids = [t["thread_id"] for t in await sdk.threads.search(limit=1000)]
     assert found["thread_id"] not in ids
+
+
+async def test_thread_that_cannot_be_read(
+    sdk: LangGraphClient, client: Client, script: TemporalSaver
+) -> None:
+    """The others are listed all the same."""
+    good, bad = (f"{name}-{uuid.uuid4().hex}" for name in ("good", "bad"))
+    handle = await client.start_workflow(
+        names.THREAD_WORKFLOW,
+        b"of another release",
+        id=script.transport.thread_workflow_id(bad),
+        # Of nobody: a worker would fail it again and again.
+        task_queue=f"{PREFIX}-nobody",
+        memo={"thread_id": bad},
+    )
+    try:
+        await flow.with_config(checkpointer=script).ainvoke({"steps": ["in"]}, _config(good))
+        await until(lambda: maintenance.thread_ids(script.transport), lambda ids: bad in ids)
+        found = await _listed(sdk, good)
+        assert (found["status"], found["values"]["steps"]) == ("interrupted", ["in", "streamed"])
+        # Whatever is said of it, clients know the word.
+        shown = [
+            t["status"]
+            for t in await sdk.threads.search(limit=1000)
+            if t["metadata"].get("temporal_thread_id") == bad
+        ]
+        assert shown in ([], ["error"])
+    finally:
+        await handle.terminate()
 
 
 async def test_sub_agents(sdk: LangGraphClient, script: TemporalSaver) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from langgraph.types import Command
 from langgraph_sdk.client import LangGraphClient
+from selenium.webdriver.remote.webelement import WebElement
+from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import TemporalSaver, maintenance
+from tests.conftest import TemporalServer
+from tests.studio import custom
 from tests.studio.browser import Browser, chromium
-from tests.studio.dev import DevServer
-from tests.studio.graphs import broken, flow, parent
+from tests.studio.dev import DevServer, until
+from tests.studio.graphs import LOOKUP_S, broken, counted, flow, gated, parent, researcher
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +139,193 @@ async def test_errors_and_sub_agents(
 
     await asyncio.to_thread(look)
     assert not browser.complaints()
+
+
+def _row(browser: Browser, task: str) -> WebElement:
+    """The timeline's newest row with a task."""
+    return next(row for row in browser.all("#timeline tr") if task in row.text.split())
+
+
+def _in_seconds(shown: str) -> float:
+    value, unit = shown.split()
+    return float(value) / {"s": 1, "ms": 1000}[unit]
+
+
+def _seconds(browser: Browser, task: str) -> float:
+    """What stands beside a task as its time."""
+    (shown,) = [
+        span.text
+        for line in browser.all("#timeline .task")
+        if line.find_element("css selector", "strong").text == task
+        for span in line.find_elements("css selector", ".took")
+    ]
+    return _in_seconds(shown)
+
+
+async def test_durations_and_sub_agents_of_tools(
+    browser: Browser, dev_server: DevServer, script: TemporalSaver
+) -> None:
+    native = f"research {uuid.uuid4().hex}"
+    graph = researcher.with_config(checkpointer=script)
+    await graph.ainvoke({"messages": [("user", "tides")]}, _config(native))
+
+    def look() -> None:
+        browser.open(f"{dev_server.url}/debug/#{native}")
+        browser.until(lambda: len(_steps(browser)) == 5)
+        # Beside the task, in its own row: not in that of the one after it.
+        assert _seconds(browser, "tools") >= LOOKUP_S
+        cells = _row(browser, "tools").find_elements("css selector", "td")
+        assert _in_seconds(cells[3].text) >= LOOKUP_S
+        # The task that called it is where the sub-agent is.
+        (button,) = browser.all("#timeline [data-namespace]")
+        assert "tools" in button.find_element("xpath", "..").text
+        button.click()
+        browser.says("Sub-agent tools:", "#namespace")
+        browser.until(lambda: _steps(browser) == ["2 loop", "1 loop", "0 loop", "-1 input"])
+        assert _seconds(browser, "look_up") >= LOOKUP_S
+        assert "wrote findings" in _row(browser, "read").text
+        # With its own channels, also those that are rebuilt from writes.
+        assert browser.text("#changes") == "findings\n+ notes from a book on tides"
+        browser.press("Checkpoint of step 1")
+        browser.says("+ a book on tides", "#changes")
+        browser.press("Checkpoint of step 0")
+        browser.says("+ tides", "#changes")
+        # Nobody here has its graph.
+        assert not browser.driver.find_element("id", "fork").is_displayed()
+        browser.press("Back to the thread")
+        browser.until(lambda: len(_steps(browser)) == 5)
+        assert browser.driver.find_element("id", "fork").is_displayed()
+
+    await asyncio.to_thread(look)
+    assert not browser.complaints()
+
+
+async def test_answer_that_the_node_cannot_take(
+    browser: Browser, dev_server: DevServer, script: TemporalSaver
+) -> None:
+    native = f"boxes {uuid.uuid4().hex}"
+    graph = counted.with_config(checkpointer=script)
+    await graph.ainvoke({}, _config(native))
+
+    def look() -> None:
+        browser.open(f"{dev_server.url}/debug/#{native}")
+        browser.says("how many boxes?", "#asks")
+        browser.type("Answer", "a few")
+        browser.press("Resume")
+        browser.says("unsupported operand", "#asks form")
+        assert "how many boxes?" in browser.text("#asks form")
+        assert "unsupported operand" in browser.text("#asks .problem")
+        # LangGraph keeps an answer that a node has taken: the question is asked anew.
+        browser.press("Ask again")
+        browser.until(lambda: browser.all("#asks form") and not browser.text("#asks .problem"))
+        browser.type("Answer", "3")
+        browser.press("Resume")
+        browser.until(lambda: "idle" in browser.text("#about"))
+        browser.until(lambda: not browser.all("#asks form"))
+
+    await asyncio.to_thread(look)
+    assert (await graph.aget_state(_config(native))).values == {"boxes": 4}
+    assert not browser.complaints()
+
+
+async def test_answer_that_the_server_refuses(
+    browser: Browser, dev_server: DevServer, script: TemporalSaver
+) -> None:
+    """The error stands beside the question, and what was typed stays."""
+    native = f"gone {uuid.uuid4().hex}"
+    graph = counted.with_config(checkpointer=script)
+    await graph.ainvoke({}, _config(native))
+    elsewhere = gated.with_config(checkpointer=script)
+
+    def ask() -> None:
+        browser.open(f"{dev_server.url}/debug/#{native}")
+        browser.says("how many boxes?", "#asks")
+        browser.type("Answer", "3")
+
+    def look() -> None:
+        browser.press("Resume")
+        browser.says("is run outside this server", "#asks .problem")
+        assert (
+            browser.driver.find_element("css selector", "#asks textarea").get_attribute("value")
+            == "3"
+        )
+
+    await asyncio.to_thread(ask)
+    # Somebody else starts a run of it meanwhile.
+    gate = f"gone-{uuid.uuid4().hex}"
+    run = await script.astart(elsewhere, {"gate": gate}, _config(native))
+    await dev_server.runs_of(gate)
+    await asyncio.to_thread(look)
+    dev_server.open(gate)
+    await run.aresult()
+    # The refused request is all the console complains of.
+    assert all("/runs" in line for line in browser.complaints())
+
+
+async def test_first_threads_while_others_are_read(
+    browser: Browser,
+    temporal_server: TemporalServer,
+    client: Client,
+    connect: Callable[[DevServer], Awaitable[LangGraphClient]],
+    tmp_path: Path,
+) -> None:
+    """The page shows what is known; the official client gets a list that is right."""
+    server = DevServer(
+        tmp_path,
+        temporal_server.address,
+        id_prefix="unused",
+        environ={"LANGGRAPH_TEMPORAL_SAVER": "tests.studio.custom:make_held"},
+    )
+    held = custom.HeldSaver.HELD
+    saver = TemporalSaver(client, task_queue=custom.QUEUE, id_prefix=held)
+    graph = counted.with_config(checkpointer=saver)
+    free = [f"free {i}" for i in range(4)]
+    slow = [f"{held} {i}" for i in range(3)]
+    try:
+        async with saver.worker(graph):
+            for native in (*free, *slow):
+                await graph.ainvoke({}, _config(native))
+        await until(lambda: maintenance.thread_ids(saver.transport), lambda ids: len(ids) == 7)
+        server.start()
+        sdk = await connect(server)
+
+        def first() -> None:
+            browser.open(f"{server.url}/debug/")
+            browser.says("Reading 3 more threads…", "#reading")
+            assert len(browser.all("#threads li")) == 7
+            assert all(f"{native} interrupted" in browser.text("#threads") for native in free)
+
+        await asyncio.to_thread(first)
+        # Read already by the look that is still under way.
+        await graph.ainvoke(Command(resume=2), _config(free[0]))
+        searching = asyncio.create_task(sdk.threads.search(limit=100))
+        counting = asyncio.create_task(sdk.threads.count())
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            impatient = await http.post(
+                "/threads/search", json={"limit": 100}, headers={"Prefer": "wait=1"}
+            )
+        assert impatient.headers["temporal-threads-unread"] == "3"
+        assert len(impatient.json()) == 7
+        assert not searching.done()
+        assert not counting.done()
+        server.open(held)
+        found = {t["metadata"]["temporal_thread_id"]: t["status"] for t in await searching}
+        assert found == {**dict.fromkeys([*free, *slow], "interrupted"), free[0]: "idle"}
+        assert await counting == 7
+
+        def rest() -> None:
+            browser.until(lambda: not browser.text("#reading"))
+            # What changed after the page had asked, it shows when it asks again.
+            browser.press("Refresh")
+            browser.says(f"{free[0]} idle", "#threads")
+
+        await asyncio.to_thread(rest)
+        assert server.stop() == 0, server.log[-6000:]
+        for sign in ("BlockingError", "was never retrieved", "was never awaited"):
+            assert sign not in server.log, server.log[-6000:]
+    finally:
+        saver.close()
+        server.kill()
 
 
 def test_headers(dev_server: DevServer) -> None:
