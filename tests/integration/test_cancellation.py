@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import RunCancelledError, TemporalSaver
 from tests.support.graphs import State, config
 
 pytestmark = pytest.mark.compat
@@ -60,12 +61,15 @@ async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 @contextlib.asynccontextmanager
 async def _saver(client: Client, queue: str, graph: Any, mode: str) -> AsyncIterator[TemporalSaver]:
-    host = TemporalSaver(client, task_queue=queue, id_prefix=queue)
+    # No heartbeat brings the news within the bounds of these tests.
+    options: dict[str, Any] = {"task_queue": queue, "id_prefix": queue}
+    options["heartbeat_timeout"] = timedelta(hours=1)
+    host = TemporalSaver(client, **options)
     async with host.worker(graph):
         if mode == "embedded":
             yield host
             return
-        caller = TemporalSaver(client, task_queue=queue, id_prefix=queue)
+        caller = TemporalSaver(client, **options)
         yield caller
         caller.close()
 
@@ -98,9 +102,43 @@ async def _break(graph: Any, started: Coroutine[Any, Any, None]) -> None:
     await stream.aclose()
 
 
+async def _time_out(graph: Any, started: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(None) as bound:
+            begun = asyncio.ensure_future(started)
+            begun.add_done_callback(lambda _: bound.reschedule(0))
+            await graph.ainvoke({"x": ["in"]}, config("t"))
+
+    with pytest.raises(TimeoutError):
+        await bounded()
+
+
+async def _cancel_run(graph: Any, started: Coroutine[Any, Any, None]) -> None:
+    call = asyncio.create_task(graph.ainvoke({"x": ["in"]}, config("t")))
+    await started
+    (run,) = [run async for run in graph.checkpointer.alist_runs("t")]
+    await run.acancel()
+    with pytest.raises(RunCancelledError):
+        await call
+
+
+async def _cancel_in_temporal(graph: Any, started: Coroutine[Any, Any, None]) -> None:
+    call = asyncio.create_task(graph.ainvoke({"x": ["in"]}, config("t")))
+    await started
+    saver = graph.checkpointer
+    (run,) = [run async for run in saver.alist_runs("t")]
+    workflow_id = f"{saver.options.id_prefix}/run/{run.run_id}"
+    await saver.client.get_workflow_handle(workflow_id).cancel()
+    with pytest.raises(RunCancelledError):
+        await call
+
+
+LEAVES = [_cancel_ainvoke, _cancel_astream, _break, _time_out, _cancel_run, _cancel_in_temporal]
+
+
 @pytest.mark.parametrize("mode", ["embedded", "remote"])
 @pytest.mark.parametrize("nested", [False, True], ids=["node", "sub_graph"])
-@pytest.mark.parametrize("leave", [_cancel_ainvoke, _cancel_astream, _break])
+@pytest.mark.parametrize("leave", LEAVES)
 async def test_the_node_sees_it(
     client: Client, task_queue: str, tmp_path: Path, leave: Any, nested: bool, mode: str
 ) -> None:

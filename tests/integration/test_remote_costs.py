@@ -1,0 +1,138 @@
+"""What a call costs whose graph runs in another process: its result once, and what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+from temporalio.client import Client
+
+from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.protocol.mail import MailItem, MailStatus
+from langgraph_temporal_exec.workflow import mailbox_sinks
+from tests.support.graphs import config
+
+STEPS = 6
+BLOB = 2_000_000
+"""More than the outcome of a run has room for."""
+
+SMALL = 100_000
+
+
+class State(TypedDict, total=False):
+    n: int
+    blob: str
+
+
+def _counts() -> Any:
+    def step(state: State) -> State:
+        return {"n": state.get("n", 0) + 1}
+
+    builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
+    builder.add_conditional_edges("step", lambda s: "step" if s["n"] % STEPS else END)
+    return builder.compile(name="counts")
+
+
+@pytest.fixture
+def delivered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what arrives in the mailbox of this process."""
+    sizes: list[int] = []
+    deliver = mailbox_sinks.deliver
+
+    def counted(stream_id: str, items: tuple[MailItem, ...]) -> MailStatus:
+        sizes.extend(len(item.data) for item in items)
+        return deliver(stream_id, items)
+
+    monkeypatch.setattr(mailbox_sinks, "deliver", counted)
+    monkeypatch.setattr("langgraph_temporal_exec.workflow.mailbox.deliver_to_sink", counted)
+    return sizes
+
+
+async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered: list[int]) -> None:
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = _counts().with_config(checkpointer=caller)
+    async with host.worker(_counts()):
+        small = {"n": STEPS, "blob": "x" * SMALL}
+        assert await graph.ainvoke({"blob": small["blob"]}, config("s")) == small
+        result = await asyncio.to_thread(graph.invoke, {"n": 0}, config("s"))
+        assert result == small
+        run = await caller.astart(_counts(), {"n": 0}, config("s"))
+        assert await run.aresult() == small
+        # In the record of the run, not in a stream.
+        assert delivered == []
+
+        large = {"n": STEPS, "blob": "x" * BLOB}
+        assert await graph.ainvoke({"blob": large["blob"]}, config("l")) == large
+        assert BLOB < sum(delivered) < 1.1 * BLOB
+        delivered.clear()
+        assert await asyncio.to_thread(graph.invoke, {"n": 0}, config("l")) == large
+        assert BLOB < sum(delivered) < 1.1 * BLOB
+    caller.close()
+
+
+@pytest.mark.parametrize("options", [{"version": "v1"}, {"version": "v2"}], ids=["v1", "v2"])
+async def test_a_stream_of_values_sends_what_changed(
+    client: Client, task_queue: str, delivered: list[int], options: Any
+) -> None:
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    modes: list[Any] = ["values", ["values", "updates"]]
+    async with host.worker(_counts()):
+        for i, mode in enumerate(modes):
+            remote = _counts().with_config(checkpointer=caller)
+            here = _counts().with_config(checkpointer=host)
+            given: Any = {"blob": "x" * BLOB}
+            delivered.clear()
+            stream = remote.astream(given, config(f"r{i}"), stream_mode=mode, **options)
+            chunks = [chunk async for chunk in stream]
+            assert BLOB < sum(delivered) < 1.1 * BLOB
+            stream = here.astream(given, config(f"h{i}"), stream_mode=mode, **options)
+            assert chunks == [chunk async for chunk in stream]
+            # The values before the first step, then one after each.
+            whole = [chunk for chunk in chunks if "blob" in str(chunk)[:100]]
+            assert len(whole) == STEPS + 1
+    caller.close()
+
+
+async def _is_joined(client: Client, workflow_id: str) -> bool:
+    """Whether the process that drives a run was told of a reader."""
+    events = client.get_workflow_handle(workflow_id).fetch_history_events()
+    name = "workflow_execution_update_completed_event_attributes"
+    return any([event.HasField(name) async for event in events])
+
+
+async def test_who_joins_a_run_gets_what_changed_too(
+    client: Client, task_queue: str, delivered: list[int]
+) -> None:
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    go = asyncio.Event()
+
+    async def wait(state: State) -> State:
+        await go.wait()
+        return {"n": 0}
+
+    def step(state: State) -> State:
+        return {"n": state["n"] + 1}
+
+    builder = StateGraph(State).add_node("wait", wait).add_node("step", step)
+    builder.add_edge(START, "wait").add_edge("wait", "step")
+    builder.add_conditional_edges("step", lambda s: "step" if s["n"] % STEPS else END)
+    graph = builder.compile(name="waits")
+    async with host.worker(graph):
+        run = await caller.astart(graph, {"blob": "x" * BLOB}, config("t"))
+        stream = run.astream()
+        first = asyncio.ensure_future(anext(stream))
+        async with asyncio.timeout(60):
+            while not await _is_joined(client, f"{task_queue}/run/{run.run_id}"):  # noqa: ASYNC110 # a server has no event
+                await asyncio.sleep(0.05)
+        go.set()
+        chunks = [await first] + [chunk async for chunk in stream]
+        assert chunks
+        values = [payload for mode, payload in chunks if mode == "values"]
+        assert values[-1] == {"n": STEPS, "blob": "x" * BLOB}
+        assert sum(delivered) < 1.1 * BLOB
+    caller.close()
