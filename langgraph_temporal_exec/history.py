@@ -18,6 +18,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -36,7 +37,6 @@ from .protocol.messages import (
     TaskInput,
     TaskOutput,
     ThreadStart,
-    ThreadSummary,
 )
 from .protocol.wire import WireError, unpack
 from .workflow.thread_state import ThreadState
@@ -165,7 +165,9 @@ class _Fold:
         self._converter = converter
         self._run_id = run_id
         self.state: ThreadState | None = None
-        self._accepted: dict[int, tuple[str, bytes]] = {}
+        # Of Updates that were accepted, by event: steps, and answers whose run is yet to begin.
+        self._steps: dict[int, bytes] = {}
+        self._answers: list[int] = []
         self._scheduled: dict[int, str | ArchiveRequest] = {}
         # What arrived since the last workflow task: the workflow acts on Updates first.
         self._inbound: list[HistoryEvent] = []
@@ -184,6 +186,8 @@ class _Fold:
             await self._on_scheduled(event)
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
             await self._on_accepted(event)
+        elif kind == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
+            await self._on_run_started(event)
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -217,20 +221,8 @@ class _Fold:
     async def _started(self, event: HistoryEvent) -> None:
         attributes = event.workflow_execution_started_event_attributes
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
-        incarnation = start.incarnation or self._run_id
-        root = not start.namespace
-        if start.snapshot:
-            self.state = ThreadState.restore(incarnation, root=root, snapshot=start.snapshot)
-        else:
-            self._fresh = True
-            created = _seconds(event)
-            self.state = ThreadState(
-                incarnation=incarnation,
-                root=root,
-                summary=ThreadSummary(
-                    thread_id=start.thread_id, created_s=created, updated_s=created
-                ),
-            )
+        self._fresh = not start.snapshot
+        self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -275,44 +267,63 @@ class _Fold:
         attributes = event.workflow_execution_signaled_event_attributes
         if attributes.signal_name not in _SIGNALS:
             return
-        args = await self._converter.decode(list(attributes.input.payloads))
-        if attributes.signal_name == names.RUN_CLOSED_SIGNAL:
-            self.state.run_closed(*args)
-        elif attributes.signal_name == names.FENCE_SIGNAL:
-            self.state.fence(*args)
-        elif attributes.signal_name == names.ANSWER_SIGNAL:
-            self.state.answer_taken(*args)
-        else:
-            self.state.delete()
+        payloads = list(attributes.input.payloads)
+        raw = await self._converter.decode(payloads, [RawValue] * len(payloads))
+        try:
+            args = self._converter.payload_converter.from_payloads([r.payload for r in raw])
+        except Exception:
+            # As the SDK of a worker does with what no converter knows.
+            return
+        self.state.signalled(attributes.signal_name, args)
 
     async def _on_accepted(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_accepted_event_attributes
         name = attributes.accepted_request.input.name
         payloads = attributes.accepted_request.input.args.payloads
-        data = await self._one(payloads) if payloads else b""
         self.state.touch(self._now)
         if name == names.ATTACH_UPDATE:
-            self.state.attach(unpack(AttachRequest, data))
+            self.state.attach(unpack(AttachRequest, await self._one(payloads)))
+        elif name == names.APPEND_UPDATE:
+            request = unpack(AppendRequest, await self._one(payloads))
+            if not self.state.is_stale(request):
+                self.state.append(request)
+        elif name == names.STEP_UPDATE:
+            self._steps[event.event_id] = await self._one(payloads)
+        elif name == names.RESUME_UPDATE:
+            # The answer is anything that any client can encode. What counts is the run it begins.
+            self._answers.append(event.event_id)
         elif name == names.DELETE_UPDATE:
             self.state.delete()
+
+    async def _on_run_started(self, event: HistoryEvent) -> None:
+        """The thread starts a run itself: for an answer, or because nobody gave one in time."""
+        assert self.state is not None
+        attributes = event.start_child_workflow_execution_initiated_event_attributes
+        if attributes.workflow_type.name != names.RUN_WORKFLOW:
+            return
+        if self._answers:
+            del self._answers[0]
         else:
-            self._accepted[event.event_id] = (name, data)
+            await self.flush()
+            self.state.overdue(self._now)
+        run_id = names.run_id_of(attributes.workflow_id)
+        self.state.reserve(run_id, attributes.workflow_id)
 
     async def _on_completed(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_completed_event_attributes
-        name, data = self._accepted.pop(attributes.accepted_event_id, ("", b""))
-        if not attributes.outcome.HasField("success"):
+        data = self._steps.pop(attributes.accepted_event_id, None)
+        if attributes.accepted_event_id in self._answers:
+            # Refused after all.
+            self._answers.remove(attributes.accepted_event_id)
+        if data is None or not attributes.outcome.HasField("success"):
             return
-        if name == names.APPEND_UPDATE:
-            self.state.append(unpack(AppendRequest, data))
-        elif name == names.STEP_UPDATE:
-            reply = unpack(StepReply, await self._one(attributes.outcome.success.payloads))
-            if not reply.again and not reply.lost:
-                request = unpack(StepRequest, data)
-                self.state.enter_epoch(request.epoch)
-                self.state.step(request)
+        reply = unpack(StepReply, await self._one(attributes.outcome.success.payloads))
+        if not reply.again and not reply.lost:
+            request = unpack(StepRequest, data)
+            self.state.enter_epoch(request.epoch)
+            self.state.step(request)
 
 
 def _seconds(event: HistoryEvent) -> float:

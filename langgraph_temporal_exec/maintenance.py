@@ -31,7 +31,7 @@ from .protocol.stored import (
 from .protocol.wire import pack
 from .reader import Reader
 from .replica import Replica
-from .transport import Transport
+from .transport import UNBOUNDED_CURSOR, Transport
 
 BATCH_BYTES = 400_000
 """Ops in one Update of a copy."""
@@ -167,10 +167,12 @@ async def drop(
     compact: bool = True,
 ) -> list[str]:
     """Drop the chosen ones of a namespace's checkpoints (oldest first)."""
-    doomed = sorted(choose(replica.checkpoint_ids(ns)))
+    known = replica.checkpoint_ids(ns)
+    doomed = sorted(choose(known))
     if doomed:
         op = Op(kind=OpKind.DROP, dropped=tuple(doomed))
-        request = AppendRequest(ops=(pack(op),), compact=compact)
+        latest = max(set(known).difference(doomed), default="")
+        request = AppendRequest(ops=(pack(op),), compact=compact, latest=latest)
         await saver.transport.append(replica.thread_id, ns, request)
     return doomed
 
@@ -206,7 +208,11 @@ async def undo_runs(saver: Saver, thread_id: str, run_ids: frozenset[str]) -> No
 
 
 async def copy_thread(saver: Saver, source: str, target: str) -> None:
-    """Append the whole log of each namespace of one thread to another, large values included."""
+    """Append the whole log of each namespace of one thread to another, large values included.
+
+    Then tell the target where the source stands, which ops alone do not say: its graph, and whether
+    it is at a breakpoint. It takes that over if it came to the same checkpoint.
+    """
     reader = saver.reader
     first = await reader.read(source, "", ReadRequest())
     if first is None:
@@ -222,6 +228,12 @@ async def copy_thread(saver: Saver, source: str, target: str) -> None:
         todo += sorted(opened - copied - set(todo))
         for batch in _batches([op for op in ops if op.kind != OpKind.OPEN]):
             await saver.transport.append(target, ns, AppendRequest(ops=batch))
+    reply = await reader.read(source, "", ReadRequest(cursor=UNBOUNDED_CURSOR, standing=True))
+    if reply is not None and reply.summary is not None:
+        stands = AppendRequest(
+            graph=reply.summary.graph, standing=reply.standing, status=reply.summary.status
+        )
+        await saver.transport.append(target, "", stands)
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:
