@@ -281,10 +281,12 @@ class Stop:
 
 def stop_of(loop: Any) -> Stop:
     """Where a loop ended, also one that failed or was cancelled; ``None``: it never began."""
-    if loop is None or not loop.checkpoint:
+    if loop is None:
         return Stop()
     asked = questions(loop.checkpoint_pending_writes)
-    nodes = tuple(sorted(task.name for task in loop.tasks.values() if task.id in asked))
+    # A loop whose first tasks cannot be prepared has none.
+    tasks = getattr(loop, "tasks", {}).values()
+    nodes = tuple(sorted(task.name for task in tasks if task.id in asked))
     at_breakpoint = str(loop.status).startswith("interrupt") and not asked
     due = _due(loop) if at_breakpoint else set(nodes)
     return Stop(
@@ -297,18 +299,22 @@ def stop_of(loop: Any) -> Stop:
 
 
 def _due(loop: Any) -> set[str]:
-    """Names of the nodes a loop would go on with."""
-    due = _algo.prepare_next_tasks(
-        loop.checkpoint,
-        loop.checkpoint_pending_writes,
-        loop.nodes,
-        loop.channels,
-        loop.managed,
-        loop.config,
-        loop.step,
-        loop.stop,
-        for_execution=False,
-    )
+    """Names of the nodes a loop would go on with; none if their input is refused by the graph."""
+    try:
+        due = _algo.prepare_next_tasks(
+            loop.checkpoint,
+            loop.checkpoint_pending_writes,
+            loop.nodes,
+            loop.channels,
+            loop.managed,
+            loop.config,
+            loop.step,
+            loop.stop,
+            for_execution=False,
+        )
+    except Exception:
+        # How the run ended must be recorded all the same; its next run says what is wrong.
+        return set()
     return {task.name for task in due.values()}
 
 

@@ -7,9 +7,10 @@ results arrived. Nothing is started, signalled or asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +24,7 @@ from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._threads import settle
-from .errors import NoWorkersError
+from .errors import NoWorkersError, StorageError
 from .protocol import names
 from .protocol.messages import (
     AppendRequest,
@@ -147,15 +148,31 @@ class HistoryReader:
         fold = _Fold(converter, run_id)
         count = 0
         async for event in handle.fetch_history_events():
-            await fold.event(event)
             count += 1
-        await fold.flush()
+            with _readable(workflow_id, f"its event {count}"):
+                await fold.event(event)
+        with _readable(workflow_id, "its end"):
+            await fold.flush()
         state = fold.state
         assert state is not None
         # Entries may lie in another order than in the workflow's own log, so a cursor into one
         # is none into the other.
         state.incarnation = f"{state.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
         return state
+
+
+@contextlib.contextmanager
+def _readable(workflow_id: str, where: str) -> Iterator[None]:
+    """Around decoding, by the user's codec too, which may raise anything."""
+    try:
+        yield
+    except Exception as exc:
+        raise StorageError(
+            f"The history of {workflow_id!r} cannot be read at {where} "
+            f"({type(exc).__name__}: {exc}). It was written with another payload codec or "
+            "converter than this client has, by an incompatible release of "
+            "langgraph-temporal-exec, or it is damaged."
+        ) from exc
 
 
 class _Fold:

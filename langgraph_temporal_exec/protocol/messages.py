@@ -189,9 +189,9 @@ class AppendRequest:
     checkpoints held now, not with the next archive. ``undone`` are runs whose checkpoints are gone.
 
     Of ops that edit a state, ``base`` is the checkpoint that was edited and ``due`` are the nodes
-    to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names the
-    graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those of
-    its source.
+    to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
+    the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
+    of its source.
     """
 
     ops: tuple[bytes, ...] = ()

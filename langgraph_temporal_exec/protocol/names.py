@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 THREAD_WORKFLOW = "LangGraphThread"
 RUN_WORKFLOW = "LangGraphRun"
@@ -89,6 +89,11 @@ def thread_workflow_id(prefix: str, thread_id: str, checkpoint_ns: str = "") -> 
     label = "|".join(part.split(":")[0] for part in checkpoint_ns.split("|"))
     digest = hashlib.sha256(checkpoint_ns.encode()).hexdigest()[:16]
     return f"{root}/{_id_part(label)}:{digest}"
+
+
+def thread_id_of(prefix: str, workflow_id: str) -> str:
+    """The thread of a workflow id of ``thread_workflow_id``, as far as the id still tells it."""
+    return unquote(workflow_id.removeprefix(f"{prefix}/thread/"))
 
 
 def blob_workflow_prefix(prefix: str, thread_id: str) -> str:

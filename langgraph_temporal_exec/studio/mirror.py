@@ -106,6 +106,9 @@ class Mirror:
     async def _show(self, thread_id: str) -> ThreadInfo | None:
         alias = alias_of(thread_id)
         info = await self._saver.aget_thread(thread_id)
+        if info is not None and info.status == "unreadable":
+            # The server has no such status, and could show nothing of it.
+            raise StorageError(info.error)
         if info is not None:
             self._aliases.see(thread_id)
         self._read_at[thread_id] = time.monotonic()
