@@ -159,17 +159,38 @@ class CheckpointMethods(SyncMethods):
             configs = [config]
         left = limit
         for one in configs:
-            thread_id, given = _address(one)
-            replica = self.replica(thread_id)
-            await self._refresh(replica, given or "", whole=True)
-            names = [given] if given is not None else ["", *sorted(replica.known_namespaces - {""})]
-            for ns in names:
-                if ns:
-                    await self._refresh(replica, ns, whole=True)
-                async for item in self._pages(replica, one, ns, filter, before, left):
+            try:
+                async for item in self._of_thread(one, filter, before, left):
                     yield item
                     if left is not None:
                         left -= 1
+            except maintenance.WHOLE_DEPLOYMENT:
+                raise
+            except Exception as exc:
+                if config is not None:
+                    raise
+                # One that cannot be read (``ThreadInfo.error`` says why) hides no others.
+                logger.warning("thread %r is left out: %s", _address(one)[0], exc)
+
+    async def _of_thread(
+        self,
+        config: RunnableConfig,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        thread_id, given = _address(config)
+        replica = self.replica(thread_id)
+        await self._refresh(replica, given or "", whole=True)
+        names = [given] if given is not None else ["", *sorted(replica.known_namespaces - {""})]
+        left = limit
+        for ns in names:
+            if ns:
+                await self._refresh(replica, ns, whole=True)
+            async for item in self._pages(replica, config, ns, filter, before, left):
+                yield item
+                if left is not None:
+                    left -= 1
 
     async def _pages(
         self,

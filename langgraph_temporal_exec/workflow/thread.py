@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
     from .alarm import Alarm
-    from .checks import check_ops, full_up, no_graph, not_waiting, stale
+    from .checks import bad_answer, check_ops, full_up, no_graph, not_waiting, stale
     from .children import Children
     from .details import current_details
     from .effects import (
@@ -279,6 +279,9 @@ class ThreadWorkflow:
         self._check_alive()
         self._check_room()
         self._check_waits()
+        if value is None:
+            # LangGraph takes it for a Command without an answer.
+            raise bad_answer(self._start.thread_id, "null is none")
         resume.record(value, self._start)
 
     def _check_waits(self) -> None:

@@ -105,7 +105,6 @@ CLOSING: dict[str, Edit] = {
     "as the node": lambda g: g.aupdate_state(config("t"), {"x": ["no"]}, as_node="ask"),
     "as a later node": lambda g: g.aupdate_state(config("t"), {"x": ["no"]}, as_node="after"),
     "clears": lambda g: g.aupdate_state(config("t"), None, as_node=END),
-    "as the end": lambda g: g.aupdate_state(config("t"), {"x": []}, as_node=END),
     "in bulk": lambda g: g.abulk_update_state(
         config("t"), [[StateUpdate({"x": [1]})], [StateUpdate({"x": [2]}, "ask")]]
     ),
@@ -126,13 +125,7 @@ async def test_an_edit_that_closes_the_question(saver: TemporalSaver, edit: Edit
     graph = _asks().with_config(checkpointer=saver)
     await graph.ainvoke({"x": []}, config("t"))
     await _is(saver, graph, "interrupted")
-    try:
-        await edit(graph)
-    except Exception as exc:
-        # A form that this graph does not allow changes nothing.
-        assert type(exc).__name__ == "InvalidUpdateError"
-        await _is(saver, graph, "interrupted")
-        return
+    await edit(graph)
     await _is(saver, graph, "idle")
     await _refused(saver)
     await graph.ainvoke({"x": []}, config("t"))
@@ -367,10 +360,10 @@ async def test_a_cancelled_answer_leaves_the_question(saver: TemporalSaver) -> N
     async with asyncio.timeout(WAIT_S):
         await began.wait()
         await run.acancel()
-        while await run.astatus() != "cancelled":
+        while await run.astatus() != "cancelled":  # noqa: ASYNC110 - in Temporal
             await asyncio.sleep(0.05)
         await _is(saver, graph, "interrupted")
-        while (await graph.aget_state(config("t"))).next:
+        while (await graph.aget_state(config("t"))).next:  # noqa: ASYNC110 - in Temporal
             await asyncio.sleep(0.1)
     assert answers == ["first", "nobody"]
     await _is(saver, graph, "idle")
