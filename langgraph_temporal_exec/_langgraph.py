@@ -294,7 +294,7 @@ def stop_of(loop: Any) -> Stop:
         checkpoint_id=loop.checkpoint["id"],
         nodes=nodes,
         due=tuple(sorted(due)),
-        interrupts=tuple(i.id for found in asked.values() for i in found),
+        interrupts=tuple(dict.fromkeys(i.id for found in asked.values() for i in found)),
     )
 
 

@@ -182,8 +182,9 @@ class _Fold:
         self._converter = converter
         self._run_id = run_id
         self.state: ThreadState | None = None
-        # Of Updates that were accepted, by event: steps, and answers whose run is yet to begin.
-        self._steps: dict[int, bytes] = {}
+        # Of Updates that were accepted, by event: steps that are not applied yet, and answers whose
+        # run is yet to begin.
+        self._steps: dict[int, StepRequest] = {}
         self._answers: list[int] = []
         self._scheduled: dict[int, str | ArchiveRequest] = {}
         # What arrived since the last workflow task: the workflow acts on Updates first.
@@ -252,7 +253,13 @@ class _Fold:
                 self.state.archiving = request
                 self._scheduled[event.event_id] = request
             return
-        self._scheduled[event.event_id] = unpack(TaskInput, data).key
+        key = unpack(TaskInput, data).key
+        self._scheduled[event.event_id] = key
+        if key not in self.state.running:
+            # The step is answered when its namespaces are open, which may be later than this.
+            for step in list(self._steps.values()):
+                if any(spec.key == key for spec in step.tasks):
+                    self._apply(step)
 
     async def _on_ended(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -306,7 +313,7 @@ class _Fold:
             if not self.state.is_stale(request):
                 self.state.append(request)
         elif name == names.STEP_UPDATE:
-            self._steps[event.event_id] = await self._one(payloads)
+            self._steps[event.event_id] = unpack(StepRequest, await self._one(payloads))
         elif name == names.RESUME_UPDATE:
             # The answer is anything that any client can encode. What counts is the run it begins.
             self._answers.append(event.event_id)
@@ -330,17 +337,32 @@ class _Fold:
     async def _on_completed(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_completed_event_attributes
-        data = self._steps.pop(attributes.accepted_event_id, None)
+        request = self._steps.get(attributes.accepted_event_id)
         if attributes.accepted_event_id in self._answers:
             # Refused after all.
             self._answers.remove(attributes.accepted_event_id)
-        if data is None or not attributes.outcome.HasField("success"):
+        if request is None:
             return
-        reply = unpack(StepReply, await self._one(attributes.outcome.success.payloads))
-        if not reply.again and not reply.lost:
-            request = unpack(StepRequest, data)
-            self.state.enter_epoch(request.epoch)
-            self.state.step(request)
+        applied = False
+        if attributes.outcome.HasField("success"):
+            reply = unpack(StepReply, await self._one(attributes.outcome.success.payloads))
+            applied = not reply.again and not reply.lost
+        if applied:
+            self._apply(request)
+        self._steps.pop(attributes.accepted_event_id, None)
+
+    def _apply(self, request: StepRequest) -> None:
+        """A step, after those before it: they are applied in turn, whichever is answered first."""
+        assert self.state is not None
+        due = {
+            event_id: step
+            for event_id, step in self._steps.items()
+            if step.epoch == request.epoch and (step.seq < request.seq or step is request)
+        }
+        for event_id, step in sorted(due.items(), key=lambda item: item[1].seq):
+            del self._steps[event_id]
+            self.state.enter_epoch(step.epoch)
+            self.state.step(step)
 
 
 def _seconds(event: HistoryEvent) -> float:

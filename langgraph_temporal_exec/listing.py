@@ -92,7 +92,9 @@ async def _unreadable(
 
 def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:
     writes = (latest.pending_writes or ()) if latest is not None else ()
-    interrupts = tuple(i for asked in _langgraph.questions(writes).values() for i in asked)
+    # A task that another one waits for and that other one have the same question.
+    asked = {i.id: i for found in _langgraph.questions(writes).values() for i in found}
+    interrupts = tuple(asked.values())
     status: ThreadStatus = "idle"
     if summary.active_run:
         status = "busy"

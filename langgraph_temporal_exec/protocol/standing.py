@@ -96,8 +96,11 @@ class Standing:
             nodes: The nodes that ask, or are due.
         """
         place = self._at(at or self.top)
-        place.nodes = tuple(dict.fromkeys((*place.nodes, *nodes)))
-        place.stands = not place.asking
+        due = tuple(nodes)
+        place.nodes = tuple(dict.fromkeys((*place.nodes, *due)))
+        # After the last node there is nothing to go on with. Who does not say where it stopped
+        # does not name the nodes at a breakpoint either.
+        place.stands = not place.asking and bool(due or not at)
 
     def went_on(self, at: str) -> None:
         """A run ended at a checkpoint, and waits for nothing there; "": at the latest one."""

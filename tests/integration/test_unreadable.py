@@ -1,4 +1,4 @@
-"""What any client may send to a thread is read from its history; what cannot be read stands apart."""
+"""What any client may send is read from a thread's history; what cannot be read stands apart."""
 
 from __future__ import annotations
 
