@@ -256,7 +256,9 @@ class _Fold:
         key = unpack(TaskInput, data).key
         self._scheduled[event.event_id] = key
         if key not in self.state.running:
-            # The step is answered when its namespaces are open, which may be later than this.
+            # The step is answered when its namespaces are open, which may be later than this. What
+            # it required has arrived.
+            await self.flush()
             for step in list(self._steps.values()):
                 if any(spec.key == key for spec in step.tasks):
                     self._apply(step)

@@ -471,8 +471,8 @@ class TemporalSaver(CheckpointMethods):
         """Copy all checkpoints, writes and namespaces of a thread, large values included.
 
         The copy has the source's graph and takes the same answers; by themselves they come to the
-        source alone (``interrupt_with_default``). Nothing happens when there is no such thread. What
-        the target holds already stays.
+        source alone (``interrupt_with_default``). Nothing happens when there is no such thread.
+        What the target holds already stays.
 
         Args:
             source_thread_id: The thread to copy.

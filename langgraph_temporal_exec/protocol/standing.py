@@ -147,6 +147,9 @@ class Standing:
         if node in place.nodes and channels - {RESUME_CHANNEL}:
             # A run has come to it: from now on its writes tell.
             place.stands = False
+        if op.checkpoint_id < self.top:
+            # Late, of a parallel task: as if it had come in time.
+            self._settle(op.checkpoint_id)
 
     def _drop(self, dropped: Iterable[str], latest: str) -> bool:
         gone = set(dropped)
@@ -159,11 +162,16 @@ class Standing:
 
     def _tidy(self) -> None:
         for checkpoint_id in [c for c in self.places if c < self.top]:
-            place = self.places[checkpoint_id]
-            place.done = () if not place.asking else place.done
-            if not (place.waits or place.nodes or place.failed):
-                del self.places[checkpoint_id]
+            self._settle(checkpoint_id)
         for checkpoint_id in sorted(self.places)[:-MAX_PLACES]:
+            del self.places[checkpoint_id]
+
+    def _settle(self, checkpoint_id: str) -> None:
+        """Of a checkpoint that is not the latest only what would be open there is kept."""
+        place = self.places[checkpoint_id]
+        if not place.asking:
+            place.done = ()
+        if not (place.waits or place.nodes or place.failed):
             del self.places[checkpoint_id]
 
 
