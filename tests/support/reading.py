@@ -101,7 +101,7 @@ async def check_status(saver: TemporalSaver, graph: Any, thread_id: str) -> str:
     elif any(task.error for task in state.tasks):
         possible = {"error"}
     elif state.next:
-        possible = {"idle", "interrupted", "error"}
+        possible = {"idle", "busy", "interrupted", "error"}
     else:
         # It is at its end, unless its last run failed before or after its nodes.
         possible = {"idle", "error"}
