@@ -8,6 +8,8 @@ unmodified around them:
 - ``Pregel.astream`` / ``Pregel.stream``: every root call (``ainvoke`` and the rest come through).
 - ``Pregel.ainvoke`` / ``Pregel.invoke``: they want the result alone, not the stream they consume.
 - ``Pregel.with_config``: plain LangGraph silently ignores ``checkpointer=`` there.
+- ``Pregel.abulk_update_state`` / ``Pregel.bulk_update_state``: which nodes are due after an edit,
+  which checkpoints do not tell without their graph.
 - ``PregelLoop._first``: a retried run must not walk past its breakpoints.
 
 A graph is ours when its checkpointer has the attribute ``DURABLE``; everything else passes
@@ -19,7 +21,15 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,13 +51,16 @@ try:
         CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
         ERROR,
+        ERROR_SOURCE_NODE,
         INTERRUPT,
         NULL_TASK_ID,
+        PUSH,
         RESUME,
         TASKS,
     )
     from langgraph.checkpoint.serde.types import _DeltaSnapshot
     from langgraph.pregel import Pregel, _algo, _loop, _runner
+    from langgraph.pregel._checkpoint import channels_from_checkpoint
     from langgraph.pregel._utils import validate_timeout_supported
     from langgraph.types import Command, Interrupt, TimeoutPolicy
 except ImportError as moved:
@@ -68,7 +81,6 @@ __all__ = [
     "Durable",
     "SeamTask",
     "Session",
-    "asking",
     "bind",
     "full_config",
     "install",
@@ -239,12 +251,144 @@ def interrupted(loop: Any) -> bool:
     return any(channel == INTERRUPT for _, channel, _ in loop.checkpoint_pending_writes)
 
 
-def asking(loop: Any) -> tuple[str, ...]:
-    """Names of the nodes whose interrupts a loop stopped at."""
-    asked = {
-        task_id for task_id, channel, _ in loop.checkpoint_pending_writes if channel == INTERRUPT
-    }
-    return tuple(sorted(task.name for task in loop.tasks.values() if task.id in asked))
+def questions(pending_writes: Iterable[tuple[str, str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """By task the interrupts that nobody has answered, as ``get_state`` tells them.
+
+    A task that wrote an output has ended: what it had asked was answered.
+    """
+    asked: dict[str, tuple[Any, ...]] = {}
+    ended = set()
+    for task_id, channel, value in pending_writes:
+        if channel == INTERRUPT:
+            asked[task_id] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        elif channel not in (ERROR, ERROR_SOURCE_NODE, RESUME):
+            ended.add(task_id)
+    return {t: found for t, found in asked.items() if t not in ended and t != NULL_TASK_ID}
+
+
+def in_task_order(
+    pending_writes: Iterable[tuple[str, str, Any]], paths: Mapping[str, str]
+) -> tuple[Any, ...]:
+    """The interrupts nobody has answered, in the order in which LangGraph makes their tasks.
+
+    Args:
+        pending_writes: Of a checkpoint.
+        paths: Where in the graph the tasks are, as it is recorded with their writes.
+    """
+    asked = questions(pending_writes)
+
+    def order(task_id: str) -> tuple[bool, str]:
+        path = paths.get(task_id, "")
+        # Tasks that a Send made come before those of edges.
+        return not path.startswith(_algo.task_path_str((PUSH,))), path
+
+    # A task that another one waits for and that other one have the same question.
+    found = {i.id: i for task_id in sorted(asked, key=order) for i in asked[task_id]}
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Where a loop ended.
+
+    Args:
+        waits: Whether it stopped at a question or a breakpoint.
+        checkpoint_id: The checkpoint it came to.
+        nodes: Those that ask, one for each task; at a breakpoint none.
+        due: Those that ask, or those that are due at a breakpoint; each once.
+        interrupts: Ids of the interrupts that nobody has answered.
+    """
+
+    waits: bool = False
+    checkpoint_id: str = ""
+    nodes: tuple[str, ...] = ()
+    due: tuple[str, ...] = ()
+    interrupts: tuple[str, ...] = ()
+
+
+def stop_of(loop: Any) -> Stop:
+    """Where a loop ended, also one that failed or was cancelled; ``None``: it never began."""
+    if loop is None:
+        return Stop()
+    asked = questions(loop.checkpoint_pending_writes)
+    # A loop whose first tasks cannot be prepared has none.
+    tasks = getattr(loop, "tasks", {}).values()
+    nodes = tuple(sorted(task.name for task in tasks if task.id in asked))
+    at_breakpoint = str(loop.status).startswith("interrupt") and not asked
+    due = _due(loop) if at_breakpoint else set(nodes)
+    return Stop(
+        waits=interrupted(loop),
+        checkpoint_id=loop.checkpoint["id"],
+        nodes=nodes,
+        due=tuple(sorted(due)),
+        interrupts=tuple(dict.fromkeys(i.id for found in asked.values() for i in found)),
+    )
+
+
+def _due(loop: Any) -> set[str]:
+    """Names of the nodes a loop would go on with; none if their input is refused by the graph."""
+    try:
+        due = _algo.prepare_next_tasks(
+            loop.checkpoint,
+            loop.checkpoint_pending_writes,
+            loop.nodes,
+            loop.channels,
+            loop.managed,
+            loop.config,
+            loop.step,
+            loop.stop,
+            for_execution=False,
+        )
+    except Exception:
+        # How the run ended must be recorded all the same; its next run says what is wrong.
+        return set()
+    return {task.name for task in due.values()}
+
+
+# -- edits ------------------------------------------------------------------------------------
+
+
+class Edit:
+    """An ``update_state`` under way: what the saver, which sees checkpoints alone, must know of it.
+
+    Args:
+        graph: The graph whose state is edited.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self.base = ""
+        """The checkpoint of the thread itself that is edited next."""
+
+    @property
+    def graph_name(self) -> str:
+        """Name of the graph."""
+        return str(self._graph.name)
+
+    def due(self, checkpoint: Any, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the nodes that are to run after a checkpoint the edit has made."""
+        graph, step = self._graph, metadata.get("step", -1) + 1
+        channels, managed = channels_from_checkpoint(graph.channels, checkpoint)
+        due = _algo.prepare_next_tasks(
+            checkpoint,
+            [],
+            graph.nodes,
+            channels,
+            managed,
+            {CONF: {}},
+            step,
+            step + 2,
+            for_execution=False,
+        )
+        return tuple(sorted({task.name for task in due.values()}))
+
+
+_edit: ContextVar[Edit | None] = ContextVar("langgraph_temporal_edit", default=None)
+
+
+def current_edit() -> Edit | None:
+    """The edit that the calling code is part of, also from a coroutine it waits for elsewhere."""
+    return _edit.get()
 
 
 def are_interrupts(value: Any) -> bool:
@@ -561,6 +705,28 @@ def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
     return _first
 
 
+def _hook_aupdate(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def abulk_update_state(self: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _edit.set(Edit(self))
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            _edit.reset(token)
+
+    return abulk_update_state
+
+
+def _hook_update(original: Callable[..., Any]) -> Callable[..., Any]:
+    def bulk_update_state(self: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _edit.set(Edit(self))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _edit.reset(token)
+
+    return bulk_update_state
+
+
 _HOOKS = (
     _Hook(_runner, "arun_with_retry", ("task", "retry_policy", "configurable"), _hook_arun),
     _Hook(_runner, "run_with_retry", ("task", "retry_policy", "configurable"), _hook_run),
@@ -569,6 +735,8 @@ _HOOKS = (
     _Hook(Pregel, "ainvoke", ("input", "config", "stream_mode"), _hook_ainvoke),
     _Hook(Pregel, "invoke", ("input", "config", "stream_mode"), _hook_invoke),
     _Hook(Pregel, "with_config", ("config",), _hook_with_config),
+    _Hook(Pregel, "abulk_update_state", ("config", "supersteps"), _hook_aupdate),
+    _Hook(Pregel, "bulk_update_state", ("config", "supersteps"), _hook_update),
     _Hook(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"), _hook_first),
 )
 

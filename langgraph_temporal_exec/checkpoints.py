@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import (
     AsyncIterator,
@@ -10,6 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -43,6 +45,8 @@ from .worker.service import WorkerHost
 from .worker.session import Session
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 PAGE = 50
 """Checkpoints that are decoded at a time while a history is listed."""
@@ -105,6 +109,9 @@ class CheckpointMethods(SyncMethods):
             await self.reader.load_older(replica, ns)
         normalized = _normalized(config)
         found = await self._ask(replica, ns, lambda view: view.get_tuple(normalized))
+        edit = _langgraph.current_edit()
+        if edit is not None and found is not None and not ns and not edit.base:
+            edit.base = found.checkpoint["id"]
         if found is not None and (self._drop_resume or self._unanswer):
             writes = [w for w in map(self._as_planned, found.pending_writes or ()) if w]
             found = found._replace(pending_writes=writes)
@@ -152,17 +159,38 @@ class CheckpointMethods(SyncMethods):
             configs = [config]
         left = limit
         for one in configs:
-            thread_id, given = _address(one)
-            replica = self.replica(thread_id)
-            await self._refresh(replica, given or "", whole=True)
-            names = [given] if given is not None else ["", *sorted(replica.known_namespaces - {""})]
-            for ns in names:
-                if ns:
-                    await self._refresh(replica, ns, whole=True)
-                async for item in self._pages(replica, one, ns, filter, before, left):
+            try:
+                async for item in self._of_thread(one, filter, before, left):
                     yield item
                     if left is not None:
                         left -= 1
+            except maintenance.WHOLE_DEPLOYMENT:
+                raise
+            except Exception as exc:
+                if config is not None:
+                    raise
+                # One that cannot be read (``ThreadInfo.error`` says why) hides no others.
+                logger.warning("thread %r is left out: %s", _address(one)[0], exc)
+
+    async def _of_thread(
+        self,
+        config: RunnableConfig,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        thread_id, given = _address(config)
+        replica = self.replica(thread_id)
+        await self._refresh(replica, given or "", whole=True)
+        names = [given] if given is not None else ["", *sorted(replica.known_namespaces - {""})]
+        left = limit
+        for ns in names:
+            if ns:
+                await self._refresh(replica, ns, whole=True)
+            async for item in self._pages(replica, config, ns, filter, before, left):
+                yield item
+                if left is not None:
+                    left -= 1
 
     async def _pages(
         self,
@@ -259,6 +287,7 @@ class CheckpointMethods(SyncMethods):
                 lambda writer: put_op(
                     self.serde, config, checkpoint, metadata, new_versions, writer
                 ),
+                self._edited(config, checkpoint, metadata),
             )
         return _stored_config(config, checkpoint["id"])
 
@@ -279,7 +308,33 @@ class CheckpointMethods(SyncMethods):
                 lambda writer: writes_op(self.serde, config, writes, task_id, task_path, writer),
             )
 
-    async def _append(self, config: RunnableConfig, encode: Callable[[Writer], Encoded]) -> None:
+    def _edited(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> AppendRequest:
+        """What the thread cannot tell from a checkpoint that no run has made."""
+        graph = self._shared.transport.options.graph or str(metadata.get("graph_id") or "")
+        edit = _langgraph.current_edit()
+        if edit is None or _address(config)[1]:
+            return AppendRequest(graph=graph)
+        base, edit.base = edit.base, ""
+        due: tuple[str, ...] = ()
+        try:
+            due = edit.due(checkpoint, metadata)
+        except Exception as exc:
+            # The graph cannot run from what the edit has made, which is for its next run to say.
+            logger.warning(
+                "after an edit of thread %r nobody knows what is due: %s",
+                config["configurable"]["thread_id"],
+                type(exc).__name__,
+            )
+        return AppendRequest(base=base, due=due, graph=graph or edit.graph_name)
+
+    async def _append(
+        self,
+        config: RunnableConfig,
+        encode: Callable[[Writer], Encoded],
+        about: AppendRequest | None = None,
+    ) -> None:
         _langgraph.check_installed()
         thread_id, ns = _address(config)
         ns = ns or ""
@@ -299,7 +354,9 @@ class CheckpointMethods(SyncMethods):
             writer = Writer(known=known, scope=uuid.uuid4().hex[:16], piece_bytes=blobs.piece_bytes)
             encoded = encode(writer)
             await blobs.upload(thread_id, encoded.uploads)
-            request = AppendRequest(ops=(encoded.data,), incarnation=incarnation)
+            request = replace(
+                about or AppendRequest(), ops=(encoded.data,), incarnation=incarnation
+            )
             try:
                 await self._shared.transport.append(thread_id, ns, request)
             except StaleReadError:

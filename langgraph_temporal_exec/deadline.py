@@ -23,8 +23,9 @@ def interrupt_with_default(value: Any, *, within: timedelta, default: Any) -> An
     The thread waits as for any other interrupt: no process is needed for it, and whoever answers
     in time is heard. Otherwise the thread itself starts a run with ``Command(resume=default)`` for
     this interrupt. The time counts from the end of the run that asked, and goes on while others
-    of the thread's interrupts are answered. Changing the thread's state by hand (``update_state``)
-    ends it. With another checkpointer than ``TemporalSaver`` this is ``interrupt(value)``.
+    of the thread's interrupts are answered, or an answer is cancelled. Changing the thread's state
+    by hand (``update_state``) ends it, also where the question stays open. With another
+    checkpointer than ``TemporalSaver`` this is ``interrupt(value)``.
 
     Args:
         value: What to ask, as for ``interrupt``.

@@ -7,9 +7,10 @@ results arrived. Nothing is started, signalled or asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +19,12 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
 from ._threads import settle
-from .errors import NoWorkersError
+from .errors import NoWorkersError, StorageError
 from .protocol import names
 from .protocol.messages import (
     AppendRequest,
@@ -36,7 +38,6 @@ from .protocol.messages import (
     TaskInput,
     TaskOutput,
     ThreadStart,
-    ThreadSummary,
 )
 from .protocol.wire import WireError, unpack
 from .workflow.thread_state import ThreadState
@@ -153,15 +154,31 @@ class HistoryReader:
         fold = _Fold(converter, run_id)
         count = 0
         async for event in handle.fetch_history_events():
-            await fold.event(event)
             count += 1
-        await fold.flush()
+            with _readable(workflow_id, f"its event {count}"):
+                await fold.event(event)
+        with _readable(workflow_id, "its end"):
+            await fold.flush()
         state = fold.state
         assert state is not None
         # Entries may lie in another order than in the workflow's own log, so a cursor into one
         # is none into the other.
         state.incarnation = f"{state.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
         return state
+
+
+@contextlib.contextmanager
+def _readable(workflow_id: str, where: str) -> Iterator[None]:
+    """Around decoding, by the user's codec too, which may raise anything."""
+    try:
+        yield
+    except Exception as exc:
+        raise StorageError(
+            f"The history of {workflow_id!r} cannot be read at {where} "
+            f"({type(exc).__name__}: {exc}). It was written with another payload codec or "
+            "converter than this client has, by an incompatible release of "
+            "langgraph-temporal-exec, or it is damaged."
+        ) from exc
 
 
 class _Fold:
@@ -171,7 +188,10 @@ class _Fold:
         self._converter = converter
         self._run_id = run_id
         self.state: ThreadState | None = None
-        self._accepted: dict[int, tuple[str, bytes]] = {}
+        # Of Updates that were accepted, by event: steps that are not applied yet, and answers whose
+        # run is yet to begin.
+        self._steps: dict[int, StepRequest] = {}
+        self._answers: list[int] = []
         self._scheduled: dict[int, str | ArchiveRequest] = {}
         # What arrived since the last workflow task: the workflow acts on Updates first.
         self._inbound: list[HistoryEvent] = []
@@ -190,6 +210,8 @@ class _Fold:
             await self._on_scheduled(event)
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
             await self._on_accepted(event)
+        elif kind == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
+            await self._on_run_started(event)
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -223,20 +245,8 @@ class _Fold:
     async def _started(self, event: HistoryEvent) -> None:
         attributes = event.workflow_execution_started_event_attributes
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
-        incarnation = start.incarnation or self._run_id
-        root = not start.namespace
-        if start.snapshot:
-            self.state = ThreadState.restore(incarnation, root=root, snapshot=start.snapshot)
-        else:
-            self._fresh = True
-            created = _seconds(event)
-            self.state = ThreadState(
-                incarnation=incarnation,
-                root=root,
-                summary=ThreadSummary(
-                    thread_id=start.thread_id, created_s=created, updated_s=created
-                ),
-            )
+        self._fresh = not start.snapshot
+        self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -251,7 +261,15 @@ class _Fold:
                 self.state.archiving = request
                 self._scheduled[event.event_id] = request
             return
-        self._scheduled[event.event_id] = unpack(TaskInput, data).key
+        key = unpack(TaskInput, data).key
+        self._scheduled[event.event_id] = key
+        if key not in self.state.running:
+            # The step is answered when its namespaces are open, which may be later than this. What
+            # it required has arrived.
+            await self.flush()
+            for step in list(self._steps.values()):
+                if any(spec.key == key for spec in step.tasks):
+                    self._apply(step)
 
     async def _on_ended(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -283,46 +301,78 @@ class _Fold:
         attributes = event.workflow_execution_signaled_event_attributes
         if attributes.signal_name not in _SIGNALS:
             return
-        args = await self._converter.decode(list(attributes.input.payloads))
-        if attributes.signal_name == names.RUN_CLOSED_SIGNAL:
-            self.state.run_closed(*args)
-        elif attributes.signal_name == names.STOP_SIGNAL:
-            self.state.stop(*args)
-        elif attributes.signal_name == names.FENCE_SIGNAL:
-            self.state.fence(*args)
-        elif attributes.signal_name == names.ANSWER_SIGNAL:
-            self.state.answer_taken(*args)
-        else:
-            self.state.delete()
+        payloads = list(attributes.input.payloads)
+        raw = await self._converter.decode(payloads, [RawValue] * len(payloads))
+        try:
+            args = self._converter.payload_converter.from_payloads([r.payload for r in raw])
+        except Exception:
+            # As the SDK of a worker does with what no converter knows.
+            return
+        self.state.signalled(attributes.signal_name, args)
 
     async def _on_accepted(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_accepted_event_attributes
         name = attributes.accepted_request.input.name
         payloads = attributes.accepted_request.input.args.payloads
-        data = await self._one(payloads) if payloads else b""
         self.state.touch(self._now)
         if name == names.ATTACH_UPDATE:
-            self.state.attach(unpack(AttachRequest, data))
+            self.state.attach(unpack(AttachRequest, await self._one(payloads)))
+        elif name == names.APPEND_UPDATE:
+            request = unpack(AppendRequest, await self._one(payloads))
+            if not self.state.is_stale(request):
+                self.state.append(request)
+        elif name == names.STEP_UPDATE:
+            self._steps[event.event_id] = unpack(StepRequest, await self._one(payloads))
+        elif name == names.RESUME_UPDATE:
+            # The answer is anything that any client can encode. What counts is the run it begins.
+            self._answers.append(event.event_id)
         elif name == names.DELETE_UPDATE:
             self.state.delete()
+
+    async def _on_run_started(self, event: HistoryEvent) -> None:
+        """The thread starts a run itself: for an answer, or because nobody gave one in time."""
+        assert self.state is not None
+        attributes = event.start_child_workflow_execution_initiated_event_attributes
+        if attributes.workflow_type.name != names.RUN_WORKFLOW:
+            return
+        if self._answers:
+            del self._answers[0]
         else:
-            self._accepted[event.event_id] = (name, data)
+            await self.flush()
+            self.state.overdue(self._now)
+        run_id = names.run_id_of(attributes.workflow_id)
+        self.state.reserve(run_id, attributes.workflow_id)
 
     async def _on_completed(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_completed_event_attributes
-        name, data = self._accepted.pop(attributes.accepted_event_id, ("", b""))
-        if not attributes.outcome.HasField("success"):
+        request = self._steps.get(attributes.accepted_event_id)
+        if attributes.accepted_event_id in self._answers:
+            # Refused after all.
+            self._answers.remove(attributes.accepted_event_id)
+        if request is None:
             return
-        if name == names.APPEND_UPDATE:
-            self.state.append(unpack(AppendRequest, data))
-        elif name == names.STEP_UPDATE:
+        applied = False
+        if attributes.outcome.HasField("success"):
             reply = unpack(StepReply, await self._one(attributes.outcome.success.payloads))
-            if not reply.again and not reply.lost:
-                request = unpack(StepRequest, data)
-                self.state.enter_epoch(request.epoch)
-                self.state.step(request)
+            applied = not reply.again and not reply.lost
+        if applied:
+            self._apply(request)
+        self._steps.pop(attributes.accepted_event_id, None)
+
+    def _apply(self, request: StepRequest) -> None:
+        """A step, after those before it: they are applied in turn, whichever is answered first."""
+        assert self.state is not None
+        due = {
+            event_id: step
+            for event_id, step in self._steps.items()
+            if step.epoch == request.epoch and (step.seq < request.seq or step is request)
+        }
+        for event_id, step in sorted(due.items(), key=lambda item: item[1].seq):
+            del self._steps[event_id]
+            self.state.enter_epoch(step.epoch)
+            self.state.step(step)
 
 
 def _seconds(event: HistoryEvent) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,13 +15,14 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from . import _langgraph, maintenance
+from .errors import TemporalExecError
 from .protocol.messages import (
     ReadRequest,
     ThreadSummary,
 )
 from .transport import UNBOUNDED_CURSOR
 
-ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error", "unreadable"]
 
 AT_ONCE = 8
 
@@ -33,12 +34,17 @@ class ThreadInfo:
     Args:
         thread_id: The thread.
         status: "busy" while a run has it, "interrupted" while it waits for an answer or at a
-            breakpoint, "error" when its last run failed or was given up, else "idle".
-        graph: Name of the graph of its last run; "" when it has had none.
+            breakpoint, "error" when its last run failed or was given up, else "idle". It is that of
+            the latest checkpoint: who edits the state, or drops it, may change it. "unreadable":
+            this process cannot read it, see ``error``.
+        graph: Name of the graph of its last run, or of who edited it; "" when it is not known.
         created_at: When it was made.
         updated_at: When something was last written to it.
-        interrupts: What it waits for.
+        interrupts: What it waits for, as ``get_state`` shows it.
         waiting: Runs in line behind the active one.
+        error: Why it cannot be read: written with a payload codec or serializer that this process
+            does not have, by another release, or damaged. Then of the rest only ``thread_id`` and
+            ``created_at`` are sure.
     """
 
     thread_id: str
@@ -48,15 +54,41 @@ class ThreadInfo:
     updated_at: datetime
     interrupts: tuple[Interrupt, ...] = ()
     waiting: int = 0
+    error: str = ""
 
 
 async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
     """One thread."""
-    reply = await saver.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
-    if reply is None or reply.summary is None:
+    summary = None
+    try:
+        reply = await saver.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+        if reply is None or reply.summary is None:
+            return None
+        summary = reply.summary
+        found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
+    except maintenance.WHOLE_DEPLOYMENT:
+        raise
+    except Exception as exc:
+        # Codecs and serializers are the user's, and raise what they like.
+        return await _unreadable(saver, thread_id, summary, exc)
+    checkpoint_id = "" if found is None else found.checkpoint["id"]
+    return _info(summary, found, saver.replica(thread_id).task_paths("", checkpoint_id))
+
+
+async def _unreadable(
+    saver: Any, thread_id: str, summary: ThreadSummary | None, exc: Exception
+) -> ThreadInfo | None:
+    began = await maintenance.began(saver.transport, thread_id)
+    if began is None:
         return None
-    found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
-    return _info(reply.summary, found)
+    return ThreadInfo(
+        thread_id=thread_id,
+        status="unreadable",
+        graph="" if summary is None else summary.graph,
+        created_at=began,
+        updated_at=began if summary is None else datetime.fromtimestamp(summary.updated_s, UTC),
+        error=str(exc) if isinstance(exc, TemporalExecError) else f"{type(exc).__name__}: {exc}",
+    )
 
 
 async def glance(saver: Any, thread_id: str) -> ThreadInfo | None:
@@ -64,18 +96,18 @@ async def glance(saver: Any, thread_id: str) -> ThreadInfo | None:
     run."""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR)
     reply = await saver.reader.recorded(thread_id, "", request)
-    return None if reply is None or reply.summary is None else _info(reply.summary, None)
+    return None if reply is None or reply.summary is None else _info(reply.summary, None, {})
 
 
-def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:
+def _info(
+    summary: ThreadSummary, latest: CheckpointTuple | None, paths: Mapping[str, str]
+) -> ThreadInfo:
     writes = (latest.pending_writes or ()) if latest is not None else ()
-    interrupts = tuple(
-        item for _, channel, value in writes if channel == _langgraph.INTERRUPT for item in value
-    )
+    interrupts = _langgraph.in_task_order(writes, paths)
     status: ThreadStatus = "idle"
     if summary.active_run:
         status = "busy"
-    elif interrupts or summary.status == "interrupted":
+    elif summary.status == "interrupted":
         status = "interrupted"
     elif summary.status in ("error", "lost"):
         status = "error"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from .blobs import BlobGoneError, BlobStore, delete_execution
-from .errors import StorageError, UsageError
+from .errors import NoWorkersError, ServerUnavailableError, StorageError, UsageError
 from .options import Retention
 from .protocol import names
 from .protocol.blob import Upload
@@ -31,13 +32,18 @@ from .protocol.stored import (
 from .protocol.wire import pack
 from .reader import Reader
 from .replica import Replica
-from .transport import Transport
+from .transport import UNBOUNDED_CURSOR, Transport
+
+logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 400_000
 """Ops in one Update of a copy."""
 
 REWRITES = 5
 """How often a log is read anew because its archives were rewritten meanwhile."""
+
+WHOLE_DEPLOYMENT = (ServerUnavailableError, NoWorkersError, RPCError)
+"""Errors of a reading that say nothing about the thread that was read."""
 
 UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 
@@ -65,10 +71,33 @@ async def thread_ids(transport: Transport) -> list[str]:
     found = []
     async for execution in transport.client.list_workflows(query):
         # Child Workflows (namespaces) carry no memo.
-        thread_id = (await execution.memo()).get("thread_id")
-        if thread_id is not None:
-            found.append(str(thread_id))
+        if "thread_id" in execution.raw_info.memo.fields:
+            memo = await _memo(execution)
+            unreadable = names.thread_id_of(transport.options.id_prefix, execution.id)
+            found.append(str(memo.get("thread_id", unreadable)))
     return found
+
+
+async def _memo(execution: WorkflowExecution) -> Mapping[str, Any]:
+    """What a workflow carries for lists; nothing if it was encoded by a codec that is not here."""
+    try:
+        return await execution.memo()
+    except Exception as exc:
+        # The codec is the user's. Others are to be listed all the same.
+        logger.warning("the memo of %r cannot be read: %s", execution.id, type(exc).__name__)
+        return {}
+
+
+async def began(transport: Transport, thread_id: str) -> datetime | None:
+    """When a thread was made, without reading it; ``None``: there is none."""
+    handle = transport.client.get_workflow_handle(transport.thread_workflow_id(thread_id))
+    try:
+        description = await handle.describe()
+    except RPCError as exc:
+        if exc.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise transport.translate(exc) from exc
+    return description.start_time
 
 
 async def runs_since(transport: Transport, since: datetime) -> dict[str, dict[str, bool]]:
@@ -81,7 +110,7 @@ async def runs_since(transport: Transport, since: datetime) -> dict[str, dict[st
     )
     found: dict[str, dict[str, bool]] = {}
     async for execution in transport.client.list_workflows(query):
-        thread_id = str((await execution.memo()).get("thread_id", ""))
+        thread_id = str((await _memo(execution)).get("thread_id", ""))
         is_open = execution.status is WorkflowExecutionStatus.RUNNING
         found.setdefault(thread_id, {})[execution.id] = is_open
     return found
@@ -167,10 +196,12 @@ async def drop(
     compact: bool = True,
 ) -> list[str]:
     """Drop the chosen ones of a namespace's checkpoints (oldest first)."""
-    doomed = sorted(choose(replica.checkpoint_ids(ns)))
+    known = replica.checkpoint_ids(ns)
+    doomed = sorted(choose(known))
     if doomed:
         op = Op(kind=OpKind.DROP, dropped=tuple(doomed))
-        request = AppendRequest(ops=(pack(op),), compact=compact)
+        latest = max(set(known).difference(doomed), default="")
+        request = AppendRequest(ops=(pack(op),), compact=compact, latest=latest)
         await saver.transport.append(replica.thread_id, ns, request)
     return doomed
 
@@ -179,16 +210,30 @@ async def delete_for_runs(saver: Saver, run_ids: set[str]) -> None:
     """Drop the checkpoints of runs, by the ``run_id`` in their metadata."""
     threads = dict.fromkeys(saver.known_threads())
     threads.update(dict.fromkeys(await thread_ids(saver.transport)))
+    unread: list[str] = []
+    problem: Exception | None = None
     for thread_id in threads:
         doomed: dict[str, set[str]] = {}
-        async for item in saver.alist({"configurable": {"thread_id": thread_id}}):
-            if item.metadata.get("run_id") in run_ids:
-                ns = item.config["configurable"].get("checkpoint_ns", "")
-                doomed.setdefault(ns, set()).add(item.checkpoint["id"])
+        try:
+            async for item in saver.alist({"configurable": {"thread_id": thread_id}}):
+                if item.metadata.get("run_id") in run_ids:
+                    ns = item.config["configurable"].get("checkpoint_ns", "")
+                    doomed.setdefault(ns, set()).add(item.checkpoint["id"])
+        except WHOLE_DEPLOYMENT:
+            raise
+        except Exception as exc:
+            unread.append(thread_id)
+            problem = exc
+            continue
         replica = _recorded(saver, thread_id)
         for ns, chosen in doomed.items():
             await saver.reader.refresh_all(replica, ns)
             await drop(saver, replica, ns, chosen.intersection)
+    if problem is not None:
+        raise StorageError(
+            f"{len(unread)} of {len(threads)} threads cannot be read ({unread[:3]}; {problem}), so "
+            "checkpoints of the runs may be left there. The other threads are done."
+        ) from problem
 
 
 async def undo_runs(saver: Saver, thread_id: str, run_ids: frozenset[str]) -> None:
@@ -206,7 +251,11 @@ async def undo_runs(saver: Saver, thread_id: str, run_ids: frozenset[str]) -> No
 
 
 async def copy_thread(saver: Saver, source: str, target: str) -> None:
-    """Append the whole log of each namespace of one thread to another, large values included."""
+    """Append the whole log of each namespace of one thread to another, large values included.
+
+    Then tell the target where the source stands, which ops alone do not say: its graph, and whether
+    it is at a breakpoint. It takes that over if it came to the same checkpoint.
+    """
     reader = saver.reader
     first = await reader.read(source, "", ReadRequest())
     if first is None:
@@ -222,6 +271,12 @@ async def copy_thread(saver: Saver, source: str, target: str) -> None:
         todo += sorted(opened - copied - set(todo))
         for batch in _batches([op for op in ops if op.kind != OpKind.OPEN]):
             await saver.transport.append(target, ns, AppendRequest(ops=batch))
+    reply = await reader.read(source, "", ReadRequest(cursor=UNBOUNDED_CURSOR, standing=True))
+    if reply is not None and reply.summary is not None:
+        stands = AppendRequest(
+            graph=reply.summary.graph, standing=reply.standing, status=reply.summary.status
+        )
+        await saver.transport.append(target, "", stands)
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:

@@ -169,6 +169,12 @@ class Replica:
             entries = sum(len(s) for s in self._all.values()) + len(self._writes)
             return sum(s.resolver.size for s in self._spaces.values()) + 500 * entries
 
+    def task_paths(self, checkpoint_ns: str, checkpoint_id: str) -> dict[str, str]:
+        """Where in the graph the tasks are that wrote to a checkpoint, by their ids."""
+        with self._lock:
+            writes = self._writes.get((self.thread_id, checkpoint_ns, checkpoint_id), {})
+            return {task_id: path for task_id, _, _, path in writes.values()}
+
     # -- what a writer builds on --------------------------------------------------------------
 
     def deltas(self, checkpoint_ns: str, checkpoint_id: str | None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
 from .reader import Reader
+from .replica import Replica
 from .transport import UNBOUNDED_CURSOR, Transport
 
 RunStatus = Literal["scheduled", "queued", "running", "done", "interrupted", "error", "cancelled"]
@@ -42,6 +43,7 @@ class Saver(Protocol):
     def reader(self) -> Reader: ...
     @property
     def mailbox(self) -> Mailbox: ...
+    def replica(self, thread_id: str) -> Replica: ...
     def aget_tuple(self, config: RunnableConfig) -> Coroutine[Any, Any, CheckpointTuple | None]: ...
 
 
@@ -105,9 +107,11 @@ class Run:
                 f"{self.thread_id!r} does not exist any more."
             )
         values = found.checkpoint["channel_values"]
+        replica = self._saver.replica(self.thread_id)
+        paths = replica.task_paths("", found.checkpoint["id"])
         return (
             {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
-            [i for _, c, v in found.pending_writes or () if c == _langgraph.INTERRUPT for i in v],
+            list(_langgraph.in_task_order(found.pending_writes or (), paths)),
         )
 
     async def astream(self) -> AsyncGenerator[Any, None]:

@@ -325,17 +325,20 @@ class TemporalSaver(CheckpointMethods):
         """Answer what a thread waits for, without its graph; the run goes on by itself.
 
         The same as the Update ``resume`` of the thread's workflow, which any Temporal client can
-        send.
+        send. A thread waits while a node is to run that has asked, or that is due at a breakpoint:
+        until it was answered, or ``update_state`` or a deletion led elsewhere.
 
         Args:
             thread_id: The thread.
-            value: The answer, or a map from interrupt ids to answers; plain JSON.
+            value: The answer, or a map from interrupt ids to answers; plain JSON but ``None``.
 
         Returns:
             The run that goes on.
 
         Raises:
             NotWaitingError: The thread waits for nothing, or a run has it already.
+            UsageError: The answer is no plain JSON, or it is not known which graph is to take it:
+                the thread was imported by ``aput`` alone, by a saver without ``graph=``.
             NoWorkersError: No worker answers. One that starts later may still take the answer.
             ServerUnavailableError: Temporal does not answer.
             ThreadFullError: The thread takes no more runs.
@@ -414,14 +417,21 @@ class TemporalSaver(CheckpointMethods):
         comes from the thread itself.
 
         Args:
-            status: Only threads of this status.
+            status: Only threads of this status; those that cannot be read are "unreadable".
             graph: Only threads whose last run was one of this graph.
             limit: At most so many.
         """
         return listing.threads(self, status=status, graph=graph, limit=limit)
 
     async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
-        """One thread with its status; ``None`` when there is no such thread."""
+        """One thread with its status; ``None`` when there is no such thread.
+
+        Args:
+            thread_id: The thread. One that cannot be read has the status "unreadable".
+
+        Raises:
+            ServerUnavailableError: Temporal does not answer.
+        """
         return await listing.thread(self, str(thread_id))
 
     def aexport_thread(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
@@ -445,13 +455,24 @@ class TemporalSaver(CheckpointMethods):
         return listing.export(self, str(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Remove the checkpoints whose metadata carries one of the run ids, in all threads."""
+        """Remove the checkpoints whose metadata carries one of the run ids, in all threads.
+
+        Args:
+            run_ids: The runs.
+
+        Raises:
+            StorageError: Threads cannot be read, so that checkpoints may be left there; the others
+                are done.
+            NoWorkersError, ServerUnavailableError: Nobody answers; call again.
+        """
         await maintenance.delete_for_runs(self, set(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints, writes and namespaces of a thread, large values included.
 
-        Nothing happens when there is no such thread. What the target holds already stays.
+        The copy has the source's graph and takes the same answers; by themselves they come to the
+        source alone (``interrupt_with_default``). Nothing happens when there is no such thread.
+        What the target holds already stays.
 
         Args:
             source_thread_id: The thread to copy.

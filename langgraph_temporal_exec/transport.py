@@ -40,6 +40,7 @@ from .errors import (
 from .options import Options
 from .protocol import names
 from .protocol.messages import (
+    RULES,
     AppendRequest,
     AttachReply,
     AttachRequest,
@@ -267,6 +268,7 @@ class Transport:
 
         Raises:
             NotWaitingError: There is nothing to answer.
+            UsageError: The answer cannot be passed on, or nobody knows to which graph.
         """
         handle = self._handle(thread_id)
         bounds = pack(self.bounds())
@@ -286,7 +288,7 @@ class Transport:
                 raise
             raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
         except WorkflowUpdateFailedError as exc:
-            if _has_type(exc, names.BAD_ANSWER):
+            if _has_type(exc, names.BAD_ANSWER) or _has_type(exc, names.NO_GRAPH):
                 raise UsageError(str(exc.cause)) from exc
             if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
@@ -351,6 +353,7 @@ class Transport:
                     id_prefix=self.options.id_prefix,
                     roll_events=self.roll_events,
                     archive_bytes=self.archive_bytes,
+                    rules=RULES,
                 )
             ),
             id=self.thread_workflow_id(thread_id),

@@ -261,7 +261,10 @@ _INNER = [
     _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
     _layer(
         "runs",
-        ours={*("_exact", "_langgraph", "caller", "errors", "protocol", "reader", "transport")},
+        ours={
+            *("_exact", "_langgraph", "caller", "errors", "protocol", "reader", "replica"),
+            "transport",
+        },
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Public API:",
     ),
@@ -273,7 +276,7 @@ _INNER = [
     ),
     _layer(
         "listing",
-        ours={"_langgraph", "maintenance", "protocol", "transport"},
+        ours={"_langgraph", "errors", "maintenance", "protocol", "transport"},
         third_party={"langchain_core", "langgraph"},
         side="Public API:",
     ),

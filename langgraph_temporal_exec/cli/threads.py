@@ -54,7 +54,7 @@ def list_(
             return
         table = Table("thread", "status", "graph", "updated", "waits for")
         for info in found:
-            asked = "; ".join(str(i.value) for i in info.interrupts)
+            asked = info.error or "; ".join(str(i.value) for i in info.interrupts)
             updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
             table.add_row(info.thread_id, info.status, info.graph, updated, asked[:60])
         Console().print(table)
@@ -202,6 +202,7 @@ def _line(info: Any) -> str:
             "updated_at": info.updated_at.isoformat(),
             "waiting": info.waiting,
             "interrupts": [{"id": i.id, "value": i.value} for i in info.interrupts],
+            "error": info.error,
         },
         default=str,
     )

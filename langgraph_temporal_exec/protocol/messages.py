@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .standing import Standing
 from .stored import BlobRef, Pack, Segment
+
+RULES = 1
+"""By which rules a workflow decides, as it was started (``ThreadStart.rules``): the commands in its
+history follow from them. 1: whether the thread waits for an answer is what its log says, so an edit
+may end that, and a copy waits as its source does; 0: what its last run said. A thread gets the
+latest rules when it continues as new. The others are to be removed when no thread is open that
+was started by a 0.1.0 development version.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +27,8 @@ class ThreadStart:
     ``namespace`` is "" for the thread itself. ``snapshot`` carries the state over
     continue-as-new. ``roll_events`` is the history length at which the workflow continues as
     new by itself (0: when the server suggests it). ``archive_bytes`` is the size of the log at
-    which it moves into archives (0: the default).
+    which it moves into archives (0: the default). ``rules`` are those by which the workflow decides
+    (``RULES``).
     """
 
     thread_id: str
@@ -28,6 +38,7 @@ class ThreadStart:
     snapshot: bytes = b""
     roll_events: int = 0
     archive_bytes: int = 0
+    rules: int = 0
 
 
 class AttachStatus(IntEnum):
@@ -178,6 +189,11 @@ class AppendRequest:
     ``incarnation`` is that of the log whose values the ops build on; empty when they build on
     none. ``close`` ends nested namespaces with all they hold. ``compact``: free what dropped
     checkpoints held now, not with the next archive. ``undone`` are runs whose checkpoints are gone.
+
+    Of ops that edit a state, ``base`` is the checkpoint that was edited and ``due`` are the nodes
+    to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
+    the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
+    of its source.
     """
 
     ops: tuple[bytes, ...] = ()
@@ -186,6 +202,12 @@ class AppendRequest:
     close: tuple[str, ...] = ()
     compact: bool = False
     undone: tuple[str, ...] = ()
+    base: str = ""
+    due: tuple[str, ...] = ()
+    latest: str = ""
+    graph: str = ""
+    standing: Standing | None = None
+    status: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,20 +215,22 @@ class ReadRequest:
     """Query ``read`` of a thread workflow: the log after a cursor.
 
     ``erasing``: also answered after the thread was deleted, to whoever removes what is left.
-    ``runs``: name the runs as well.
+    ``runs``: name the runs as well. ``standing``: tell where the thread stands, for a copy.
     """
 
     incarnation: str = ""
     cursor: int = 0
     erasing: bool = False
     runs: bool = False
+    standing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadSummary:
     """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
 
-    ``status``: of the last run to end ("done", "interrupted", "error", "cancelled", "lost"), or "".
+    ``status``: "interrupted" if it waits, else how the last run ended ("done", "error",
+    "cancelled", "lost"), or "" if none did or the state was changed by hand since.
     ``asks``: the nodes that wait for an answer.
     """
 
@@ -232,6 +256,7 @@ class ReadReply:
     deleted: bool = False
     summary: ThreadSummary | None = None
     runs: tuple[str, ...] = ()
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -442,7 +467,9 @@ class Outcome:
     """Result of a run: Workflow result, and part of ``StepRequest`` and ``DriveReply``.
 
     ``chunks`` counts what the attempt streamed. ``tail`` holds the last ones a plain ``ainvoke``
-    needs, serialized. ``refused``: the thread waits as it did before the run.
+    needs, serialized. ``refused``: the thread waits as it did before the run. ``at`` is the
+    checkpoint at which it ended; ``nodes`` are those that ask there, or are due at a breakpoint.
+    ``asked`` are the interrupts that are open, also of a run that failed or was cancelled.
     """
 
     status: str
@@ -453,6 +480,9 @@ class Outcome:
     deadlines: tuple[Deadline, ...] = ()
     asks: tuple[str, ...] = ()
     refused: bool = False
+    at: str = ""
+    nodes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -512,3 +542,4 @@ class Snapshot:
     summary: ThreadSummary | None = None
     undo: tuple[str, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
+    standing: Standing | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 THREAD_WORKFLOW = "LangGraphThread"
 RUN_WORKFLOW = "LangGraphRun"
@@ -40,6 +40,11 @@ STOP_SIGNAL = "stop"
 # Names of LangGraph's that workflows must know without importing it.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 RESUME_CHANNEL = "__resume__"
+INTERRUPT_CHANNEL = "__interrupt__"
+ERROR_CHANNEL = "__error__"
+ERROR_SOURCE_CHANNEL = "__error_source_node__"
+PULL_PATH = "~__pregel_pull, "
+"""What the path of a node's own task begins with; its name follows."""
 
 REMEMBERED_NAMESPACES = 500
 """Nested namespaces a thread tells without its log being read; with so many there may be others."""
@@ -55,6 +60,7 @@ THREAD_BUSY = "langgraph.ThreadBusy"
 NOT_WAITING = "langgraph.NotWaiting"
 BAD_ANSWER = "langgraph.BadAnswer"
 STALE_READ = "langgraph.StaleRead"
+NO_GRAPH = "langgraph.NoGraph"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to
@@ -87,6 +93,11 @@ def thread_workflow_id(prefix: str, thread_id: str, checkpoint_ns: str = "") -> 
     return f"{root}/{_id_part(label)}:{digest}"
 
 
+def thread_id_of(prefix: str, workflow_id: str) -> str:
+    """The thread of a workflow id of ``thread_workflow_id``, as far as the id still tells it."""
+    return unquote(workflow_id.removeprefix(f"{prefix}/thread/"))
+
+
 def blob_workflow_prefix(prefix: str, thread_id: str) -> str:
     """What the workflow ids of all blobs of a thread, nested namespaces included, start with."""
     return f"{prefix}/blob/{hashlib.sha256(thread_id.encode()).hexdigest()[:32]}/"
@@ -100,6 +111,11 @@ def blob_workflow_id(prefix: str, thread_id: str, scope: str, digest: bytes) -> 
 def run_workflow_id(prefix: str, run_id: str) -> str:
     """Workflow id of a run; the run id alone finds it."""
     return f"{prefix}/run/{run_id}"
+
+
+def run_id_of(workflow_id: str) -> str:
+    """The inverse of ``run_workflow_id``; run ids have no slash."""
+    return workflow_id.rpartition("/")[2]
 
 
 def mailbox_workflow_id(prefix: str, process_key: str) -> str:

@@ -105,7 +105,8 @@ def unpack(cls: type[T], data: bytes) -> T:
 @cache
 def _builder(key: Hashable) -> Callable[[list[Any]], Any]:
     cls: Any = key
-    hints = typing.get_type_hints(cls)
+    # Not those of ``sys.modules``, where the workflow sandbox may have no such module.
+    hints = typing.get_type_hints(cls, globalns=cls.__init__.__globals__)
     fields = [(f.name, _reader(hints[f.name])) for f in dataclasses.fields(cls)]
 
     def build(raw: list[Any]) -> Any:

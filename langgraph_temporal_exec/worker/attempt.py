@@ -339,21 +339,26 @@ class Attempt:
             # Before the end is recorded: from then on no other worker makes these chunks again.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
-        waits = _langgraph.interrupted(self.session.loop)
-        await self._record(
-            Outcome(
-                status="interrupted" if waits else "done",
-                attempt=self.session.attempt,
-                deadlines=self.session.deadlines if waits else (),
-                asks=_langgraph.asking(self.session.loop)[:MAX_ASKS] if waits else (),
-            ),
-            tail,
+        stop = _langgraph.stop_of(self.session.loop)
+        await self._record(self._stopped("interrupted" if stop.waits else "done", stop), tail)
+
+    def _stopped(self, status: str, stop: _langgraph.Stop) -> Outcome:
+        """The outcome, with what is open where the loop ended."""
+        open_ = set(stop.interrupts)
+        return Outcome(
+            status=status,
+            attempt=self.session.attempt,
+            deadlines=tuple(d for d in self.session.deadlines if d.interrupt_id in open_),
+            asks=stop.nodes[:MAX_ASKS],
+            at=stop.checkpoint_id,
+            nodes=stop.due,
+            asked=stop.interrupts,
         )
 
     async def _end_cancelled(self) -> None:
         if self.session.error is not None:
             return
-        outcome = Outcome(status="cancelled", attempt=self.session.attempt)
+        outcome = self._stopped("cancelled", _langgraph.stop_of(self.session.loop))
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
 
@@ -364,9 +369,8 @@ class Attempt:
             await self._end_cancelled()
             return
         await self._record(
-            Outcome(
-                status="error",
-                attempt=self.session.attempt,
+            replace(
+                self._stopped("error", _langgraph.stop_of(self.session.loop)),
                 error=describe(exc),
                 refused=isinstance(exc, ImpossibleResumeError),
             )

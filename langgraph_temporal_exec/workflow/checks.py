@@ -21,6 +21,17 @@ def not_waiting(thread_id: str, problem: str) -> ApplicationError:
     )
 
 
+def no_graph(thread_id: str) -> ApplicationError:
+    """It waits, but for a graph that nobody has named."""
+    return ApplicationError(
+        f"Thread {thread_id!r} waits for an answer, but which graph is to take it is not known: "
+        "its checkpoints were imported, and no run of it has been here. Answer with the graph: "
+        "graph.ainvoke(Command(resume=...), config); from then on it is known.",
+        type=names.NO_GRAPH,
+        non_retryable=True,
+    )
+
+
 def full_up(thread_id: str, size: int) -> ApplicationError:
     """A log that could not be moved into archives for long."""
     return ApplicationError(

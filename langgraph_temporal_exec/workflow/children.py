@@ -34,6 +34,7 @@ class Children:
             id_prefix=thread.id_prefix,
             roll_events=thread.roll_events,
             archive_bytes=thread.archive_bytes,
+            rules=thread.rules,
         )
         self._opening.add(namespace)
         try:

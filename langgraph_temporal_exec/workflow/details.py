@@ -43,4 +43,4 @@ def _status(state: ThreadState) -> str:
     if state.active is not None:
         return "busy"
     names = {"interrupted": "interrupted", "error": "error", "lost": "needs attention"}
-    return names.get(state.summary.status, "idle")
+    return names.get(state.status, "idle")

@@ -22,7 +22,7 @@ def in_short(full: Outcome, limit: int) -> bytes:
             args=pack_plain([text]),
             attributes=pack_plain({}),
         )
-    return pack(replace(full, tail=(), error=error, deadlines=(), asks=()))
+    return pack(replace(full, tail=(), error=error, deadlines=(), asks=(), nodes=(), asked=()))
 
 
 def deadlines(full: Outcome, known: tuple[Deadline, ...], now_s: float) -> tuple[Deadline, ...]:

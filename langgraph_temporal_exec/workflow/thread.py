@@ -14,6 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import (
+        RULES,
         AppendRequest,
         ArchiveRequest,
         AttachRequest,
@@ -27,12 +28,11 @@ with workflow.unsafe.imports_passed_through():
         TaskOutput,
         TaskSpec,
         ThreadStart,
-        ThreadSummary,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
     from .alarm import Alarm
-    from .checks import check_ops, full_up, not_waiting, stale
+    from .checks import bad_answer, check_ops, full_up, no_graph, not_waiting, stale
     from .children import Children
     from .details import current_details
     from .effects import (
@@ -76,16 +76,9 @@ class ThreadWorkflow:
     @workflow.init
     def __init__(self, start: bytes) -> None:
         self._start = unpack(ThreadStart, start)
-        incarnation = self._start.incarnation or workflow.info().run_id
-        root = not self._start.namespace
-        if self._start.snapshot:
-            self._state = ThreadState.restore(incarnation, root=root, snapshot=self._start.snapshot)
-        else:
-            self._state = ThreadState(incarnation=incarnation, root=root)
-            created = workflow.now().timestamp()
-            self._state.summary = ThreadSummary(
-                thread_id=self._start.thread_id, created_s=created, updated_s=created
-            )
+        self._state = ThreadState.begun(
+            self._start, run_id=workflow.info().run_id, now_s=workflow.now().timestamp()
+        )
         # Of what was carried over; an Update may come before ``run`` does.
         self._restored = self._state.restart()
         self._state.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
@@ -123,6 +116,7 @@ class ThreadWorkflow:
                     snapshot=self._state.snapshot(),
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
+                    rules=RULES,
                 )
             ),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
@@ -288,11 +282,16 @@ class ThreadWorkflow:
         self._check_alive()
         self._check_room()
         self._check_waits()
+        if value is None:
+            # LangGraph takes it for a Command without an answer.
+            raise bad_answer(self._start.thread_id, "null is none")
         resume.record(value, self._start)
 
     def _check_waits(self) -> None:
         if problem := self._state.waits_not():
             raise not_waiting(self._start.thread_id, problem)
+        if self._state.lacks_graph:
+            raise no_graph(self._start.thread_id)
 
     @workflow.update(name=names.DELETE_UPDATE)
     async def delete(self) -> str:
@@ -326,30 +325,33 @@ class ThreadWorkflow:
 
     # -- signals and queries ------------------------------------------------------------------
 
+    # Temporal cannot refuse a signal, and a handler that raises would stop the workflow for ever:
+    # any arguments are taken, and the state passes over those that make no sense.
+
     @workflow.signal(name=names.RUN_CLOSED_SIGNAL)
-    async def run_closed(self, run_id: str) -> None:
-        """A run workflow closed without an outcome from its attempt."""
-        await self._perform(self._state.run_closed(run_id))
+    async def run_closed(self, *args: Any) -> None:
+        """A run workflow closed without an outcome from its attempt: its id."""
+        await self._perform(self._state.signalled(names.RUN_CLOSED_SIGNAL, args))
 
     @workflow.signal(name=names.STOP_SIGNAL)
-    async def stop(self, run_id: str) -> None:
-        """A run workflow is being cancelled while somebody drives it."""
-        await self._perform(self._state.stop(run_id))
+    async def stop(self, *args: Any) -> None:
+        """A run workflow is being cancelled while somebody drives it: its id."""
+        await self._perform(self._state.signalled(names.STOP_SIGNAL, args))
 
     @workflow.signal(name=names.FENCE_SIGNAL)
-    async def fence(self, epoch: int) -> None:
+    async def fence(self, *args: Any) -> None:
         """The parent thread entered a newer epoch."""
-        await self._perform(self._state.fence(epoch))
+        await self._perform(self._state.signalled(names.FENCE_SIGNAL, args))
 
     @workflow.signal(name=names.ANSWER_SIGNAL)
-    def answer_taken(self, epoch: int, task_id: str) -> None:
-        """A task of a nested graph recorded an answer."""
-        self._state.answer_taken(epoch, task_id)
+    def answer_taken(self, *args: Any) -> None:
+        """A task of a nested graph recorded an answer: the epoch, and the task."""
+        self._state.signalled(names.ANSWER_SIGNAL, args)
 
     @workflow.signal(name=names.DELETE_SIGNAL)
-    async def delete_namespace(self) -> None:
+    async def delete_namespace(self, *args: Any) -> None:
         """The parent thread was deleted."""
-        await self._perform(self._state.delete())
+        await self._perform(self._state.signalled(names.DELETE_SIGNAL, args))
 
     @workflow.query(name=names.READ_QUERY)
     def read(self, request: bytes) -> bytes:

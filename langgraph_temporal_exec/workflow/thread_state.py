@@ -7,7 +7,9 @@ without a server. State is opaque bytes here; only op headers are looked at.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from ..protocol.messages import (
     ActiveRun,
@@ -25,10 +27,20 @@ from ..protocol.messages import (
     TaskOutput,
     TaskSpec,
     TaskStatus,
+    ThreadStart,
     ThreadSummary,
     Waiter,
 )
-from ..protocol.names import NULL_TASK_ID, REMEMBERED_NAMESPACES
+from ..protocol.names import (
+    ANSWER_SIGNAL,
+    DELETE_SIGNAL,
+    FENCE_SIGNAL,
+    NULL_TASK_ID,
+    REMEMBERED_NAMESPACES,
+    RUN_CLOSED_SIGNAL,
+    STOP_SIGNAL,
+)
+from ..protocol.standing import Standing
 from ..protocol.stored import Op, OpKind
 from ..protocol.wire import pack, unpack
 from . import outcomes
@@ -66,10 +78,14 @@ class ThreadState(LogState):
             another one, so that readers drop what they remember.
         root: Whether this is the thread itself rather than a nested namespace.
         archive_bytes: Size of the log at which it moves into an archive.
-        summary: The thread as a list shows it.
+        summary: The thread as a list shows it; its ``status`` is how the last run ended.
+        by_log: Whether it waits is what the log says, not how the last run ended (see
+            ``RULES``).
     """
 
     root: bool = True
+    by_log: bool = True
+    standing: Standing = field(default_factory=Standing)
     epoch: int = 0
     next_seq: int = 0
     outcome_end: int = 0
@@ -81,6 +97,22 @@ class ThreadState(LogState):
     lost: set[str] = field(default_factory=set)
     undo: list[str] = field(default_factory=list)
     deadlines: tuple[Deadline, ...] = ()
+
+    @classmethod
+    def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
+        """The state a workflow begins with.
+
+        Args:
+            start: What it was started with.
+            run_id: Of the workflow's run.
+            now_s: When it began.
+        """
+        incarnation = start.incarnation or run_id
+        root, by_log = not start.namespace, start.rules >= 1
+        if start.snapshot:
+            return cls.restore(incarnation, root=root, snapshot=start.snapshot, by_log=by_log)
+        summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
+        return cls(incarnation=incarnation, root=root, by_log=by_log, summary=summary)
 
     @property
     def attached(self) -> bool:
@@ -167,15 +199,32 @@ class ThreadState(LogState):
         at_once = request.strategy == "rollback" or not active.attempt
         return [CancelRun(run_workflow_id=active.run_workflow_id)] if at_once else []
 
+    @property
+    def status(self) -> str:
+        """How the thread stands when no run has it: what ``get_state`` shows, as one word."""
+        if not self.by_log:
+            return self.summary.status
+        if self.standing.place.waits:
+            return "interrupted"
+        ended = self.summary.status
+        if ended not in ("error", "lost") and self.standing.place.failed:
+            return "error"
+        return "done" if ended == "interrupted" else ended
+
     def waits_not(self) -> str:
-        """Why there is nothing to be answered; "" when the last run ended with a question."""
+        """Why there is nothing to be answered; "" when it waits at a question or a breakpoint."""
         if not self.root:
             return "it is a nested namespace; answer on the thread itself."
         if self.active is not None:
             return f"run {self.active.run_id} has it."
-        if self.summary.status != "interrupted":
+        if self.status != "interrupted":
             return "it waits for nothing."
         return ""
+
+    @property
+    def lacks_graph(self) -> bool:
+        """Whether nobody has said which graph is to take an answer."""
+        return self.by_log and not self.summary.graph
 
     def reserve(self, run_id: str, run_workflow_id: str) -> None:
         """Give the free thread to a run that is about to be started."""
@@ -183,7 +232,7 @@ class ThreadState(LogState):
 
     def next_deadline(self) -> float | None:
         """When the first of the interrupts answers itself (Unix time)."""
-        if self.waits_not():
+        if not self.deadlines or self.waits_not():
             return None
         return min((deadline.at_s for deadline in self.deadlines), default=None)
 
@@ -339,17 +388,31 @@ class ThreadState(LogState):
         """Append ops from outside any run."""
         if self.active is not None:
             self.active.alone = False
+        nodes = self.standing.still_due(request.base, request.due)
         for data in request.ops:
-            self._append(data, own_run=False)
-            if unpack(Op, data).kind == OpKind.PUT:
-                # Somebody has taken the thread in hand.
+            self._append(data, own_run=False, nodes=nodes, latest=request.latest)
+            if not self.by_log and unpack(Op, data).kind == OpKind.PUT:
                 self.deadlines = ()
+        self._note_graph(request)
         self.compact = self.compact or (request.compact and self.garbage)
         effects = self._open(request.open)
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
         closed = [n for n in request.close if n in self.namespaces]
         self.namespaces = [n for n in self.namespaces if n not in closed]
         return effects + [DeleteNamespace(namespace=n) for n in request.close]
+
+    def _note_graph(self, request: AppendRequest) -> None:
+        """What the sender knows of the thread that no op says."""
+        if not self.root:
+            return
+        graph = self.summary.graph or request.graph
+        copied = request.standing
+        if copied is not None and copied.top == self.standing.top:
+            self.standing.adopt(copied)
+            graph = request.graph or graph
+            asks = self.standing.place.nodes if self.standing.place.waits else ()
+            self.summary = replace(self.summary, status=request.status, asks=asks)
+        self.summary = replace(self.summary, graph=graph)
 
     def is_stale(self, request: AppendRequest) -> bool:
         """Whether the ops build on values that may be gone by a compaction since they were read."""
@@ -369,9 +432,17 @@ class ThreadState(LogState):
                 self.active.namespaces = (*recent, namespace)
         return effects
 
-    def _append(self, data: bytes, *, own_run: bool) -> list[Effect]:
+    def _append(
+        self, data: bytes, *, own_run: bool, nodes: tuple[str, ...] = (), latest: str = ""
+    ) -> list[Effect]:
         op = unpack(Op, data)
         self._log(data)
+        if self.root and self.standing.add(op, nodes=nodes, latest=latest) and self.by_log:
+            # The questions with a deadline were those of another checkpoint. Somebody who edits
+            # the state takes the thread in hand.
+            self.deadlines = ()
+            if not own_run:
+                self.summary = replace(self.summary, status="", asks=nodes)
         if self.compacting and op.kind != OpKind.DROP:
             # It may build on what the compaction drops: another time.
             self.archiving = None
@@ -408,13 +479,47 @@ class ThreadState(LogState):
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
         if not full.refused:
-            self.summary = replace(self.summary, status=full.status, asks=full.asks)
-            self.deadlines = outcomes.deadlines(full, self.deadlines, self.summary.updated_s)
+            self._note_end(full)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
             outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
         self.ended[run_id] = outcome
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]
+
+    def _note_end(self, full: Outcome) -> None:
+        if self.root:
+            if full.status == "interrupted":
+                self.standing.stopped(full.at, full.nodes or full.asks)
+            elif full.status == "done":
+                self.standing.went_on(full.at)
+        waits = self.by_log and self.standing.place.waits
+        asks = full.asks or (self.summary.asks if waits else ())
+        self.summary = replace(self.summary, status=full.status, asks=asks)
+        known = self.deadlines
+        self.deadlines = outcomes.deadlines(full, known, self.summary.updated_s)
+        if waits and full.status != "interrupted":
+            # A run that broke off has not asked all of them again; they are open all the same.
+            again = {d.interrupt_id for d in self.deadlines}
+            left = [d for d in known if d.interrupt_id in full.asked]
+            self.deadlines += tuple(d for d in left if d.interrupt_id not in again)
+
+    # -- what any client may send -------------------------------------------------------------
+
+    def signalled(self, name: str, args: Sequence[object]) -> list[Effect]:
+        """A signal. Temporal cannot refuse one, so what is not as it must be changes nothing."""
+        if name == DELETE_SIGNAL:
+            return self.delete()
+        if name == RUN_CLOSED_SIGNAL and len(args) == 1 and isinstance(args[0], str):
+            return self.run_closed(args[0])
+        if name == STOP_SIGNAL and len(args) == 1 and isinstance(args[0], str):
+            return self.stop(args[0])
+        if name == FENCE_SIGNAL and len(args) == 1 and _is_epoch(args[0]):
+            return self.fence(cast(int, args[0]))
+        if name == ANSWER_SIGNAL and len(args) == 2 and _is_epoch(args[0]):
+            epoch, task_id = args
+            if isinstance(task_id, str):
+                self.answer_taken(cast(int, epoch), task_id)
+        return []
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -426,10 +531,12 @@ class ThreadState(LogState):
             deleted=self.deleted and not request.erasing,
             summary=replace(
                 self.summary,
+                status=self.status,
                 active_run=self.active.run_id if self.active else "",
                 waiting=len(self.waiting),
             ),
             runs=self._runs() if request.erasing or request.runs else (),
+            standing=self.standing if request.standing else None,
         )
 
     def _runs(self) -> tuple[str, ...]:
@@ -458,6 +565,7 @@ class ThreadState(LogState):
         small += sum(len(n) + 3 for n in self.namespaces)
         small += 120 * (len(self.waiting) + len(self.segments) + len(self.discards))
         small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
+        small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
         return self.log_bytes + small + (len(self.head.data) if self.head else 0)
 
     def snapshot(self) -> bytes:
@@ -484,14 +592,19 @@ class ThreadState(LogState):
                 summary=self.summary,
                 undo=tuple(self.undo),
                 deadlines=self.deadlines,
+                standing=self.standing,
             )
         )
 
     @classmethod
-    def restore(cls, incarnation: str, *, root: bool, snapshot: bytes) -> ThreadState:
+    def restore(
+        cls, incarnation: str, *, root: bool, snapshot: bytes, by_log: bool = True
+    ) -> ThreadState:
         """The inverse of ``snapshot``."""
         s = unpack(Snapshot, snapshot)
         return cls(
+            by_log=by_log,
+            standing=s.standing or _standing_of(s),
             incarnation=incarnation,
             root=root,
             epoch=s.epoch,
@@ -516,3 +629,18 @@ class ThreadState(LogState):
             deadlines=s.deadlines,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _standing_of(snapshot: Snapshot) -> Standing:
+    """Where a thread stands by a snapshot of a release that did not keep it."""
+    standing = Standing()
+    for data in snapshot.log:
+        if data:
+            standing.add(unpack(Op, data))
+    if snapshot.summary is not None and snapshot.summary.status == "interrupted":
+        standing.stopped("", snapshot.summary.asks)
+    return standing

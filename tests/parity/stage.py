@@ -118,6 +118,11 @@ class _Stage:
         self._threads[thread_id] = thread
         return {"configurable": {"thread_id": thread_id, **parts}}
 
+    @property
+    def thread_ids(self) -> list[str]:
+        """The threads it has used so far."""
+        return list(self._threads)
+
     def saw(self, label: str, value: Any, *, ordered: bool = True) -> None:
         """Record an observation of the scenario's own."""
         self._seen.append((label, plain(value), ordered))
@@ -279,17 +284,25 @@ class SyncStage(_Stage):
             self.history(config)
 
 
-async def observe(scenario: Scenario, checkpointer: Any) -> list[tuple[str, Any]]:
-    """Run an async scenario; what it observed."""
+async def observe(
+    scenario: Scenario, checkpointer: Any, threads: list[str] | None = None
+) -> list[tuple[str, Any]]:
+    """Run an async scenario; what it observed. ``threads`` gets the ids of its threads."""
     stage = Stage(scenario.graph(checkpointer))
     await scenario.script(stage)
     await stage.finish()
+    if threads is not None:
+        threads += stage.thread_ids
     return stage.observations()
 
 
-def observe_sync(scenario: Scenario, checkpointer: Any) -> list[tuple[str, Any]]:
-    """Run a sync scenario; what it observed."""
+def observe_sync(
+    scenario: Scenario, checkpointer: Any, threads: list[str] | None = None
+) -> list[tuple[str, Any]]:
+    """Run a sync scenario; what it observed. ``threads`` gets the ids of its threads."""
     stage = SyncStage(scenario.graph(checkpointer))
     scenario.script(stage)
     stage.finish()
+    if threads is not None:
+        threads += stage.thread_ids
     return stage.observations()

@@ -14,6 +14,7 @@ from langgraph_temporal_exec import TemporalSaver
 from tests.parity.catalogue import SCENARIOS, Scenario
 from tests.parity.normal import first_difference, only_order_differs
 from tests.parity.stage import observe, observe_sync
+from tests.support.reading import check_status, check_without_worker
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
@@ -45,13 +46,15 @@ def _cases(*, sync: bool) -> list[Any]:
 async def test_same_as_in_memory(saver: TemporalSaver, mode: str, scenario: Scenario) -> None:
     if scenario.name not in _in_memory:
         _in_memory[scenario.name] = await observe(scenario, InMemorySaver())
+    threads: list[str] = []
     for _ in range(TRIES - 1):
-        seen = await observe(scenario, saver)
+        seen = await observe(scenario, saver, threads)
         if not only_order_differs(seen, _in_memory[scenario.name]):
             break
     else:
-        seen = await observe(scenario, saver)
+        seen = await observe(scenario, saver, threads)
     _compare(scenario, mode, seen)
+    await _check_reading(scenario, mode, saver, threads)
 
 
 @pytest.mark.parametrize(("mode", "scenario"), _cases(sync=True))
@@ -62,13 +65,27 @@ def test_same_as_in_memory_from_sync_code(
         asyncio.get_running_loop()
     if scenario.name not in _in_memory:
         _in_memory[scenario.name] = observe_sync(scenario, InMemorySaver())
+    threads: list[str] = []
     for _ in range(TRIES - 1):
-        seen = observe_sync(scenario, saver)
+        seen = observe_sync(scenario, saver, threads)
         if not only_order_differs(seen, _in_memory[scenario.name]):
             break
     else:
-        seen = observe_sync(scenario, saver)
+        seen = observe_sync(scenario, saver, threads)
     _compare(scenario, mode, seen)
+    asyncio.run(_check_reading(scenario, mode, saver, threads))
+
+
+async def _check_reading(
+    scenario: Scenario, mode: str, saver: TemporalSaver, threads: list[str]
+) -> None:
+    """Lists say of each thread what its state says, and all of it can be read without a worker."""
+    if mode != "embedded":
+        return
+    graph = scenario.graph(saver)
+    for thread_id in threads:
+        await check_without_worker(saver, thread_id)
+        await check_status(saver, graph, thread_id)
 
 
 def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from langgraph_temporal_exec.protocol import mail as ml
 from langgraph_temporal_exec.protocol import messages as m
 from langgraph_temporal_exec.protocol import stored as st
+from langgraph_temporal_exec.protocol.standing import Place, Standing
 
 BLOB = st.BlobRef(size=5, scope="run", pieces=(b"\x21", b"\x22"), piece=3)
 VALUE = st.Value(
@@ -73,6 +74,10 @@ ERROR = m.ErrorInfo(
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
 BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
+STANDING = Standing(
+    top="c2",
+    places={"c2": Place(asking=("t",), done=("t0",), failed=("t1",), nodes=("node",), stands=True)},
+)
 SAMPLES: dict[str, Any] = {
     "op": OP,
     "op_body": st.OpBody(
@@ -93,6 +98,7 @@ SAMPLES: dict[str, Any] = {
         snapshot=b"\x08",
         roll_events=9,
         archive_bytes=10,
+        rules=1,
     ),
     "attach_request": m.AttachRequest(
         run_id="r",
@@ -137,14 +143,23 @@ SAMPLES: dict[str, Any] = {
         close=("old",),
         compact=True,
         undone=("r0",),
+        base="c1",
+        due=("node",),
+        latest="c0",
+        graph="g",
+        standing=STANDING,
+        status="error",
     ),
-    "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True, runs=True),
+    "read_request": m.ReadRequest(
+        incarnation="life", cursor=1, erasing=True, runs=True, standing=True
+    ),
     "read_reply": m.ReadReply(
         page=PAGE,
         namespaces=("ns",),
         deleted=True,
         summary=SUMMARY,
         runs=("r",),
+        standing=STANDING,
     ),
     "archive_request": m.ArchiveRequest(
         thread_id="t",
@@ -193,6 +208,7 @@ SAMPLES: dict[str, Any] = {
         summary=SUMMARY,
         undo=("r0",),
         deadlines=(DEADLINE,),
+        standing=STANDING,
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -236,6 +252,9 @@ SAMPLES: dict[str, Any] = {
         deadlines=(DEADLINE,),
         asks=("node",),
         refused=True,
+        at="c2",
+        nodes=("node",),
+        asked=("i",),
     ),
     "mail": ml.Mail(
         run_id="r",

@@ -64,6 +64,7 @@ PARTS = {
         "LogPage",
         "MailItem",
         "Pack",
+        "Standing",
     ),
     *("Segment", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
 }
