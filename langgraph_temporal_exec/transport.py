@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -33,6 +37,7 @@ from .errors import (
     NotWaitingError,
     NoWorkersError,
     ServerUnavailableError,
+    TaskQueueError,
     TemporalExecError,
     ThreadFullError,
     UsageError,
@@ -74,6 +79,16 @@ MAX_THREAD_ID = 10_000
 QUERY_TIMEOUT = timedelta(seconds=8)
 """One try of a Query; a live worker answers in milliseconds."""
 
+QUIET_S = 1.0
+STEP_QUIET_S = 5.0
+"""How long an Update may take before it is looked which task queue it is for."""
+
+ALIVE_QUERY = "__temporal_workflow_metadata"
+"""Answered for every workflow by whatever worker there is."""
+
+POLLED_S = 70.0
+"""A poll waits at the server for a minute: what was last polled longer ago has no worker."""
+
 _LAZY_CONNECT_FAILED = "Failed client connect"
 """How temporalio words the RuntimeError of a lazy client that cannot connect."""
 
@@ -98,6 +113,15 @@ _TRY_AGAIN = (
     # "Unexpected workflow task failure": an Update met a workflow that was continuing as new.
     RPCStatusCode.FAILED_PRECONDITION,
 )
+
+_NO_WORKER = (
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.FAILED_PRECONDITION,
+)
+"""What becomes of a Query that nobody answers."""
+
+_OPEN = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
@@ -143,6 +167,18 @@ def _encodable(value: object, limit: int | None = None) -> str:
     return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
+class Mover(Protocol):
+    """The worker of this process, which takes over threads of task queues nobody serves."""
+
+    async def move(self, workflow_id: str, queue: str, within_s: float) -> bool:
+        """Have a thread or namespace leave its queue; whether it has, in the given time."""
+        ...
+
+    async def left(self, queue: str) -> None:
+        """Return when this process does not poll a queue that is not its own any more."""
+        ...
+
+
 class Transport:
     """RPCs to the workflows of one deployment.
 
@@ -166,6 +202,8 @@ class Transport:
         self.options = options
         self.roll_events = roll_events
         self.archive_bytes = archive_bytes
+        # Set while this process hosts a worker.
+        self.mover: Mover | None = None
 
     def thread_workflow_id(self, thread_id: str, checkpoint_ns: str = "") -> str:
         """Workflow id of a thread or of a namespace of it."""
@@ -178,7 +216,11 @@ class Transport:
     # -- thread workflow ----------------------------------------------------------------------
 
     async def attach(self, thread_id: str, request: AttachRequest) -> AttachReply:
-        """Update-with-start ``attach``."""
+        """Update-with-start ``attach``.
+
+        Raises:
+            TaskQueueError: The thread is on a task queue nobody serves, and could not be moved.
+        """
         data = pack(request)
 
         async def send() -> bytes:
@@ -191,9 +233,9 @@ class Transport:
             return result
 
         # A deleted thread is closing: its successor takes the Update in a moment.
-        return unpack(
-            AttachReply, await self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
-        )
+        update = self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
+        workflow_id = self.thread_workflow_id(thread_id)
+        return unpack(AttachReply, await self._bounded(workflow_id, update, here=True))
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; returns when it is applied, or says what to send instead."""
@@ -204,7 +246,9 @@ class Transport:
             result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
             return result
 
-        return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
+        update = self._update(send, patience_s=SERVER_AWAY_S)
+        reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
+        return unpack(StepReply, reply)
 
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
         """Append from outside a run; starts the thread, and opens the namespace, if needed.
@@ -223,14 +267,15 @@ class Transport:
                 start_workflow_operation=self._start_thread(thread_id),
             )
 
-        await self._bounded(thread_id, self._update(send_root, deleted_s=DELETED_S))
+        workflow_id = self.thread_workflow_id(thread_id)
+        await self._bounded(workflow_id, self._update(send_root, deleted_s=DELETED_S))
         if not root:
             child = self._handle(thread_id, checkpoint_ns)
 
             async def send_child() -> None:
                 await child.execute_update(names.APPEND_UPDATE, pack(request))
 
-            await self._bounded(thread_id, self._update(send_child))
+            await self._bounded(child.id, self._update(send_child))
 
     async def delete(self, thread_id: str) -> None:
         """End the thread's workflows; a thread that does not exist is no error."""
@@ -241,7 +286,7 @@ class Transport:
             return life
 
         try:
-            await self._gone(thread_id, await self._bounded(thread_id, self._update(send)))
+            await self._gone(thread_id, await self._bounded(handle.id, self._update(send)))
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -257,10 +302,7 @@ class Transport:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return True
             raise
-        return description.status not in (
-            WorkflowExecutionStatus.RUNNING,
-            WorkflowExecutionStatus.CONTINUED_AS_NEW,
-        )
+        return description.status not in _OPEN
 
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
@@ -280,7 +322,7 @@ class Transport:
             return run_id
 
         try:
-            return await self._bounded(thread_id, self._update(send))
+            return await self._bounded(handle.id, self._update(send))
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -367,11 +409,17 @@ class Transport:
         Raises:
             ServerUnavailableError: The server does not answer.
         """
-        service = self.client.service_client
-        if not service.config.lazy:
-            return self.client
+        return await self.twin() if self.client.service_client.config.lazy else self.client
+
+    async def twin(self) -> Client:
+        """A connection of its own: of one client only one worker may serve a task queue.
+
+        Raises:
+            ServerUnavailableError: The server does not answer.
+        """
+        config = self.client.service_client.config
         try:
-            connected = await ServiceClient.connect(replace(service.config, lazy=False))
+            connected = await ServiceClient.connect(replace(config, lazy=False))
         except RuntimeError as exc:
             raise self.unavailable(str(exc)) from exc
         settings: dict[str, Any] = {**self.client.config(), "service_client": connected}
@@ -433,11 +481,7 @@ class Transport:
         except WorkflowQueryFailedError as exc:
             raise TemporalExecError(f"{what} cannot be read: {exc}") from exc
         except RPCError as exc:
-            if exc.status in (
-                RPCStatusCode.DEADLINE_EXCEEDED,
-                RPCStatusCode.CANCELLED,
-                RPCStatusCode.FAILED_PRECONDITION,
-            ):
+            if exc.status in _NO_WORKER:
                 raise self.no_workers(what) from exc
             raise self.translate(exc) from exc
         except RuntimeError as exc:
@@ -471,17 +515,112 @@ class Transport:
             "before is kept."
         )
 
-    async def _bounded(self, thread_id: str, call: Awaitable[T]) -> T:
-        """Await an Update, but not for ever when no worker is there to accept it."""
-        task = asyncio.ensure_future(call)
-        timeout = self.options.no_worker_timeout.total_seconds()
+    # -- workers ------------------------------------------------------------------------------
+
+    async def queue_of(self, workflow_id: str) -> str:
+        """The task queue of an open workflow; "" when there is none."""
         try:
-            while True:
-                done, _ = await asyncio.wait([task], timeout=timeout)
-                if done:
-                    return task.result()
-                # Slow or absent? A Query answers at once when a worker is there.
-                await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+            description = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return ""
+            raise
+        return description.task_queue if description.status in _OPEN else ""
+
+    async def is_polled(self, queue: str) -> bool:
+        """Whether there is a worker that drives runs of a task queue, as far as the server knows:
+        of one that was killed it knows only after a minute."""
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=queue),
+            # Workflow tasks are also polled for by who moves threads away.
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            reply = await self.client.workflow_service.describe_task_queue(request)
+        except RPCError:
+            # Not known, so not denied.
+            return True
+        since_s = time.time() - POLLED_S
+        return any(poller.last_access_time.seconds > since_s for poller in reply.pollers)
+
+    async def check_driven(self, run_workflow_id: str, thread_id: str) -> None:
+        """Raise when a run that has a thread is one of another task queue, which nobody serves.
+
+        Raises:
+            TaskQueueError: Nobody drives it, and nobody will.
+        """
+        description = await self.client.get_workflow_handle(run_workflow_id).describe()
+        queue = description.task_queue
+        if description.status not in _OPEN or queue == self.options.task_queue:
+            return
+        started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        pending = description.raw_description.pending_activities
+        # What nobody drives any more stops being "started" after its heartbeat timeout.
+        if any(activity.state == started for activity in pending):
+            return
+        if self.mover is not None:
+            # Or this process answers for a worker of that queue.
+            await self.mover.left(queue)
+        timeout_s = self.options.no_worker_timeout.total_seconds()
+        if await self.is_polled(queue) and await self._is_alive(run_workflow_id, timeout_s * 0.3):
+            return
+        raise TaskQueueError(
+            f"Run {run_workflow_id!r} has thread {thread_id!r} and is on task queue {queue!r}, "
+            f"which no worker polls; this call is one of task queue {self.options.task_queue!r}. "
+            f"Nothing of it was done. Start a worker: `langgraph-temporal worker your_module:agent "
+            f"--task-queue {queue}`, or terminate that run in Temporal: the thread keeps what it "
+            "recorded."
+        )
+
+    async def _is_alive(self, workflow_id: str, within_s: float) -> bool:
+        """Whether a worker answers for a workflow; a server that is away is no worker's fault."""
+        handle = self.client.get_workflow_handle(workflow_id)
+        try:
+            await handle.query(ALIVE_QUERY, rpc_timeout=timedelta(seconds=within_s))
+        except RPCError as exc:
+            return exc.status not in _NO_WORKER
+        except (WorkflowQueryFailedError, RuntimeError):
+            return True
+        return True
+
+    async def _bounded(
+        self, workflow_id: str, call: Awaitable[T], *, here: bool = False, quiet_s: float = QUIET_S
+    ) -> T:
+        """Await an Update, but not for ever when no worker is there to accept it.
+
+        Args:
+            workflow_id: The thread or namespace it is for.
+            call: Sends it.
+            here: This process serves the task queue, so that of its threads will be answered.
+            quiet_s: How long nothing else is done.
+
+        Raises:
+            NoWorkersError: No worker answers on the task queue of the call.
+            TaskQueueError: No worker answers on that of the thread, and it could not be moved.
+        """
+        task = asyncio.ensure_future(call)
+        timeout_s = self.options.no_worker_timeout.total_seconds()
+        own = self.options.task_queue
+        try:
+            # A fifth, a third and a half of the time: for the Update, for a Query, for the move.
+            await asyncio.wait([task], timeout=min(quiet_s, timeout_s / 2))
+            while not task.done():
+                queue = own
+                with contextlib.suppress(RPCError, RuntimeError):
+                    queue = await self.queue_of(workflow_id) or own
+                if queue == own:
+                    await asyncio.wait([task], timeout=None if here else timeout_s * 0.4)
+                if task.done() or await self._is_alive(workflow_id, timeout_s * 0.3):
+                    # Slow, not absent.
+                    await asyncio.wait([task], timeout=timeout_s)
+                elif queue == own:
+                    raise self.no_workers(repr(workflow_id))
+                elif self.mover is None or not await self.mover.move(
+                    workflow_id, queue, timeout_s * 0.5
+                ):
+                    raise self._elsewhere(workflow_id, queue)
+            return task.result()
         finally:
             if not task.done():
                 task.cancel()
@@ -489,6 +628,15 @@ class Transport:
                     asyncio.CancelledError, WorkflowUpdateRPCTimeoutOrCancelledError
                 ):
                     await task
+
+    def _elsewhere(self, workflow_id: str, queue: str) -> TaskQueueError:
+        return TaskQueueError(
+            f"{workflow_id!r} is on task queue {queue!r}, on which no worker answers; this call is "
+            f"one of task queue {self.options.task_queue!r}. Start a worker there: "
+            f"`langgraph-temporal worker your_module:agent --task-queue {queue}`, or have the "
+            "thread moved: any run on it that a worker of this task queue drives does that "
+            "(docs/deploys.md)."
+        )
 
 
 def _has_type(exc: WorkflowUpdateFailedError, error_type: str) -> bool:

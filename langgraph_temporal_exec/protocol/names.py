@@ -34,6 +34,7 @@ FENCE_SIGNAL = "fence"
 RUN_CLOSED_SIGNAL = "run_closed"
 ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
+MOVE_SIGNAL = "move"
 
 # Names of LangGraph's that workflows must know without importing it.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
@@ -53,6 +54,7 @@ THREAD_BUSY = "langgraph.ThreadBusy"
 NOT_WAITING = "langgraph.NotWaiting"
 BAD_ANSWER = "langgraph.BadAnswer"
 STALE_READ = "langgraph.StaleRead"
+ELSEWHERE = "langgraph.Elsewhere"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to

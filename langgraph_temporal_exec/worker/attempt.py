@@ -18,6 +18,7 @@ from ..blobs import BlobGoneError
 from ..errors import (
     ImpossibleResumeError,
     RunCancelledError,
+    TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
     UnserializableError,
@@ -88,6 +89,8 @@ async def attach(
             strategy=run.strategy,
         )
         reply = await transport.attach(run.thread_id, request)
+    if reply.status == AttachStatus.QUEUED:
+        await transport.check_driven(reply.active_run_workflow_id, run.thread_id)
     if reply.status == AttachStatus.REJECTED:
         raise ThreadBusyError(
             f"Run {reply.active_run} has thread {run.thread_id!r}, and this call was started with "
@@ -113,11 +116,21 @@ async def attach(
     )
 
 
-def turned_away(exc: ThreadFullError | ThreadBusyError) -> ApplicationError:
+TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError)
+"""Why a thread does not take a run: no other attempt would help."""
+
+_TYPES: dict[type[Exception], str] = {
+    ThreadFullError: names.THREAD_FULL,
+    ThreadBusyError: names.THREAD_BUSY,
+    TaskQueueError: names.ELSEWHERE,
+}
+
+
+def turned_away(exc: ThreadFullError | ThreadBusyError | TaskQueueError) -> ApplicationError:
     """Why a thread does not take a run, as what ends the run workflow: no attempt follows."""
     return ApplicationError(
         str(exc),
-        type=names.THREAD_FULL if isinstance(exc, ThreadFullError) else names.THREAD_BUSY,
+        type=_TYPES[type(exc)],
         non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 
 from .. import _langgraph
 from .._threads import TaskElsewhere
-from ..errors import AttemptSupersededError, RunCancelledError, ThreadBusyError, ThreadFullError
+from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
@@ -38,7 +38,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from ..transport import opaque, opaque_failures
-from .attempt import Attempt, attach, turned_away
+from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
 from .identity import RunIdentity
 from .ports import Host, SaverPort
@@ -227,7 +227,7 @@ class Activities:
         )
         try:
             session = await attach(self._host, self._saver, run, request.attempt)
-        except (ThreadFullError, ThreadBusyError) as exc:
+        except TURNED_AWAY as exc:
             raise turned_away(exc) from None
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
@@ -257,6 +257,8 @@ class Activities:
             if not attempt.outcome:
                 if isinstance(session.error, AttemptSupersededError):
                     return DriveReply(status=DriveStatus.MOVED)
+                if isinstance(session.error, TaskQueueError):
+                    raise turned_away(session.error) from None
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
         finally:

@@ -220,7 +220,7 @@ class RunWorkflow:
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         if moved and start.max_lost_attempts > 1:
             return
-        final = (names.THREAD_FULL, names.THREAD_BUSY)
+        final = (names.THREAD_FULL, names.THREAD_BUSY, names.ELSEWHERE)
         if isinstance(cause, ApplicationError) and cause.type in final:
             raise ApplicationError(cause.message, type=cause.type, non_retryable=True)
         if self._is_late():

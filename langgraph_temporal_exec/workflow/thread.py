@@ -95,6 +95,7 @@ class ThreadWorkflow:
         self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._updates = 0
+        self._move_to = ""
 
     @workflow.run
     async def run(self, start: bytes) -> None:
@@ -122,6 +123,7 @@ class ThreadWorkflow:
                     archive_bytes=self._start.archive_bytes,
                 )
             ),
+            task_queue=self._move_to or None,
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
@@ -138,6 +140,7 @@ class ThreadWorkflow:
             info.is_continue_as_new_suggested()
             or self._updates >= UPDATES_BEFORE_ROLL
             or bool(roll and info.get_current_history_length() >= roll)
+            or bool(self._move_to)
             # Pinned to a version of the workers that is not the current one any more.
             or info.is_target_worker_deployment_version_changed()
         )
@@ -148,7 +151,9 @@ class ThreadWorkflow:
         roll = self._start.roll_events * FORCED_ROLL_FACTOR
         length = info.get_current_history_length()
         return (
-            self._updates >= UPDATES_BEFORE_FORCED_ROLL
+            # Nobody serves the archives of its old queue, and maybe not its tasks.
+            bool(self._move_to)
+            or self._updates >= UPDATES_BEFORE_FORCED_ROLL
             or length >= EVENTS_BEFORE_FORCED_ROLL
             or info.get_current_history_size() >= BYTES_BEFORE_FORCED_ROLL
             or bool(roll and length >= roll)
@@ -343,6 +348,15 @@ class ThreadWorkflow:
         """The parent thread was deleted."""
         await self._perform(self._state.delete())
 
+    @workflow.signal(name=names.MOVE_SIGNAL)
+    def move(self, queue: str) -> None:
+        """Nobody serves this task queue any more: go on, with all namespaces, on another one."""
+        if self._state.deleted or queue == workflow.info().task_queue:
+            return
+        self._move_to = queue
+        for namespace in self._state.namespaces:
+            self._spawn(self._children.signal(namespace, names.MOVE_SIGNAL, queue))
+
     @workflow.query(name=names.READ_QUERY)
     def read(self, request: bytes) -> bytes:
         """The log after a cursor."""
@@ -390,6 +404,8 @@ class ThreadWorkflow:
             graph=self._state.summary.graph,
             run_id=workflow.uuid4().hex,
             bounds=bounds,
+            # A thread that is about to move has nobody on its old queue.
+            task_queue=self._move_to or workflow.info().task_queue,
         )
         self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
         self._alarm.set(self._state.next_deadline())
