@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .listing import ThreadInfo
     from .logs import RunLogFilter
     from .options import NodeOptions, Retention
-    from .runs import Run
+    from .runs import Run, RunFailure
     from .saver import TemporalSaver
 
 _EXPORTS = {
@@ -57,6 +57,7 @@ _EXPORTS = {
     "Run": "runs",
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
+    "RunFailure": "runs",
     "RunLogFilter": "logs",
     "RunNotFoundError": "errors",
     "ServerUnavailableError": "errors",
@@ -91,6 +92,7 @@ __all__ = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunFailure",
     "RunLogFilter",
     "RunNotFoundError",
     "ServerUnavailableError",

@@ -25,6 +25,7 @@ from ._threads import settle
 from .errors import NoWorkersError
 from .protocol import names
 from .protocol.messages import (
+    Announcement,
     AppendRequest,
     ArchiveReply,
     ArchiveRequest,
@@ -53,7 +54,13 @@ HISTORY_MARK = "+"
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
 
-_SIGNALS = (names.RUN_CLOSED_SIGNAL, names.FENCE_SIGNAL, names.ANSWER_SIGNAL, names.DELETE_SIGNAL)
+_SIGNALS = (
+    names.ANNOUNCE_SIGNAL,
+    names.RUN_CLOSED_SIGNAL,
+    names.FENCE_SIGNAL,
+    names.ANSWER_SIGNAL,
+    names.DELETE_SIGNAL,
+)
 _ENDED = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: "activity_task_completed_event_attributes",
     EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: "activity_task_failed_event_attributes",
@@ -276,7 +283,9 @@ class _Fold:
         if attributes.signal_name not in _SIGNALS:
             return
         args = await self._converter.decode(list(attributes.input.payloads))
-        if attributes.signal_name == names.RUN_CLOSED_SIGNAL:
+        if attributes.signal_name == names.ANNOUNCE_SIGNAL:
+            self.state.announce(unpack(Announcement, bytes(args[0])))
+        elif attributes.signal_name == names.RUN_CLOSED_SIGNAL:
             self.state.run_closed(*args)
         elif attributes.signal_name == names.FENCE_SIGNAL:
             self.state.fence(*args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,15 +15,20 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from . import _langgraph, maintenance
+from .errors import RunFailedError, RunNotFoundError
 from .protocol.messages import (
     ReadRequest,
     ThreadSummary,
 )
+from .runs import Run, RunFailure
 from .transport import UNBOUNDED_CURSOR
 
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 
 AT_ONCE = 8
+
+MAX_LOOKED_AT = 20
+"""Runs no worker has taken of which one thread's status looks whether they are still open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +37,16 @@ class ThreadInfo:
 
     Args:
         thread_id: The thread.
-        status: "busy" while a run has it, "interrupted" while it waits for an answer or at a
-            breakpoint, "error" when its last run failed or was given up, else "idle".
+        status: "busy" while a run has it or is about to, "interrupted" while it waits for an
+            answer or at a breakpoint, "error" when its last run failed or was given up, else
+            "idle".
         graph: Name of the graph of its last run; "" when it has had none.
         created_at: When it was made.
         updated_at: When something was last written to it.
         interrupts: What it waits for.
         waiting: Runs in line behind the active one.
+        error: Why its last run failed; ``None`` when it did not.
+        note: That no worker polls the task queue of the run it is busy with; "" otherwise.
     """
 
     thread_id: str
@@ -48,15 +56,47 @@ class ThreadInfo:
     updated_at: datetime
     interrupts: tuple[Interrupt, ...] = ()
     waiting: int = 0
+    error: RunFailure | None = None
+    note: str = ""
 
 
 async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
     """One thread."""
-    reply = await saver.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+    request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
+    reply = await saver.reader.read(thread_id, "", request)
     if reply is None or reply.summary is None:
         return None
     found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
-    return _info(reply.summary, found)
+    summary = reply.summary
+    queue = None
+    for run_id in (*filter(None, [summary.active_run]), *reply.announced[:MAX_LOOKED_AT]):
+        # One that was announced may have been terminated by hand: of that no thread hears.
+        queue = await saver.transport.waits_on(saver.transport.run_workflow_id(run_id))
+        if queue is not None:
+            summary = replace(summary, active_run=run_id)
+            break
+    info = _info(summary, found)
+    unserved = queue and not await saver.transport.is_polled(queue)
+    return replace(
+        info,
+        error=await _failure(saver, summary),
+        note=f"no worker polls task queue {queue!r}" if unserved else "",
+    )
+
+
+async def _failure(saver: Any, summary: ThreadSummary) -> RunFailure | None:
+    """Why the last run failed."""
+    if run_id := summary.closed_run:
+        try:
+            failure = await Run(saver, run_id, summary.thread_id).afailure()
+        except RunNotFoundError as exc:
+            failure = RunFailure.of(RunFailedError(str(exc)))
+        # One that was cancelled before it began, or was not to wait, leaves what was before.
+        if failure is not None and not failure.type_name.endswith(".ThreadBusyError"):
+            return failure
+    if not summary.error_type:
+        return None
+    return RunFailure(type_name=summary.error_type, message=summary.error_text)
 
 
 def _info(summary: ThreadSummary, latest: CheckpointTuple | None) -> ThreadInfo:

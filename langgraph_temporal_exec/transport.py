@@ -45,6 +45,7 @@ from .errors import (
 from .options import Options
 from .protocol import names
 from .protocol.messages import (
+    Announcement,
     AppendRequest,
     AttachReply,
     AttachRequest,
@@ -120,6 +121,8 @@ _NO_WORKER = (
     RPCStatusCode.FAILED_PRECONDITION,
 )
 """What becomes of a Query that nobody answers."""
+
+_STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
 _OPEN = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
@@ -236,6 +239,23 @@ class Transport:
         update = self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
         workflow_id = self.thread_workflow_id(thread_id)
         return unpack(AttachReply, await self._bounded(workflow_id, update, here=True))
+
+    async def announce(self, thread_id: str, graph: str, run_id: str) -> None:
+        """Have a thread show a run that was recorded: it is made, if need be, without any worker.
+
+        Raises:
+            RPCError: Its workflow takes no more Signals.
+            ServerUnavailableError: Temporal does not answer.
+        """
+        run = Announcement(run_id=run_id, run_workflow_id=self.run_workflow_id(run_id), graph=graph)
+        options = self._thread_options(thread_id)
+
+        async def send() -> None:
+            await self.client.start_workflow(
+                **options, start_signal=names.ANNOUNCE_SIGNAL, start_signal_args=[pack(run)]
+            )
+
+        await self._update(send, patience_s=SERVER_AWAY_S)
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; returns when it is applied, or says what to send instead."""
@@ -385,23 +405,26 @@ class Transport:
         return self.client.get_workflow_handle(self.thread_workflow_id(thread_id, checkpoint_ns))
 
     def _start_thread(self, thread_id: str) -> WithStartWorkflowOperation[object, object]:
-        return WithStartWorkflowOperation(
-            names.THREAD_WORKFLOW,
-            pack(
-                ThreadStart(
-                    thread_id=thread_id,
-                    id_prefix=self.options.id_prefix,
-                    roll_events=self.roll_events,
-                    archive_bytes=self.archive_bytes,
-                )
-            ),
-            id=self.thread_workflow_id(thread_id),
-            task_queue=self.options.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
-            memo={"thread_id": thread_id},
-            static_summary=f"thread {thread_id}"[:200],
+        return WithStartWorkflowOperation(**self._thread_options(thread_id))
+
+    def _thread_options(self, thread_id: str) -> dict[str, Any]:
+        """A thread's workflow as it is started when there is none."""
+        start = ThreadStart(
+            thread_id=thread_id,
+            id_prefix=self.options.id_prefix,
+            roll_events=self.roll_events,
+            archive_bytes=self.archive_bytes,
         )
+        return {
+            "workflow": names.THREAD_WORKFLOW,
+            "arg": pack(start),
+            "id": self.thread_workflow_id(thread_id),
+            "task_queue": self.options.task_queue,
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+            "task_timeout": timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+            "memo": {"thread_id": thread_id},
+            "static_summary": f"thread {thread_id}"[:200],
+        }
 
     async def worker_client(self) -> Client:
         """A client that workers accept: the user's, or a connected twin of a lazy one.
@@ -544,20 +567,29 @@ class Transport:
         since_s = time.time() - POLLED_S
         return any(poller.last_access_time.seconds > since_s for poller in reply.pollers)
 
+    async def waits_on(self, run_workflow_id: str) -> str | None:
+        """The task queue on which a run waits for a worker; "" while one drives it, ``None`` when
+        it has ended or is not known any more."""
+        try:
+            description = await self.client.get_workflow_handle(run_workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise self.translate(exc) from exc
+        if description.status not in _OPEN:
+            return None
+        # What nobody drives any more stops being "started" after its heartbeat timeout.
+        pending = description.raw_description.pending_activities
+        return "" if any(a.state == _STARTED for a in pending) else description.task_queue
+
     async def check_driven(self, run_workflow_id: str, thread_id: str) -> None:
         """Raise when a run that has a thread is one of another task queue, which nobody serves.
 
         Raises:
             TaskQueueError: Nobody drives it, and nobody will.
         """
-        description = await self.client.get_workflow_handle(run_workflow_id).describe()
-        queue = description.task_queue
-        if description.status not in _OPEN or queue == self.options.task_queue:
-            return
-        started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        pending = description.raw_description.pending_activities
-        # What nobody drives any more stops being "started" after its heartbeat timeout.
-        if any(activity.state == started for activity in pending):
+        queue = await self.waits_on(run_workflow_id)
+        if not queue or queue == self.options.task_queue:
             return
         if self.mover is not None:
             # Or this process answers for a worker of that queue.

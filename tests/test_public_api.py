@@ -30,6 +30,7 @@ NAMES = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunFailure",
     "RunLogFilter",
     "RunNotFoundError",
     "ServerUnavailableError",

@@ -146,9 +146,12 @@ def runs(
         async for found in saver.alist_runs(thread_id):
             try:
                 status: str = await found.astatus()
+                if failure := await found.afailure():
+                    status += f" {failure}"
             except TemporalExecError as exc:
-                status = type(exc).__name__
-            typer.echo(f"{found.run_id} {status}")
+                status = f"{type(exc).__name__}: {exc}"
+            # Whatever it says, one run a line.
+            typer.echo(f"{found.run_id} {' '.join(status.split())}")
 
     _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
 
@@ -201,6 +204,8 @@ def _line(info: Any) -> str:
             "created_at": info.created_at.isoformat(),
             "updated_at": info.updated_at.isoformat(),
             "waiting": info.waiting,
+            "error": None if info.error is None else str(info.error),
+            "note": info.note,
             "interrupts": [{"id": i.id, "value": i.value} for i in info.interrupts],
         },
         default=str,

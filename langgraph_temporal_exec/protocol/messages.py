@@ -30,6 +30,16 @@ class ThreadStart:
     archive_bytes: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announcement:
+    """Signal ``announce`` of the root thread workflow, and part of ``Snapshot``: a run was recorded
+    for the thread, and may not have asked for it yet."""
+
+    run_id: str
+    run_workflow_id: str
+    graph: str = ""
+
+
 class AttachStatus(IntEnum):
     """Answer to an attempt which asks for the thread."""
 
@@ -205,7 +215,8 @@ class ThreadSummary:
     """Part of ``ReadReply``: a thread as a list shows it. Times are seconds since 1970.
 
     ``status``: of the last run to end ("done", "interrupted", "error", "cancelled", "lost"), or "".
-    ``asks``: the nodes that wait for an answer.
+    ``asks``: the nodes that wait for an answer. ``error_type`` and ``error_text`` are of the last
+    run to end, if it failed; ``closed_run`` has ended since, and not told the thread how.
     """
 
     thread_id: str
@@ -216,13 +227,17 @@ class ThreadSummary:
     created_s: float = 0.0
     updated_s: float = 0.0
     asks: tuple[str, ...] = ()
+    error_type: str = ""
+    error_text: str = ""
+    closed_run: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadReply:
     """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
 
-    ``runs`` are the latest runs, oldest first, if they were asked for.
+    ``runs`` are the latest runs, oldest first, if they were asked for; the last of them are
+    ``announced`` and have not asked for the thread yet.
     """
 
     page: LogPage
@@ -230,6 +245,7 @@ class ReadReply:
     deleted: bool = False
     summary: ThreadSummary | None = None
     runs: tuple[str, ...] = ()
+    announced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -498,3 +514,4 @@ class Snapshot:
     summary: ThreadSummary | None = None
     undo: tuple[str, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
+    announced: tuple[Announcement, ...] = ()

@@ -35,6 +35,7 @@ RUN_CLOSED_SIGNAL = "run_closed"
 ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
 MOVE_SIGNAL = "move"
+ANNOUNCE_SIGNAL = "announce"
 
 # Names of LangGraph's that workflows must know without importing it.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"

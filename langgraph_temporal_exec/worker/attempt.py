@@ -157,6 +157,7 @@ class Attempt:
         call: The call, live or rebuilt.
         arrived: Waits until a caller in another process has all chunks so far. It may miss some all
             the same, so the outcome carries those it cannot do without. ``None``: it is here.
+        heard: Whether a caller hears how the run ends. Of one that fails unheard the log tells.
     """
 
     def __init__(
@@ -167,8 +168,10 @@ class Attempt:
         call: Call,
         *,
         arrived: Callable[[], Awaitable[None]] | None = None,
+        heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session = session
+        self._heard = heard
         self._arrived = arrived
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
@@ -319,6 +322,16 @@ class Attempt:
                 refused=isinstance(exc, ImpossibleResumeError),
             )
         )
+        if not self._heard():
+            run = self.session.run
+            self.session.log.error(
+                "run %s of thread %r failed, and nobody waits for it: %s: %s",
+                run.run_id,
+                run.thread_id,
+                type(exc).__name__,
+                exc,
+                exc_info=exc,
+            )
 
     async def _record(self, outcome: Outcome) -> None:
         outcome = replace(outcome, chunks=self.chunks)

@@ -245,7 +245,14 @@ class Activities:
         relay = make(caller, patience_s=STALLED_S)
         relays = Relays(make, relay, request.listeners)
         call = _for_the_caller(call, relay, graph)
-        attempt = Attempt(session, self._saver, graph, call, arrived=relays.drain)
+        attempt = Attempt(
+            session,
+            self._saver,
+            graph,
+            call,
+            arrived=relays.drain,
+            heard=lambda: relay.listening,
+        )
         self._relays[run.run_id] = relays
         try:
             await self._run(attempt, call, relays)

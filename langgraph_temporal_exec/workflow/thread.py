@@ -14,6 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import (
+        Announcement,
         AppendRequest,
         ArchiveRequest,
         AttachRequest,
@@ -327,6 +328,11 @@ class ThreadWorkflow:
             )
 
     # -- signals and queries ------------------------------------------------------------------
+
+    @workflow.signal(name=names.ANNOUNCE_SIGNAL)
+    def announce(self, run: bytes) -> None:
+        """A run was recorded that nobody waits for; it comes by itself when a worker takes it."""
+        self._state.announce(unpack(Announcement, run))
 
     @workflow.signal(name=names.RUN_CLOSED_SIGNAL)
     async def run_closed(self, run_id: str) -> None:

@@ -57,7 +57,11 @@ SUMMARY = m.ThreadSummary(
     created_s=1.5,
     updated_s=2.5,
     asks=("node",),
+    error_type="module.Class",
+    error_text="text",
+    closed_run="r0",
 )
+ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
 ERROR = m.ErrorInfo(
@@ -143,7 +147,9 @@ SAMPLES: dict[str, Any] = {
         deleted=True,
         summary=SUMMARY,
         runs=("r",),
+        announced=("r",),
     ),
+    "announcement": ANNOUNCEMENT,
     "archive_request": m.ArchiveRequest(
         thread_id="t",
         namespace="ns",
@@ -189,6 +195,7 @@ SAMPLES: dict[str, Any] = {
         summary=SUMMARY,
         undo=("r0",),
         deadlines=(DEADLINE,),
+        announced=(ANNOUNCEMENT,),
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
