@@ -68,20 +68,16 @@ async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
         return None
     found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
     summary = reply.summary
-    queue = None
+    note = ""
     for run_id in (*filter(None, [summary.active_run]), *reply.announced[:MAX_LOOKED_AT]):
         # One that was announced may have been terminated by hand: of that no thread hears.
-        queue = await saver.transport.waits_on(saver.transport.run_workflow_id(run_id))
-        if queue is not None:
+        run = await saver.transport.open_run(saver.transport.run_workflow_id(run_id))
+        if run is not None:
             summary = replace(summary, active_run=run_id)
+            if not await saver.transport.is_served(run):
+                note = f"no worker polls task queue {run.task_queue!r}"
             break
-    info = _info(summary, found)
-    unserved = queue and not await saver.transport.is_polled(queue)
-    return replace(
-        info,
-        error=await _failure(saver, summary),
-        note=f"no worker polls task queue {queue!r}" if unserved else "",
-    )
+    return replace(_info(summary, found), error=await _failure(saver, summary), note=note)
 
 
 async def _failure(saver: Any, summary: ThreadSummary) -> RunFailure | None:

@@ -203,8 +203,8 @@ class Run:
             ).state
         except RPCError:
             # No worker answers: nobody drives it.
-            polled = await transport.is_polled(description.task_queue)
-            return "scheduled" if polled else "no_workers"
+            served = await transport.is_served(description)
+            return "scheduled" if served else "no_workers"
         if state == "queued":
             return "queued"
         return "running" if state == "running" else "scheduled"

@@ -21,6 +21,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -89,6 +90,12 @@ ALIVE_QUERY = "__temporal_workflow_metadata"
 
 POLLED_S = 70.0
 """A poll waits at the server for a minute: what was last polled longer ago has no worker."""
+
+UNTAKEN_EVENTS = 2
+"""Events of a run no worker has taken: started, and its first workflow task scheduled."""
+
+UNTAKEN_S = 2.0
+"""After so long that says something about the workers."""
 
 _LAZY_CONNECT_FAILED = "Failed client connect"
 """How temporalio words the RuntimeError of a lazy client that cannot connect."""
@@ -550,37 +557,46 @@ class Transport:
             raise
         return description.task_queue if description.status in _OPEN else ""
 
-    async def is_polled(self, queue: str) -> bool:
-        """Whether there is a worker that drives runs of a task queue, as far as the server knows:
-        of one that was killed it knows only after a minute."""
+    async def open_run(self, run_workflow_id: str) -> WorkflowExecutionDescription | None:
+        """A run as the server describes it; ``None``: it has ended, or is not known any more."""
+        try:
+            run = await self.client.get_workflow_handle(run_workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise self.translate(exc) from exc
+        return run if run.status in _OPEN else None
+
+    async def is_served(self, run: WorkflowExecutionDescription) -> bool:
+        """Whether an open run is driven, or there is a worker that may come to drive it.
+
+        As far as the server knows: of a worker that was killed it knows after a minute, unless it
+        has something for it to do.
+        """
+        # What nobody drives any more stops being "started" after its heartbeat timeout.
+        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
+            return True
+        started_s, now_s = run.start_time.timestamp(), time.time()
+        if run.history_length <= UNTAKEN_EVENTS and now_s - started_s > UNTAKEN_S:
+            kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+            # Whoever polled when it began, and still does, would have got it.
+            return await self._is_polled(run.task_queue, kind, started_s)
+        # Workflow tasks are also polled for by who moves threads away.
+        kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        return await self._is_polled(run.task_queue, kind, now_s - POLLED_S)
+
+    async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self.client.namespace,
             task_queue=TaskQueue(name=queue),
-            # Workflow tasks are also polled for by who moves threads away.
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            task_queue_type=kind,
         )
         try:
             reply = await self.client.workflow_service.describe_task_queue(request)
         except RPCError:
             # Not known, so not denied.
             return True
-        since_s = time.time() - POLLED_S
-        return any(poller.last_access_time.seconds > since_s for poller in reply.pollers)
-
-    async def waits_on(self, run_workflow_id: str) -> str | None:
-        """The task queue on which a run waits for a worker; "" while one drives it, ``None`` when
-        it has ended or is not known any more."""
-        try:
-            description = await self.client.get_workflow_handle(run_workflow_id).describe()
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
-                return None
-            raise self.translate(exc) from exc
-        if description.status not in _OPEN:
-            return None
-        # What nobody drives any more stops being "started" after its heartbeat timeout.
-        pending = description.raw_description.pending_activities
-        return "" if any(a.state == _STARTED for a in pending) else description.task_queue
+        return any(p.last_access_time.ToNanoseconds() / 1e9 >= since_s for p in reply.pollers)
 
     async def check_driven(self, run_workflow_id: str, thread_id: str) -> None:
         """Raise when a run that has a thread is one of another task queue, which nobody serves.
@@ -588,14 +604,17 @@ class Transport:
         Raises:
             TaskQueueError: Nobody drives it, and nobody will.
         """
-        queue = await self.waits_on(run_workflow_id)
-        if not queue or queue == self.options.task_queue:
+        run = await self.open_run(run_workflow_id)
+        if run is None or run.task_queue == self.options.task_queue:
+            return
+        queue = run.task_queue
+        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
             return
         if self.mover is not None:
             # Or this process answers for a worker of that queue.
             await self.mover.left(queue)
         timeout_s = self.options.no_worker_timeout.total_seconds()
-        if await self.is_polled(queue) and await self._is_alive(run_workflow_id, timeout_s * 0.3):
+        if await self.is_served(run) and await self._is_alive(run_workflow_id, timeout_s * 0.3):
             return
         raise TaskQueueError(
             f"Run {run_workflow_id!r} has thread {thread_id!r} and is on task queue {queue!r}, "

@@ -155,7 +155,8 @@ class Mover:
                     leaving.moved.set_result(False)
                 return
             leaving.moved.set_result(True)
-            request = ReadRequest(cursor=UNBOUNDED_CURSOR)
+            # Also of one that has left because it was deleted.
+            request = ReadRequest(cursor=UNBOUNDED_CURSOR, erasing=True)
             reply = await self._transport.read_workflow(leaving.workflow_id, request)
         except Exception as exc:
             # The server is away, for example: the next look tells.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
@@ -357,7 +358,7 @@ class ThreadWorkflow:
     @workflow.signal(name=names.MOVE_SIGNAL)
     def move(self, queue: str) -> None:
         """Nobody serves this task queue any more: go on, with all namespaces, on another one."""
-        if self._state.deleted or queue == workflow.info().task_queue:
+        if queue == workflow.info().task_queue:
             return
         self._move_to = queue
         for namespace in self._state.namespaces:
@@ -458,10 +459,22 @@ class ThreadWorkflow:
             workflow_id=workflow.info().workflow_id,
             deleted_s=workflow.now().timestamp(),
         )
-        await upkeep.erase(request, self._upkeep)
+        while True:
+            move_to = self._move_to
+            queue = names.upkeep_queue(move_to) if move_to else self._upkeep
+            erasing = asyncio.create_task(upkeep.erase(request, queue))
+            await workflow.wait_condition(partial(self._is_erased, erasing, move_to))
+            if erasing.done():
+                break
+            # Nobody serves the queue on which it was asked for.
+            erasing.cancel()
         await workflow.wait_condition(
             lambda: workflow.all_handlers_finished() and not self._background
         )
+
+    def _is_erased(self, erasing: asyncio.Task[None], move_to: str) -> bool:
+        """Whether it is done, or is to be done elsewhere."""
+        return erasing.done() or self._move_to != move_to
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
         handle = workflow.start_activity(

@@ -12,9 +12,13 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from temporalio.client import Client
+from temporalio.worker import Replayer
 
 from langgraph_temporal_exec import NoWorkersError, TaskQueueError, TemporalSaver
+from langgraph_temporal_exec.workflow.run import RunWorkflow
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
+from tests.replay.test_replay import fetch
 from tests.support.graphs import State, config
 
 MakeSaver = Callable[..., TemporalSaver]
@@ -77,6 +81,13 @@ async def _eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.1)
 
 
+async def _replay(client: Client, prefix: str) -> None:
+    replayer = Replayer(workflows=[ThreadWorkflow, RunWorkflow])
+    ours = (f"{prefix}/thread/", f"{prefix}/run/")
+    for history in [h for h in await fetch(client, prefix) if h.workflow_id.startswith(ours)]:
+        await replayer.replay_workflow(history)
+
+
 async def _pause(saver: TemporalSaver) -> None:
     async with saver.worker(_asking()):
         graph = _asking().with_config(checkpointer=saver)
@@ -112,6 +123,7 @@ async def test_moved_when_nobody_serves_the_old_one(
         again = await graph.ainvoke({"x": ["more"]}, config("t"))
         assert again["__interrupt__"]
         await (await make(new).aresume("t", "done")).aresult()
+    await _replay(client, task_queue)
 
 
 async def test_a_thread_stays_while_its_queue_is_served(
@@ -167,6 +179,23 @@ async def test_what_a_client_alone_asks_for_is_refused(
             assert old in str(caught.value)
             assert repr(new) in str(caught.value)
         assert (await graph.aget_state(config("t"))).values == {"x": ["in"]}
+
+
+async def test_deleted_without_having_moved(
+    client: Client, task_queue: str, queues: tuple[str, str], make: MakeSaver
+) -> None:
+    old, new = queues
+    await _pause(make(old))
+    host = make(new)
+    async with host.worker(_asking()), asyncio.timeout(WAIT_S):
+        await host.adelete_thread("t")
+
+        async def gone() -> bool:
+            return not await _queues_of(client, task_queue)
+
+        # The nested graph's part, too.
+        await _eventually(gone)
+    await _replay(client, task_queue)
 
 
 async def test_what_a_process_with_a_worker_asks_for_moves_the_thread(
