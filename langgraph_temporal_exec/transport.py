@@ -85,6 +85,9 @@ QUIET_S = 1.0
 STEP_QUIET_S = 5.0
 """How long an Update may take before it is looked which task queue it is for."""
 
+LOOK_AGAIN_S = 120.0
+"""The longest pause until somebody looks again whether another queue still has workers."""
+
 ALIVE_QUERY = "__temporal_workflow_metadata"
 """Answered for every workflow by whatever worker there is."""
 
@@ -653,6 +656,7 @@ class Transport:
         task = asyncio.ensure_future(call)
         timeout_s = self.options.no_worker_timeout.total_seconds()
         own = self.options.task_queue
+        pause_s = timeout_s
         try:
             # A fifth, a third and a half of the time: for the Update, for a Query, for the move.
             await asyncio.wait([task], timeout=min(quiet_s, timeout_s / 2))
@@ -663,8 +667,9 @@ class Transport:
                 if queue == own:
                     await asyncio.wait([task], timeout=None if here else timeout_s * 0.4)
                 if task.done() or await self._is_alive(workflow_id, timeout_s * 0.3):
-                    # Slow, not absent.
-                    await asyncio.wait([task], timeout=timeout_s)
+                    # Slow, not absent: nodes may take hours.
+                    await asyncio.wait([task], timeout=pause_s)
+                    pause_s = min(2 * pause_s, LOOK_AGAIN_S)
                 elif queue == own:
                     raise self.no_workers(repr(workflow_id))
                 elif self.mover is None or not await self.mover.move(

@@ -181,6 +181,22 @@ async def test_what_a_client_alone_asks_for_is_refused(
         assert (await graph.aget_state(config("t"))).values == {"x": ["in"]}
 
 
+async def test_begun_on_a_queue_that_never_had_workers(
+    queues: tuple[str, str], make: MakeSaver
+) -> None:
+    wrong, right = queues
+    lost = await make(wrong).astart(_asking(), {"x": ["lost"]}, config("t"))
+    host = make(right)
+    async with host.worker(_asking()), asyncio.timeout(2 * WAIT_S):
+        graph = _asking().with_config(checkpointer=make(right))
+        assert (await graph.ainvoke({"x": ["in"]}, config("t")))["__interrupt__"]
+        await graph.ainvoke(Command(resume="yes"), config("t"))
+        assert lost.run_id in [r.run_id async for r in host.alist_runs("t")]
+        assert await lost.astatus() == "no_workers"
+        async with make(wrong).worker(_asking()):
+            assert (await lost.aresult())["__interrupt__"]
+
+
 async def test_deleted_without_having_moved(
     client: Client, task_queue: str, queues: tuple[str, str], make: MakeSaver
 ) -> None:
