@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ServerUnavailableError,
         StorageError,
         StreamLostError,
+        TaskQueueError,
         TemporalExecError,
         ThreadBusyError,
         ThreadFullError,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .listing import ThreadInfo
     from .logs import RunLogFilter
     from .options import NodeOptions, Retention
-    from .runs import Run
+    from .runs import Run, RunFailure
     from .saver import TemporalSaver
 
 _EXPORTS = {
@@ -58,11 +59,13 @@ _EXPORTS = {
     "Run": "runs",
     "RunCancelledError": "errors",
     "RunFailedError": "errors",
+    "RunFailure": "runs",
     "RunLogFilter": "logs",
     "RunNotFoundError": "errors",
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
     "StreamLostError": "errors",
+    "TaskQueueError": "errors",
     "TemporalExecError": "errors",
     "TemporalSaver": "saver",
     "ThreadBusyError": "errors",
@@ -92,11 +95,13 @@ __all__ = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunFailure",
     "RunLogFilter",
     "RunNotFoundError",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
+    "TaskQueueError",
     "TemporalExecError",
     "TemporalSaver",
     "ThreadBusyError",

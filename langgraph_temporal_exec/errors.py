@@ -11,6 +11,7 @@ TemporalExecError
 |-- NotDurableError               the hooks in LangGraph were undone by something else
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
 |-- NoWorkersError                no worker polls the task queue; start one, then retry
+|   `-- TaskQueueError            that of the thread or its run, which is not that of the call
 |-- GraphNotFoundError            workers poll, but none serves this graph
 |-- NodeExitError                 code of the graph raised SystemExit or the like
 |-- ImpossibleResumeError         the graph has no such node any more; deploy one, or go elsewhere
@@ -71,6 +72,10 @@ class ServerUnavailableError(TemporalExecError):
 
 class NoWorkersError(TemporalExecError):
     """No worker polls the task queue, so nothing can run or be written; reading needs none."""
+
+
+class TaskQueueError(NoWorkersError):
+    """A thread, or the run that has it, is on another task queue, which nobody polls any more."""
 
 
 class GraphNotFoundError(TemporalExecError):

@@ -55,6 +55,7 @@ REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
 
 _SIGNALS = (
+    names.ANNOUNCE_SIGNAL,
     names.RUN_CLOSED_SIGNAL,
     names.STOP_SIGNAL,
     names.FENCE_SIGNAL,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,16 +15,20 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from . import _langgraph, maintenance
-from .errors import TemporalExecError
+from .errors import RunFailedError, RunNotFoundError, TemporalExecError
 from .protocol.messages import (
     ReadRequest,
     ThreadSummary,
 )
+from .runs import Run, RunFailure
 from .transport import UNBOUNDED_CURSOR
 
 ThreadStatus = Literal["idle", "busy", "interrupted", "error", "unreadable"]
 
 AT_ONCE = 8
+
+MAX_LOOKED_AT = 20
+"""Runs no worker has taken of which one thread's status looks whether they are still open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +37,20 @@ class ThreadInfo:
 
     Args:
         thread_id: The thread.
-        status: "busy" while a run has it, "interrupted" while it waits for an answer or at a
-            breakpoint, "error" when its last run failed or was given up, else "idle". It is that of
-            the latest checkpoint: who edits the state, or drops it, may change it. "unreadable":
-            this process cannot read it, see ``error``.
+        status: "busy" while a run has it or is about to, "interrupted" while it waits for an
+            answer or at a breakpoint, "error" when its last run failed or was given up, else
+            "idle". It is that of the latest checkpoint: who edits the state, or drops it, may
+            change it. "unreadable": this process cannot read it, see ``problem``.
         graph: Name of the graph of its last run, or of who edited it; "" when it is not known.
         created_at: When it was made.
         updated_at: When something was last written to it.
         interrupts: What it waits for, as ``get_state`` shows it.
         waiting: Runs in line behind the active one.
-        error: Why it cannot be read: written with a payload codec or serializer that this process
-            does not have, by another release, or damaged. Then of the rest only ``thread_id`` and
-            ``created_at`` are sure.
+        error: Why its last run failed; ``None`` when it did not.
+        note: That no worker polls the task queue of the run it is busy with; "" otherwise.
+        problem: Why it cannot be read: written with a payload codec or serializer that this
+            process does not have, by another release, or damaged. Then of the rest only
+            ``thread_id`` and ``created_at`` are sure.
     """
 
     thread_id: str
@@ -54,25 +60,29 @@ class ThreadInfo:
     updated_at: datetime
     interrupts: tuple[Interrupt, ...] = ()
     waiting: int = 0
-    error: str = ""
+    error: RunFailure | None = None
+    note: str = ""
+    problem: str = ""
 
 
 async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
     """One thread."""
     summary = None
     try:
-        reply = await saver.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+        request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
+        reply = await saver.reader.read(thread_id, "", request)
         if reply is None or reply.summary is None:
             return None
         summary = reply.summary
         found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
+        checkpoint_id = "" if found is None else found.checkpoint["id"]
+        paths = saver.replica(thread_id).task_paths("", checkpoint_id)
+        return await _told(saver, summary, reply.announced, found, paths)
     except maintenance.WHOLE_DEPLOYMENT:
         raise
     except Exception as exc:
         # Codecs and serializers are the user's, and raise what they like.
         return await _unreadable(saver, thread_id, summary, exc)
-    checkpoint_id = "" if found is None else found.checkpoint["id"]
-    return _info(summary, found, saver.replica(thread_id).task_paths("", checkpoint_id))
 
 
 async def _unreadable(
@@ -87,8 +97,44 @@ async def _unreadable(
         graph="" if summary is None else summary.graph,
         created_at=began,
         updated_at=began if summary is None else datetime.fromtimestamp(summary.updated_s, UTC),
-        error=str(exc) if isinstance(exc, TemporalExecError) else f"{type(exc).__name__}: {exc}",
+        problem=str(exc) if isinstance(exc, TemporalExecError) else f"{type(exc).__name__}: {exc}",
     )
+
+
+async def _told(
+    saver: Any,
+    summary: ThreadSummary,
+    announced: Sequence[str],
+    found: CheckpointTuple | None,
+    paths: Mapping[str, str],
+) -> ThreadInfo:
+    """The thread, with what Temporal alone knows of its runs."""
+    note = ""
+    for run_id in (*filter(None, [summary.active_run]), *announced[:MAX_LOOKED_AT]):
+        # One that was announced may have been terminated by hand: of that no thread hears.
+        run = await saver.transport.open_run(saver.transport.run_workflow_id(run_id))
+        if run is not None:
+            summary = replace(summary, active_run=run_id)
+            if not await saver.transport.is_served(run):
+                note = f"no worker polls task queue {run.task_queue!r}"
+            break
+    failure = await _failure(saver, summary)
+    return replace(_info(summary, found, paths), error=failure, note=note)
+
+
+async def _failure(saver: Any, summary: ThreadSummary) -> RunFailure | None:
+    """Why the last run failed."""
+    if run_id := summary.closed_run:
+        try:
+            failure = await Run(saver, run_id, summary.thread_id).afailure()
+        except RunNotFoundError as exc:
+            failure = RunFailure.of(RunFailedError(str(exc)))
+        # One that was cancelled before it began, or was not to wait, leaves what was before.
+        if failure is not None and not failure.type_name.endswith(".ThreadBusyError"):
+            return failure
+    if not summary.error_type:
+        return None
+    return RunFailure(type_name=summary.error_type, message=summary.error_text)
 
 
 async def glance(saver: Any, thread_id: str) -> ThreadInfo | None:

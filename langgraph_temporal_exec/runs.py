@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from . import _langgraph
@@ -17,7 +18,12 @@ from ._exact import load_exact
 from .caller.join import join_stream
 from .caller.mailbox import Mailbox
 from .caller.outcome import await_outcome, raise_failure
-from .errors import RunNotFoundError, StreamLostError
+from .errors import (
+    RunNotFoundError,
+    ServerUnavailableError,
+    StreamLostError,
+    TemporalExecError,
+)
 from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
@@ -25,11 +31,36 @@ from .reader import Reader
 from .replica import Replica
 from .transport import UNBOUNDED_CURSOR, Transport
 
-RunStatus = Literal["scheduled", "queued", "running", "done", "interrupted", "error", "cancelled"]
-"""Of a run: waits for a worker, waits for its thread, or is driven; then how it has ended.
-"interrupted" is an end: it asked a question, and the answer begins another run."""
+RunStatus = Literal[
+    "scheduled", "no_workers", "queued", "running", "done", "interrupted", "error", "cancelled"
+]
+"""Of a run: waits for a worker, and no worker polls its task queue, waits for its thread, or is
+driven; then how it has ended. "interrupted" is an end: it asked a question, and the answer begins
+another run."""
 
 STATUS_TIMEOUT = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailure:
+    """Why a run failed.
+
+    Args:
+        type_name: Qualified name of the exception's class, ``module.Class``.
+        message: What it says.
+    """
+
+    type_name: str
+    message: str
+
+    @classmethod
+    def of(cls, exc: Exception) -> RunFailure:
+        """An exception that does not come from a node."""
+        kind = type(exc)
+        return cls(type_name=f"{kind.__module__}.{kind.__qualname__}", message=str(exc))
+
+    def __str__(self) -> str:
+        return f"{self.type_name.removeprefix('builtins.')}: {self.message}"
 
 
 class Saver(Protocol):
@@ -119,6 +150,9 @@ class Run:
 
         Yields:
             Chunks in the form the run was started with; ``(mode, chunk)`` for ``astart``.
+
+        Raises:
+            As ``aresult``, at the end of the stream.
         """
         mailbox = self._saver.mailbox
         chunks = join_stream(
@@ -133,6 +167,8 @@ class Run:
                 yield chunk
         finally:
             await chunks.aclose()
+        data = await await_outcome(self._saver.transport, self.run_id, self.thread_id)
+        raise_failure(unpack(Outcome, data), self.run_id)
 
     async def acancel(self) -> None:
         """Ask the run to stop; returns at once. A run that has ended already is no error.
@@ -158,15 +194,7 @@ class Run:
         """
         transport = self._saver.transport
         handle = transport.client.get_workflow_handle(self._workflow_id)
-        try:
-            description = await handle.describe()
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
-                raise RunNotFoundError(
-                    f"Temporal knows no run {self.run_id!r} of thread {self.thread_id!r}; closed "
-                    "runs are kept for the namespace's retention."
-                ) from exc
-            raise transport.translate(exc) from exc
+        description = await self._describe()
         if description.status is not WorkflowExecutionStatus.RUNNING:
             data = await await_outcome(transport, self.run_id, self.thread_id)
             return _ended(unpack(Outcome, data).status)
@@ -179,10 +207,44 @@ class Run:
             ).state
         except RPCError:
             # No worker answers: nobody drives it.
-            return "scheduled"
+            served = await transport.is_served(description)
+            return "scheduled" if served else "no_workers"
         if state == "queued":
             return "queued"
         return "running" if state == "running" else "scheduled"
+
+    async def afailure(self) -> RunFailure | None:
+        """Why the run failed; ``None`` while it goes on, and when it has ended otherwise.
+
+        Raises:
+            RunNotFoundError: Temporal does not know it (any more).
+            ServerUnavailableError: Temporal does not answer.
+        """
+        if (await self._describe()).status is WorkflowExecutionStatus.RUNNING:
+            return None
+        try:
+            data = await await_outcome(self._saver.transport, self.run_id, self.thread_id)
+        except ServerUnavailableError:
+            raise
+        except TemporalExecError as exc:
+            # It ended without an outcome: given up, terminated, turned away.
+            return RunFailure.of(exc)
+        error = unpack(Outcome, data).error
+        if error is None:
+            return None
+        return RunFailure(type_name=error.type_name, message=error.message)
+
+    async def _describe(self) -> WorkflowExecutionDescription:
+        transport = self._saver.transport
+        try:
+            return await transport.client.get_workflow_handle(self._workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                raise RunNotFoundError(
+                    f"Temporal knows no run {self.run_id!r} of thread {self.thread_id!r}; closed "
+                    "runs are kept for the namespace's retention."
+                ) from exc
+            raise transport.translate(exc) from exc
 
     @property
     def _workflow_id(self) -> str:
@@ -215,6 +277,11 @@ class Run:
         status: RunStatus = self._wait(self.astatus())
         return status
 
+    def failure(self) -> RunFailure | None:
+        """Sync ``afailure``."""
+        failure: RunFailure | None = self._wait(self.afailure())
+        return failure
+
     def _wait(self, awaitable: Any) -> Any:
         async def wait() -> Any:
             return await awaitable
@@ -244,7 +311,8 @@ def _ended(status: str) -> RunStatus:
 
 
 async def runs_of(saver: Saver, thread_id: str) -> AsyncIterator[Run]:
-    """The runs of a thread: the last hundred that have ended, the active one, those in line."""
+    """The runs of a thread: the last hundred that have ended, the active one, those in line, those
+    no worker has taken."""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
     reply = await saver.reader.read(thread_id, "", request)
     for run_id in reply.runs if reply is not None else ():

@@ -299,6 +299,8 @@ class TemporalSaver(CheckpointMethods):
     async def astart(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
         """Start a run and do not wait for it: recorded when this returns, it finishes by itself.
 
+        Any process finds it then, also while no worker takes it.
+
         Args:
             graph: The compiled graph; workers serve it under its name.
             input: As of ``ainvoke``.
@@ -358,7 +360,8 @@ class TemporalSaver(CheckpointMethods):
         return await find_run(self, run_id)
 
     def alist_runs(self, thread_id: str) -> AsyncIterator[Run]:
-        """Runs of a thread: the last hundred that have ended, the active one, then those in line.
+        """Runs of a thread: the last hundred that have ended, the active one, those in line, then
+        those that no worker has taken yet.
 
         Args:
             thread_id: The thread; of one that does not exist there are none.

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -33,6 +38,7 @@ from .errors import (
     NotWaitingError,
     NoWorkersError,
     ServerUnavailableError,
+    TaskQueueError,
     TemporalExecError,
     ThreadFullError,
     UsageError,
@@ -41,6 +47,7 @@ from .options import Options
 from .protocol import names
 from .protocol.messages import (
     RULES,
+    Announcement,
     AppendRequest,
     AttachReply,
     AttachRequest,
@@ -75,6 +82,25 @@ MAX_THREAD_ID = 10_000
 QUERY_TIMEOUT = timedelta(seconds=8)
 """One try of a Query; a live worker answers in milliseconds."""
 
+QUIET_S = 1.0
+STEP_QUIET_S = 5.0
+"""How long an Update may take before it is looked which task queue it is for."""
+
+LOOK_AGAIN_S = 120.0
+"""The longest pause until somebody looks again whether another queue still has workers."""
+
+ALIVE_QUERY = "__temporal_workflow_metadata"
+"""Answered for every workflow by whatever worker there is."""
+
+POLLED_S = 70.0
+"""A poll waits at the server for a minute: what was last polled longer ago has no worker."""
+
+UNTAKEN_EVENTS = 2
+"""Events of a run no worker has taken: started, and its first workflow task scheduled."""
+
+UNTAKEN_S = 2.0
+"""After so long that says something about the workers."""
+
 _LAZY_CONNECT_FAILED = "Failed client connect"
 """How temporalio words the RuntimeError of a lazy client that cannot connect."""
 
@@ -99,6 +125,17 @@ _TRY_AGAIN = (
     # "Unexpected workflow task failure": an Update met a workflow that was continuing as new.
     RPCStatusCode.FAILED_PRECONDITION,
 )
+
+_NO_WORKER = (
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.FAILED_PRECONDITION,
+)
+"""What becomes of a Query that nobody answers."""
+
+_STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+
+_OPEN = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
@@ -144,6 +181,18 @@ def _encodable(value: object, limit: int | None = None) -> str:
     return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
+class Mover(Protocol):
+    """The worker of this process, which takes over threads of task queues nobody serves."""
+
+    async def move(self, workflow_id: str, queue: str, within_s: float) -> bool:
+        """Have a thread or namespace leave its queue; whether it has, in the given time."""
+        ...
+
+    async def left(self, queue: str) -> None:
+        """Return when this process does not poll a queue that is not its own any more."""
+        ...
+
+
 class Transport:
     """RPCs to the workflows of one deployment.
 
@@ -167,6 +216,8 @@ class Transport:
         self.options = options
         self.roll_events = roll_events
         self.archive_bytes = archive_bytes
+        # Set while this process hosts a worker.
+        self.mover: Mover | None = None
 
     def thread_workflow_id(self, thread_id: str, checkpoint_ns: str = "") -> str:
         """Workflow id of a thread or of a namespace of it."""
@@ -179,7 +230,11 @@ class Transport:
     # -- thread workflow ----------------------------------------------------------------------
 
     async def attach(self, thread_id: str, request: AttachRequest) -> AttachReply:
-        """Update-with-start ``attach``."""
+        """Update-with-start ``attach``.
+
+        Raises:
+            TaskQueueError: The thread is on a task queue nobody serves, and could not be moved.
+        """
         data = pack(request)
 
         async def send() -> bytes:
@@ -192,9 +247,26 @@ class Transport:
             return result
 
         # A deleted thread is closing: its successor takes the Update in a moment.
-        return unpack(
-            AttachReply, await self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
-        )
+        update = self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
+        workflow_id = self.thread_workflow_id(thread_id)
+        return unpack(AttachReply, await self._bounded(workflow_id, update, here=True))
+
+    async def announce(self, thread_id: str, graph: str, run_id: str) -> None:
+        """Have a thread show a run that was recorded: it is made, if need be, without any worker.
+
+        Raises:
+            RPCError: Its workflow takes no more Signals.
+            ServerUnavailableError: Temporal does not answer.
+        """
+        run = Announcement(run_id=run_id, run_workflow_id=self.run_workflow_id(run_id), graph=graph)
+        options = self._thread_options(thread_id)
+
+        async def send() -> None:
+            await self.client.start_workflow(
+                **options, start_signal=names.ANNOUNCE_SIGNAL, start_signal_args=[pack(run)]
+            )
+
+        await self._update(send, patience_s=SERVER_AWAY_S)
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; returns when it is applied, or says what to send instead."""
@@ -205,7 +277,9 @@ class Transport:
             result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
             return result
 
-        return unpack(StepReply, await self._update(send, patience_s=SERVER_AWAY_S))
+        update = self._update(send, patience_s=SERVER_AWAY_S)
+        reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
+        return unpack(StepReply, reply)
 
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
         """Append from outside a run; starts the thread, and opens the namespace, if needed.
@@ -224,14 +298,15 @@ class Transport:
                 start_workflow_operation=self._start_thread(thread_id),
             )
 
-        await self._bounded(thread_id, self._update(send_root, deleted_s=DELETED_S))
+        workflow_id = self.thread_workflow_id(thread_id)
+        await self._bounded(workflow_id, self._update(send_root, deleted_s=DELETED_S))
         if not root:
             child = self._handle(thread_id, checkpoint_ns)
 
             async def send_child() -> None:
                 await child.execute_update(names.APPEND_UPDATE, pack(request))
 
-            await self._bounded(thread_id, self._update(send_child))
+            await self._bounded(child.id, self._update(send_child))
 
     async def delete(self, thread_id: str) -> None:
         """End the thread's workflows; a thread that does not exist is no error."""
@@ -242,7 +317,7 @@ class Transport:
             return life
 
         try:
-            await self._gone(thread_id, await self._bounded(thread_id, self._update(send)))
+            await self._gone(thread_id, await self._bounded(handle.id, self._update(send)))
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -258,10 +333,7 @@ class Transport:
             if exc.status is RPCStatusCode.NOT_FOUND:
                 return True
             raise
-        return description.status not in (
-            WorkflowExecutionStatus.RUNNING,
-            WorkflowExecutionStatus.CONTINUED_AS_NEW,
-        )
+        return description.status not in _OPEN
 
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
@@ -282,7 +354,7 @@ class Transport:
             return run_id
 
         try:
-            return await self._bounded(thread_id, self._update(send))
+            return await self._bounded(handle.id, self._update(send))
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -345,24 +417,27 @@ class Transport:
         return self.client.get_workflow_handle(self.thread_workflow_id(thread_id, checkpoint_ns))
 
     def _start_thread(self, thread_id: str) -> WithStartWorkflowOperation[object, object]:
-        return WithStartWorkflowOperation(
-            names.THREAD_WORKFLOW,
-            pack(
-                ThreadStart(
-                    thread_id=thread_id,
-                    id_prefix=self.options.id_prefix,
-                    roll_events=self.roll_events,
-                    archive_bytes=self.archive_bytes,
-                    rules=RULES,
-                )
-            ),
-            id=self.thread_workflow_id(thread_id),
-            task_queue=self.options.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
-            memo={"thread_id": thread_id},
-            static_summary=f"thread {thread_id}"[:200],
+        return WithStartWorkflowOperation(**self._thread_options(thread_id))
+
+    def _thread_options(self, thread_id: str) -> dict[str, Any]:
+        """A thread's workflow as it is started when there is none."""
+        start = ThreadStart(
+            thread_id=thread_id,
+            id_prefix=self.options.id_prefix,
+            roll_events=self.roll_events,
+            archive_bytes=self.archive_bytes,
+            rules=RULES,
         )
+        return {
+            "workflow": names.THREAD_WORKFLOW,
+            "arg": pack(start),
+            "id": self.thread_workflow_id(thread_id),
+            "task_queue": self.options.task_queue,
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+            "task_timeout": timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+            "memo": {"thread_id": thread_id},
+            "static_summary": f"thread {thread_id}"[:200],
+        }
 
     async def worker_client(self) -> Client:
         """A client that workers accept: the user's, or a connected twin of a lazy one.
@@ -370,11 +445,17 @@ class Transport:
         Raises:
             ServerUnavailableError: The server does not answer.
         """
-        service = self.client.service_client
-        if not service.config.lazy:
-            return self.client
+        return await self.twin() if self.client.service_client.config.lazy else self.client
+
+    async def twin(self) -> Client:
+        """A connection of its own: of one client only one worker may serve a task queue.
+
+        Raises:
+            ServerUnavailableError: The server does not answer.
+        """
+        config = self.client.service_client.config
         try:
-            connected = await ServiceClient.connect(replace(service.config, lazy=False))
+            connected = await ServiceClient.connect(replace(config, lazy=False))
         except RuntimeError as exc:
             raise self.unavailable(str(exc)) from exc
         settings: dict[str, Any] = {**self.client.config(), "service_client": connected}
@@ -436,11 +517,7 @@ class Transport:
         except WorkflowQueryFailedError as exc:
             raise TemporalExecError(f"{what} cannot be read: {exc}") from exc
         except RPCError as exc:
-            if exc.status in (
-                RPCStatusCode.DEADLINE_EXCEEDED,
-                RPCStatusCode.CANCELLED,
-                RPCStatusCode.FAILED_PRECONDITION,
-            ):
+            if exc.status in _NO_WORKER:
                 raise self.no_workers(what) from exc
             raise self.translate(exc) from exc
         except RuntimeError as exc:
@@ -474,17 +551,135 @@ class Transport:
             "before is kept."
         )
 
-    async def _bounded(self, thread_id: str, call: Awaitable[T]) -> T:
-        """Await an Update, but not for ever when no worker is there to accept it."""
-        task = asyncio.ensure_future(call)
-        timeout = self.options.no_worker_timeout.total_seconds()
+    # -- workers ------------------------------------------------------------------------------
+
+    async def queue_of(self, workflow_id: str) -> str:
+        """The task queue of an open workflow; "" when there is none."""
         try:
-            while True:
-                done, _ = await asyncio.wait([task], timeout=timeout)
-                if done:
-                    return task.result()
-                # Slow or absent? A Query answers at once when a worker is there.
-                await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+            description = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return ""
+            raise
+        return description.task_queue if description.status in _OPEN else ""
+
+    async def open_run(self, run_workflow_id: str) -> WorkflowExecutionDescription | None:
+        """A run as the server describes it; ``None``: it has ended, or is not known any more."""
+        try:
+            run = await self.client.get_workflow_handle(run_workflow_id).describe()
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise self.translate(exc) from exc
+        return run if run.status in _OPEN else None
+
+    async def is_served(self, run: WorkflowExecutionDescription) -> bool:
+        """Whether an open run is driven, or there is a worker that may come to drive it.
+
+        As far as the server knows: of a worker that was killed it knows after a minute, unless it
+        has something for it to do.
+        """
+        # What nobody drives any more stops being "started" after its heartbeat timeout.
+        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
+            return True
+        started_s, now_s = run.start_time.timestamp(), time.time()
+        if run.history_length <= UNTAKEN_EVENTS and now_s - started_s > UNTAKEN_S:
+            kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+            # Whoever polled when it began, and still does, would have got it.
+            return await self._is_polled(run.task_queue, kind, started_s)
+        # Workflow tasks are also polled for by who moves threads away.
+        kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        return await self._is_polled(run.task_queue, kind, now_s - POLLED_S)
+
+    async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=kind,
+        )
+        try:
+            reply = await self.client.workflow_service.describe_task_queue(request)
+        except RPCError:
+            # Not known, so not denied.
+            return True
+        return any(p.last_access_time.ToNanoseconds() / 1e9 >= since_s for p in reply.pollers)
+
+    async def check_driven(self, run_workflow_id: str, thread_id: str) -> None:
+        """Raise when a run that has a thread is one of another task queue, which nobody serves.
+
+        Raises:
+            TaskQueueError: Nobody drives it, and nobody will.
+        """
+        run = await self.open_run(run_workflow_id)
+        if run is None or run.task_queue == self.options.task_queue:
+            return
+        queue = run.task_queue
+        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
+            return
+        if self.mover is not None:
+            # Or this process answers for a worker of that queue.
+            await self.mover.left(queue)
+        timeout_s = self.options.no_worker_timeout.total_seconds()
+        if await self.is_served(run) and await self._is_alive(run_workflow_id, timeout_s * 0.3):
+            return
+        raise TaskQueueError(
+            f"Run {run_workflow_id!r} has thread {thread_id!r} and is on task queue {queue!r}, "
+            f"which no worker polls; this call is one of task queue {self.options.task_queue!r}. "
+            f"Nothing of it was done. Start a worker: `langgraph-temporal worker your_module:agent "
+            f"--task-queue {queue}`, or terminate that run in Temporal: the thread keeps what it "
+            "recorded."
+        )
+
+    async def _is_alive(self, workflow_id: str, within_s: float) -> bool:
+        """Whether a worker answers for a workflow; a server that is away is no worker's fault."""
+        handle = self.client.get_workflow_handle(workflow_id)
+        try:
+            await handle.query(ALIVE_QUERY, rpc_timeout=timedelta(seconds=within_s))
+        except RPCError as exc:
+            return exc.status not in _NO_WORKER
+        except (WorkflowQueryFailedError, RuntimeError):
+            return True
+        return True
+
+    async def _bounded(
+        self, workflow_id: str, call: Awaitable[T], *, here: bool = False, quiet_s: float = QUIET_S
+    ) -> T:
+        """Await an Update, but not for ever when no worker is there to accept it.
+
+        Args:
+            workflow_id: The thread or namespace it is for.
+            call: Sends it.
+            here: This process serves the task queue, so that of its threads will be answered.
+            quiet_s: How long nothing else is done.
+
+        Raises:
+            NoWorkersError: No worker answers on the task queue of the call.
+            TaskQueueError: No worker answers on that of the thread, and it could not be moved.
+        """
+        task = asyncio.ensure_future(call)
+        timeout_s = self.options.no_worker_timeout.total_seconds()
+        own = self.options.task_queue
+        pause_s = timeout_s
+        try:
+            # A fifth, a third and a half of the time: for the Update, for a Query, for the move.
+            await asyncio.wait([task], timeout=min(quiet_s, timeout_s / 2))
+            while not task.done():
+                queue = own
+                with contextlib.suppress(RPCError, RuntimeError):
+                    queue = await self.queue_of(workflow_id) or own
+                if queue == own:
+                    await asyncio.wait([task], timeout=None if here else timeout_s * 0.4)
+                if task.done() or await self._is_alive(workflow_id, timeout_s * 0.3):
+                    # Slow, not absent: nodes may take hours.
+                    await asyncio.wait([task], timeout=pause_s)
+                    pause_s = min(2 * pause_s, LOOK_AGAIN_S)
+                elif queue == own:
+                    raise self.no_workers(repr(workflow_id))
+                elif self.mover is None or not await self.mover.move(
+                    workflow_id, queue, timeout_s * 0.5
+                ):
+                    raise self._elsewhere(workflow_id, queue)
+            return task.result()
         finally:
             if not task.done():
                 task.cancel()
@@ -492,6 +687,15 @@ class Transport:
                     asyncio.CancelledError, WorkflowUpdateRPCTimeoutOrCancelledError
                 ):
                     await task
+
+    def _elsewhere(self, workflow_id: str, queue: str) -> TaskQueueError:
+        return TaskQueueError(
+            f"{workflow_id!r} is on task queue {queue!r}, on which no worker answers; this call is "
+            f"one of task queue {self.options.task_queue!r}. Start a worker there: "
+            f"`langgraph-temporal worker your_module:agent --task-queue {queue}`, or have the "
+            "thread moved: any run on it that a worker of this task queue drives does that "
+            "(docs/deploys.md)."
+        )
 
 
 def _has_type(exc: WorkflowUpdateFailedError, error_type: str) -> bool:

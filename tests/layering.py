@@ -276,7 +276,7 @@ _INNER = [
     ),
     _layer(
         "listing",
-        ours={"_langgraph", "errors", "maintenance", "protocol", "transport"},
+        ours={"_langgraph", "errors", "maintenance", "protocol", "runs", "transport"},
         third_party={"langchain_core", "langgraph"},
         side="Public API:",
     ),

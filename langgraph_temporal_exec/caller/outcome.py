@@ -23,6 +23,7 @@ from ..errors import (
     RunFailedError,
     ServerUnavailableError,
     StreamLostError,
+    TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
 )
@@ -50,7 +51,8 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
     """The outcome of a run, wherever it is driven.
 
     Raises:
-        GraphNotFoundError, RunFailedError, ThreadBusyError, ThreadFullError: There will be none.
+        GraphNotFoundError, RunFailedError, TaskQueueError, ThreadBusyError, ThreadFullError: There
+            will be none.
         ServerUnavailableError: It cannot be learned now.
     """
     handle = transport.client.get_workflow_handle(
@@ -92,6 +94,8 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
             raise ThreadFullError(cause.message) from exc
         if cause.type == names.THREAD_BUSY:
             raise ThreadBusyError(cause.message) from exc
+        if cause.type == names.ELSEWHERE:
+            raise TaskQueueError(cause.message) from exc
         if cause.type == names.GRAPH_NOT_FOUND:
             raise GraphNotFoundError(
                 f"{cause.message} Start a worker that serves it: `langgraph-temporal worker "

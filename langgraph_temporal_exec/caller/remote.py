@@ -25,7 +25,7 @@ from ..protocol.delta import patch
 from ..protocol.mail import MailItem, MailStatus
 from ..protocol.messages import Outcome
 from ..protocol.wire import unpack
-from ..transport import Transport
+from ..transport import UNTAKEN_EVENTS, Transport
 from ..workflow import mailbox_sinks
 from .handlers import Event
 from .outcome import await_outcome, finish
@@ -42,9 +42,6 @@ MAX_UNREAD_BYTES = 16_000_000
 QUIET_BEFORE_PROBE_S = 1.5
 PROBE_EVERY_S = 30.0
 CANCEL_WAIT_S = 10.0
-
-UNTAKEN_EVENTS = 2
-"""Events of a run no worker has taken: started, and its first workflow task scheduled."""
 
 
 class Inbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
@@ -22,6 +23,7 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
+from ..logs import about
 from ..options import Options, check_give_up, check_lost_attempts, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
@@ -34,6 +36,8 @@ from .join import Reads, join_stream, joined, other_run
 from .mailbox import Mailbox
 from .outcome import await_outcome, finish
 from .remote import cancel_run, stream_remote
+
+logger = logging.getLogger(__name__)
 
 STRATEGY_KEY = "multitask_strategy"
 ATTEMPTS_KEY = "max_lost_attempts"
@@ -376,6 +380,17 @@ class _Prepared:
         if host is not None:
             host.serve(self.name, self.graph)
         await self._starter(self.call)()
+        try:
+            # Otherwise the thread would learn of it from whichever worker takes it, if any does.
+            await self._transport.announce(self.thread_id, self.name, self.run_id)
+        except RPCError as exc:
+            log = about(logger, thread_id=self.thread_id, run_id=self.run_id)
+            log.warning(
+                "run %s is recorded, but thread %r does not list it yet: %s",
+                self.run_id,
+                self.thread_id,
+                exc,
+            )
         return self.run_id
 
     def _identity(self, host: EmbeddedPort) -> Any:

@@ -54,7 +54,7 @@ def list_(
             return
         table = Table("thread", "status", "graph", "updated", "waits for")
         for info in found:
-            asked = info.error or "; ".join(str(i.value) for i in info.interrupts)
+            asked = info.problem or "; ".join(str(i.value) for i in info.interrupts)
             updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
             table.add_row(info.thread_id, info.status, info.graph, updated, asked[:60])
         Console().print(table)
@@ -146,9 +146,12 @@ def runs(
         async for found in saver.alist_runs(thread_id):
             try:
                 status: str = await found.astatus()
+                if failure := await found.afailure():
+                    status += f" {failure}"
             except TemporalExecError as exc:
-                status = type(exc).__name__
-            typer.echo(f"{found.run_id} {status}")
+                status = f"{type(exc).__name__}: {exc}"
+            # Whatever it says, one run a line.
+            typer.echo(f"{found.run_id} {' '.join(status.split())}")
 
     _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
 
@@ -201,8 +204,10 @@ def _line(info: Any) -> str:
             "created_at": info.created_at.isoformat(),
             "updated_at": info.updated_at.isoformat(),
             "waiting": info.waiting,
+            "error": None if info.error is None else str(info.error),
+            "note": info.note,
             "interrupts": [{"id": i.id, "value": i.value} for i in info.interrupts],
-            "error": info.error,
+            "problem": info.problem,
         },
         default=str,
     )

@@ -41,6 +41,16 @@ class ThreadStart:
     rules: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announcement:
+    """Signal ``announce`` of the root thread workflow, and part of ``Snapshot``: a run was recorded
+    for the thread, and may not have asked for it yet."""
+
+    run_id: str
+    run_workflow_id: str
+    graph: str = ""
+
+
 class AttachStatus(IntEnum):
     """Answer to an attempt which asks for the thread."""
 
@@ -231,7 +241,8 @@ class ThreadSummary:
 
     ``status``: "interrupted" if it waits, else how the last run ended ("done", "error",
     "cancelled", "lost"), or "" if none did or the state was changed by hand since.
-    ``asks``: the nodes that wait for an answer.
+    ``asks``: the nodes that wait for an answer. ``error_type`` and ``error_text`` are of the last
+    run to end, if it failed; ``closed_run`` has ended since, and not told the thread how.
     """
 
     thread_id: str
@@ -242,13 +253,17 @@ class ThreadSummary:
     created_s: float = 0.0
     updated_s: float = 0.0
     asks: tuple[str, ...] = ()
+    error_type: str = ""
+    error_text: str = ""
+    closed_run: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadReply:
     """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
 
-    ``runs`` are the latest runs, oldest first, if they were asked for.
+    ``runs`` are the latest runs, oldest first, if they were asked for; the last of them are
+    ``announced`` and have not asked for the thread yet.
     """
 
     page: LogPage
@@ -257,6 +272,7 @@ class ReadReply:
     summary: ThreadSummary | None = None
     runs: tuple[str, ...] = ()
     standing: Standing | None = None
+    announced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -543,3 +559,4 @@ class Snapshot:
     undo: tuple[str, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
     standing: Standing | None = None
+    announced: tuple[Announcement, ...] = ()

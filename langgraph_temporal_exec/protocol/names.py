@@ -36,6 +36,8 @@ RUN_CLOSED_SIGNAL = "run_closed"
 ANSWER_SIGNAL = "answer_taken"
 DELETE_SIGNAL = "delete_namespace"
 STOP_SIGNAL = "stop"
+MOVE_SIGNAL = "move"
+ANNOUNCE_SIGNAL = "announce"
 
 # Names of LangGraph's that workflows must know without importing it.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
@@ -61,6 +63,7 @@ NOT_WAITING = "langgraph.NotWaiting"
 BAD_ANSWER = "langgraph.BadAnswer"
 STALE_READ = "langgraph.StaleRead"
 NO_GRAPH = "langgraph.NoGraph"
+ELSEWHERE = "langgraph.Elsewhere"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to

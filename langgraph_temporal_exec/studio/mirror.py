@@ -239,7 +239,7 @@ class Mirror:
                 created_at=info.created_at,
                 updated_at=info.updated_at,
                 metadata=metadata,
-                error=info.error or f"This thread is {info.status}.",
+                error=info.problem or f"This thread is {info.status}.",
             )
         entry = server.thread(alias)
         told = None if entry is None else entry["metadata"].get("graph_id")

@@ -20,6 +20,7 @@ from ..errors import (
     AttemptSupersededError,
     ImpossibleResumeError,
     RunCancelledError,
+    TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
     UnserializableError,
@@ -86,6 +87,8 @@ async def attach(
     if in_the_way and await transport.is_closed(reply.active_run_workflow_id):
         request = replace(request, evict=reply.active_run)
         reply = await transport.attach(run.thread_id, request)
+    if reply.status == AttachStatus.QUEUED:
+        await transport.check_driven(reply.active_run_workflow_id, run.thread_id)
     if reply.status == AttachStatus.REJECTED:
         raise ThreadBusyError(
             f"Run {reply.active_run} has thread {run.thread_id!r}, and this call was started with "
@@ -111,11 +114,21 @@ async def attach(
     )
 
 
-def turned_away(exc: ThreadFullError | ThreadBusyError) -> ApplicationError:
+TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError)
+"""Why a thread does not take a run: no other attempt would help."""
+
+_TYPES: dict[type[Exception], str] = {
+    ThreadFullError: names.THREAD_FULL,
+    ThreadBusyError: names.THREAD_BUSY,
+    TaskQueueError: names.ELSEWHERE,
+}
+
+
+def turned_away(exc: ThreadFullError | ThreadBusyError | TaskQueueError) -> ApplicationError:
     """Why a thread does not take a run, as what ends the run workflow: no attempt follows."""
     return ApplicationError(
         str(exc),
-        type=names.THREAD_FULL if isinstance(exc, ThreadFullError) else names.THREAD_BUSY,
+        type=_TYPES[type(exc)],
         non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )
@@ -146,6 +159,7 @@ class Attempt:
         deliver: Sends the caller a chunk of the result, if it gets no others.
         arrived: Waits until a caller in another process has all chunks so far. It may miss some all
             the same, so the outcome carries those it cannot do without. ``None``: it is here.
+        heard: Whether a caller hears how the run ends. Of one that fails unheard the log tells.
     """
 
     def __init__(
@@ -158,9 +172,11 @@ class Attempt:
         asked: Callable[[], bool],
         arrived: Callable[[], Awaitable[None]] | None = None,
         deliver: Callable[[Any], None] | None = None,
+        heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session = session
         self._asked = asked
+        self._heard = heard
         self._arrived = arrived
         self._deliver = deliver
         self._saver = saver
@@ -375,6 +391,16 @@ class Attempt:
                 refused=isinstance(exc, ImpossibleResumeError),
             )
         )
+        if not self._heard():
+            run = self.session.run
+            self.session.log.error(
+                "run %s of thread %r failed, and nobody waits for it: %s: %s",
+                run.run_id,
+                run.thread_id,
+                type(exc).__name__,
+                exc,
+                exc_info=exc,
+            )
 
     async def _record(self, outcome: Outcome, tail: tuple[bytes, ...] = ()) -> None:
         outcome = replace(outcome, chunks=self.chunks)

@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from .. import _langgraph
 from .._exits import contained, is_cancelled
 from .._threads import TaskElsewhere, stands_still
-from ..errors import AttemptSupersededError, RunCancelledError, ThreadBusyError, ThreadFullError
+from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
@@ -40,7 +40,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from ..transport import opaque, opaque_failures
-from .attempt import TORN_DOWN, Attempt, attach, turned_away
+from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away
 from .embedded import EmbeddedRuns, LiveRun
 from .identity import RunIdentity
 from .ports import Host, SaverPort
@@ -277,7 +277,7 @@ class Activities:
         )
         try:
             session = await attach(self._host, self._saver, run, request.attempt)
-        except (ThreadFullError, ThreadBusyError) as exc:
+        except TURNED_AWAY as exc:
             raise turned_away(exc) from None
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
@@ -309,6 +309,7 @@ class Activities:
             asked=lambda: driven.asked,
             arrived=relays.drain,
             deliver=relays.deliver if call.result_only else None,
+            heard=lambda: relay.listening,
         )
         self._driven[run.run_id] = driven
         try:
@@ -324,6 +325,8 @@ class Activities:
                     raise
                 if isinstance(session.error, AttemptSupersededError):
                     return DriveReply(status=DriveStatus.MOVED)
+                if isinstance(session.error, TaskQueueError):
+                    raise turned_away(session.error) from None
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
         finally:

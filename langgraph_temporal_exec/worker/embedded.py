@@ -24,13 +24,11 @@ from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
-    ThreadBusyError,
-    ThreadFullError,
     WorkerStoppedError,
 )
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
 from ..record import Call
-from .attempt import Attempt, attach, turned_away
+from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .relay import Relay, Relays
@@ -101,7 +99,8 @@ class LiveRun:
 
         Raises:
             WorkerStoppedError: The worker of this process stops; the run goes on elsewhere.
-            ThreadFullError, ThreadBusyError: The thread does not take this run; it has ended.
+            ThreadFullError, ThreadBusyError, TaskQueueError: The thread does not take this run;
+                it has ended.
         """
         while True:
             attempt = await self._next_attempt()
@@ -111,7 +110,7 @@ class LiveRun:
                 result = await self._unless_stopped(
                     attach(self._host, self._saver, self.run, attempt)
                 )
-            except (ThreadFullError, ThreadBusyError) as exc:
+            except TURNED_AWAY as exc:
                 self._failure = turned_away(exc)
                 raise
             if isinstance(result, Session):

@@ -27,6 +27,7 @@ from ..workflow.thread import ThreadWorkflow
 from .drive import Activities
 from .embedded import EmbeddedRuns
 from .live import LiveTasks
+from .moving import Mover
 from .ports import SaverPort
 from .registry import GraphRegistry
 from .upkeep import Upkeep
@@ -86,6 +87,7 @@ class WorkerHost:
         self._deployment = _with_behavior(deployment)
         self._workers: list[Worker] = []
         self._running: list[asyncio.Task[None]] = []
+        self._mover: Mover | None = None
         self.stopped = False
 
     def add(self, graph: Any) -> None:
@@ -157,6 +159,7 @@ class WorkerHost:
             task.result()
         for task in self._running:
             task.add_done_callback(self._on_worker_done)
+        self._mover = self.transport.mover = Mover(self.transport, self.thread, self._deployment)
         logger.info(
             "worker %s serves task queue %r: %s",
             self.queue,
@@ -192,6 +195,9 @@ class WorkerHost:
                     await asyncio.gather(*(map(self._closed, self.embedded.closing)))
         self.stopped = True
         self.embedded.stop()
+        self.transport.mover = None
+        if self._mover is not None:
+            await self._mover.stop()
         await asyncio.gather(*(w.shutdown() for w in self._workers), return_exceptions=True)
         await asyncio.gather(*self._running, return_exceptions=True)
 

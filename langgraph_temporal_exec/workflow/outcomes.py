@@ -36,6 +36,13 @@ def deadlines(full: Outcome, known: tuple[Deadline, ...], now_s: float) -> tuple
     )
 
 
+def failure(full: Outcome, limit: int) -> tuple[str, str]:
+    """Class and text of what a run failed with; empty when it did not."""
+    if full.error is None:
+        return "", ""
+    return _shortened(full.error.type_name, limit), _shortened(full.error.message, limit)
+
+
 def _shortened(text: str, limit: int) -> str:
     """The beginning of a text, in so many bytes of UTF-8."""
     return text.encode()[:limit].decode(errors="ignore")

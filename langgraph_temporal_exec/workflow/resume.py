@@ -41,7 +41,13 @@ def record(value: Any, thread: ThreadStart) -> bytes:
 
 
 def run_that_answers(
-    value: Any, thread: ThreadStart, *, graph: str, run_id: str, bounds: RunBounds
+    value: Any,
+    thread: ThreadStart,
+    *,
+    graph: str,
+    run_id: str,
+    bounds: RunBounds,
+    task_queue: str,
 ) -> RunStart:
     """The run of ``Command(resume=value)`` on a thread."""
     return RunStart(
@@ -49,7 +55,7 @@ def run_that_answers(
         thread_id=thread.thread_id,
         thread_workflow_id=names.thread_workflow_id(thread.id_prefix, thread.thread_id),
         graph=graph,
-        task_queue=workflow.info().task_queue,
+        task_queue=task_queue,
         record=record(value, thread),
         heartbeat_s=bounds.heartbeat_s,
         max_lost_attempts=bounds.max_lost_attempts,
@@ -68,6 +74,7 @@ async def start(run: RunStart, thread: ThreadStart) -> None:
         names.RUN_WORKFLOW,
         pack(run),
         id=run_workflow_id(thread, run.run_id),
+        task_queue=run.task_queue,
         task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         memo={"thread_id": run.thread_id, "graph": run.graph},

@@ -73,6 +73,7 @@ class RunWorkflow:
         self._lost_since_s = 0.0
         self._refused = 0
         self._last_failure = ""
+        self._last_trace = ""
         self._ended = False
         self._was_driven = bool(self._start.home_queue)
         self._listeners: list[Listener] = []
@@ -96,7 +97,8 @@ class RunWorkflow:
                 else:
                     await asyncio.sleep(MOVE_PAUSE_S)
                 self._queue = reply.queue or self._start.task_queue
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as exc:
+            self._log_failure(exc)
             # Whatever ends the run without an outcome must not leave the thread reserved. Not
             # `finally`: that would also run when the workflow is evicted from the cache.
             if not self._ended:
@@ -219,6 +221,8 @@ class RunWorkflow:
         self._queue = start.task_queue
         # Replies of Queries are encoded, and are in no history.
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
+        details = cause.details if isinstance(cause, ApplicationError) else ()
+        self._last_trace = str(details[1]) if len(details) > 1 else ""
         self._state = "retrying"
         self._show()
         workflow.logger.info(
@@ -238,7 +242,7 @@ class RunWorkflow:
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         if moved and start.max_lost_attempts > 1:
             return
-        final = (names.THREAD_FULL, names.THREAD_BUSY)
+        final = (names.THREAD_FULL, names.THREAD_BUSY, names.ELSEWHERE)
         if isinstance(cause, ApplicationError) and cause.type in final:
             raise ApplicationError(cause.message, type=cause.type, non_retryable=True)
         if self._is_late():
@@ -258,6 +262,27 @@ class RunWorkflow:
             raise self._given_up(f"{self._lost} times in a row", cause)
         if not isinstance(cause, TimeoutError):
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
+
+    def _log_failure(self, exc: BaseException) -> None:
+        """Nobody may be waiting for a run that ends without an outcome."""
+        expected = (names.RUN_ERROR, names.THREAD_BUSY)
+        if not isinstance(exc, ApplicationError) or exc.type in expected:
+            return
+        start = self._start
+        workflow.logger.error(
+            "run %s of thread %r failed: %s: %s (%s)\n%s",
+            start.run_id,
+            start.thread_id,
+            exc.type,
+            exc.message,
+            self._last_failure,
+            self._last_trace,
+            extra={
+                "thread_id": start.thread_id,
+                "run_id": start.run_id,
+                "attempt": self._attempt,
+            },
+        )
 
     def _is_late(self) -> bool:
         """Whether the time is over in which a run may be driven again after losses in a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
@@ -91,6 +92,7 @@ class ThreadWorkflow:
         self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._updates = 0
+        self._move_to = ""
 
     @workflow.run
     async def run(self, start: bytes) -> None:
@@ -119,6 +121,7 @@ class ThreadWorkflow:
                     rules=RULES,
                 )
             ),
+            task_queue=self._move_to or None,
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
@@ -135,6 +138,7 @@ class ThreadWorkflow:
             info.is_continue_as_new_suggested()
             or self._updates >= UPDATES_BEFORE_ROLL
             or bool(roll and info.get_current_history_length() >= roll)
+            or bool(self._move_to)
             # Pinned to a version of the workers that is not the current one any more.
             or info.is_target_worker_deployment_version_changed()
         )
@@ -145,7 +149,9 @@ class ThreadWorkflow:
         roll = self._start.roll_events * FORCED_ROLL_FACTOR
         length = info.get_current_history_length()
         return (
-            self._updates >= UPDATES_BEFORE_FORCED_ROLL
+            # Nobody serves the archives of its old queue, and maybe not its tasks.
+            bool(self._move_to)
+            or self._updates >= UPDATES_BEFORE_FORCED_ROLL
             or length >= EVENTS_BEFORE_FORCED_ROLL
             or info.get_current_history_size() >= BYTES_BEFORE_FORCED_ROLL
             or bool(roll and length >= roll)
@@ -328,6 +334,11 @@ class ThreadWorkflow:
     # Temporal cannot refuse a signal, and a handler that raises would stop the workflow for ever:
     # any arguments are taken, and the state passes over those that make no sense.
 
+    @workflow.signal(name=names.ANNOUNCE_SIGNAL)
+    def announce(self, *args: Any) -> None:
+        """A run was recorded that nobody waits for; it comes by itself when a worker takes it."""
+        self._state.signalled(names.ANNOUNCE_SIGNAL, args)
+
     @workflow.signal(name=names.RUN_CLOSED_SIGNAL)
     async def run_closed(self, *args: Any) -> None:
         """A run workflow closed without an outcome from its attempt: its id."""
@@ -352,6 +363,18 @@ class ThreadWorkflow:
     async def delete_namespace(self, *args: Any) -> None:
         """The parent thread was deleted."""
         await self._perform(self._state.signalled(names.DELETE_SIGNAL, args))
+
+    @workflow.signal(name=names.MOVE_SIGNAL)
+    def move(self, *args: Any) -> None:
+        """Nobody serves this task queue any more: go on, with all namespaces, on another one."""
+        if len(args) != 1 or not isinstance(args[0], str) or not args[0]:
+            return
+        queue = args[0]
+        if queue == workflow.info().task_queue:
+            return
+        self._move_to = queue
+        for namespace in self._state.namespaces:
+            self._spawn(self._children.signal(namespace, names.MOVE_SIGNAL, queue))
 
     @workflow.query(name=names.READ_QUERY)
     def read(self, request: bytes) -> bytes:
@@ -402,6 +425,8 @@ class ThreadWorkflow:
             graph=self._state.summary.graph,
             run_id=workflow.uuid4().hex,
             bounds=bounds,
+            # A thread that is about to move has nobody on its old queue.
+            task_queue=self._move_to or workflow.info().task_queue,
         )
         self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
         self._alarm.set(self._state.next_deadline())
@@ -448,10 +473,22 @@ class ThreadWorkflow:
             workflow_id=workflow.info().workflow_id,
             deleted_s=workflow.now().timestamp(),
         )
-        await upkeep.erase(request, self._upkeep)
+        while True:
+            move_to = self._move_to
+            queue = names.upkeep_queue(move_to) if move_to else self._upkeep
+            erasing = asyncio.create_task(upkeep.erase(request, queue))
+            await workflow.wait_condition(partial(self._is_erased, erasing, move_to))
+            if erasing.done():
+                break
+            # Nobody serves the queue on which it was asked for.
+            erasing.cancel()
         await workflow.wait_condition(
             lambda: workflow.all_handlers_finished() and not self._background
         )
+
+    def _is_erased(self, erasing: asyncio.Task[None], move_to: str) -> bool:
+        """Whether it is done, or is to be done elsewhere."""
+        return erasing.done() or self._move_to != move_to
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
         handle = workflow.start_activity(

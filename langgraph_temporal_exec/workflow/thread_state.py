@@ -13,6 +13,7 @@ from typing import cast
 
 from ..protocol.messages import (
     ActiveRun,
+    Announcement,
     AppendRequest,
     Applied,
     AttachReply,
@@ -32,6 +33,7 @@ from ..protocol.messages import (
     Waiter,
 )
 from ..protocol.names import (
+    ANNOUNCE_SIGNAL,
     ANSWER_SIGNAL,
     DELETE_SIGNAL,
     FENCE_SIGNAL,
@@ -42,7 +44,7 @@ from ..protocol.names import (
 )
 from ..protocol.standing import Standing
 from ..protocol.stored import Op, OpKind
-from ..protocol.wire import pack, unpack
+from ..protocol.wire import WireError, pack, unpack
 from . import outcomes
 from .effects import (
     AnswerTaken,
@@ -62,11 +64,17 @@ from .log_state import LogState
 REMEMBERED_RUNS = 100
 """Ended runs whose outcome is kept for an attempt that asks late."""
 
+ERROR_TEXT_BYTES = 500
+"""Of what the last run failed with, in the summary."""
+
 REMEMBERED_OUTCOME_BYTES = 1_000
 """An outcome above this is remembered in short."""
 
 MAX_WAITING = 2_000
 """Runs that may wait for one thread."""
+
+MAX_ANNOUNCED = 2_000
+"""Announced runs that are shown before any worker has taken them; of more, the latest."""
 
 
 @dataclass(kw_only=True)
@@ -92,6 +100,9 @@ class ThreadState(LogState):
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
+    # Runs that were recorded and have not asked for the thread: to be shown, no more.
+    announced: dict[str, Announcement] = field(default_factory=dict)
+    # Outcomes by run; empty of one that closed without.
     ended: dict[str, bytes] = field(default_factory=dict)
     running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
@@ -131,10 +142,10 @@ class ThreadState(LogState):
     def attach(self, request: AttachRequest) -> tuple[AttachReply, list[Effect]]:
         """Give the thread to an attempt, put its run in line, or turn the attempt away."""
         effects: list[Effect] = []
-        if request.run_id in self.ended:
-            outcome = self.ended[request.run_id]
+        if outcome := self.ended.get(request.run_id):
             return AttachReply(status=AttachStatus.ENDED, outcome=outcome), effects
         if request.evict and self.active is not None and self.active.run_id == request.evict:
+            self._note_closed(request.evict)
             effects += self._release(fence=True)
         if self.active is None:
             self._leave_line(request.run_id)
@@ -145,7 +156,9 @@ class ThreadState(LogState):
                 if request.strategy == "reject":
                     return self._not_yours(AttachStatus.REJECTED, active), effects
                 effects += self._wait(request, active)
+            self.announced.pop(request.run_id, None)
             return self._not_yours(AttachStatus.QUEUED, active), effects
+        self.announced.pop(request.run_id, None)
         if request.graph:
             self.summary = replace(self.summary, graph=request.graph)
         if request.attempt < active.attempt:
@@ -256,6 +269,7 @@ class ThreadState(LogState):
     def run_closed(self, run_id: str) -> list[Effect]:
         """The run workflow closed without an outcome from its attempt: free the thread."""
         self._leave_line(run_id)
+        self._note_closed(run_id)
         if self.active is not None and self.active.run_id == run_id:
             if self.active.attempt:
                 self.summary = replace(self.summary, status="lost")
@@ -269,6 +283,24 @@ class ThreadState(LogState):
             return []
         active.cancelled = True
         return [StopRun(run_id=run_id, queue=active.queue)] if active.queue else []
+
+    def _note_closed(self, run_id: str) -> None:
+        """A run has ended, and its own workflow alone knows how."""
+        self.announced.pop(run_id, None)
+        if run_id not in self.ended:
+            self.summary = replace(self.summary, closed_run=run_id)
+            self._end_run(run_id, b"")
+
+    def announce(self, run: Announcement) -> None:
+        """A run was recorded: it is there for whoever asks, before it asks for the thread."""
+        known = run.run_id in self.ended or any(w.run_id == run.run_id for w in self.waiting)
+        if known or self.deleted or (self.active is not None and self.active.run_id == run.run_id):
+            return
+        self.announced[run.run_id] = run
+        while len(self.announced) > MAX_ANNOUNCED:
+            del self.announced[next(iter(self.announced))]
+        if not self.summary.graph:
+            self.summary = replace(self.summary, graph=run.graph)
 
     def _release(self, *, fence: bool) -> list[Effect]:
         """Free the thread and reserve it for the next run in line.
@@ -478,10 +510,15 @@ class ThreadState(LogState):
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
+        kind, text = outcomes.failure(full, ERROR_TEXT_BYTES)
+        self.summary = replace(self.summary, error_type=kind, error_text=text, closed_run="")
         if not full.refused:
             self._note_end(full)
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
             outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
+        self._end_run(run_id, outcome)
+
+    def _end_run(self, run_id: str, outcome: bytes) -> None:
         self.ended[run_id] = outcome
         while len(self.ended) > REMEMBERED_RUNS:
             del self.ended[next(iter(self.ended))]
@@ -511,6 +548,11 @@ class ThreadState(LogState):
             return self.delete()
         if name == RUN_CLOSED_SIGNAL and len(args) == 1 and isinstance(args[0], str):
             return self.run_closed(args[0])
+        if name == ANNOUNCE_SIGNAL and len(args) == 1 and isinstance(args[0], bytes):
+            try:
+                self.announce(unpack(Announcement, args[0]))
+            except WireError:
+                return []
         if name == STOP_SIGNAL and len(args) == 1 and isinstance(args[0], str):
             return self.stop(args[0])
         if name == FENCE_SIGNAL and len(args) == 1 and _is_epoch(args[0]):
@@ -537,11 +579,13 @@ class ThreadState(LogState):
             ),
             runs=self._runs() if request.erasing or request.runs else (),
             standing=self.standing if request.standing else None,
+            announced=tuple(self.announced) if request.runs else (),
         )
 
     def _runs(self) -> tuple[str, ...]:
         active = [self.active.run_id] if self.active else []
-        return (*self.ended, *active, *(waiter.run_id for waiter in self.waiting))
+        waiting = (waiter.run_id for waiter in self.waiting)
+        return (*self.ended, *active, *waiting, *self.announced)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -550,10 +594,12 @@ class ThreadState(LogState):
         if self.deleted:
             return []
         effects = self._new_epoch(self.epoch + 1)
-        runs = [r.run_workflow_id for r in (self.active, *self.waiting) if r is not None]
+        known = (self.active, *self.waiting, *self.announced.values())
+        runs = [r.run_workflow_id for r in known if r is not None]
         effects += [CancelRun(run_workflow_id=r) for r in runs]
         self.active = None
         self.waiting.clear()
+        self.announced.clear()
         effects += [DeleteNamespace(namespace=n) for n in self.namespaces]
         self.archiving = None
         self.deleted = True
@@ -563,7 +609,8 @@ class ThreadState(LogState):
         """Bytes a snapshot would carry, nearly."""
         small = sum(len(o) + 40 for o in self.ended.values())
         small += sum(len(n) + 3 for n in self.namespaces)
-        small += 120 * (len(self.waiting) + len(self.segments) + len(self.discards))
+        small += 120 * (len(self.waiting) + len(self.announced))
+        small += 120 * (len(self.segments) + len(self.discards))
         small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
         return self.log_bytes + small + (len(self.head.data) if self.head else 0)
@@ -593,6 +640,7 @@ class ThreadState(LogState):
                 undo=tuple(self.undo),
                 deadlines=self.deadlines,
                 standing=self.standing,
+                announced=tuple(self.announced.values()),
             )
         )
 
@@ -627,6 +675,7 @@ class ThreadState(LogState):
             discards=list(s.discards),
             undo=list(s.undo),
             deadlines=s.deadlines,
+            announced={run.run_id: run for run in s.announced},
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from temporalio.client import Client
 from typer.testing import CliRunner
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.cli.main import app
 from tests.conftest import TemporalServer
-from tests.support.graphs import config, countdown, parallel
+from tests.support.graphs import NodeFailed, config, countdown, failing, parallel
 
 
 async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
@@ -50,6 +51,22 @@ async def test_threads(client: Client, temporal_server: TemporalServer, task_que
     assert (code, "Unknown status" in err) == (1, True)
     code, _, err = await run("delete", "done")
     assert (code, "No worker answers" in err) == (1, True)
+    async with saver.worker(failing()):
+        failed = await saver.astart(failing(), {"x": []}, config("fails"))
+        with pytest.raises(NodeFailed):
+            await failed.aresult()
+    waits = await saver.astart(countdown(), {"n": 1}, config("waits"))
+    code, out, _ = await run("show", "fails")
+    shown = json.loads(out)
+    assert (shown["status"], "NodeFailed" in shown["error"]) == ("error", True)
+    code, out, _ = await run("runs", "fails")
+    assert out.startswith(f"{failed.run_id} error tests.support.graphs.NodeFailed: ")
+    assert len(out.splitlines()) == 1
+    code, out, _ = await run("runs", "waits")
+    assert out == f"{waits.run_id} no_workers\n"
+    code, out, _ = await run("show", "waits")
+    shown = json.loads(out)
+    assert (shown["status"], task_queue in shown["note"]) == ("busy", True)
     async with saver.worker(countdown()):
         code, _, err = await run("delete", "done", "--purge")
         assert (code, "is deleted" in err) == (0, True), err

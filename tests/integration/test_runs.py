@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from langgraph.types import Command, interrupt
 from temporalio.client import Client
 
 from langgraph_temporal_exec import (
+    GraphNotFoundError,
     RunCancelledError,
     RunFailedError,
+    RunFailure,
     RunNotFoundError,
     TemporalSaver,
     ThreadBusyError,
     UsageError,
 )
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
-from tests.support.graphs import NodeFailed, State, config
+from tests.support.graphs import NodeFailed, State, config, countdown
 
 pytestmark = pytest.mark.compat
 
@@ -164,6 +167,97 @@ async def test_interrupted_and_failed_runs(deployment: Deployment, tmp_path: Pat
     assert await failing.astatus() == "error"
 
 
+async def test_failed_runs_are_found(
+    deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "go").touch()
+    caplog.set_level(logging.INFO)
+    saver = deployment.saver()
+    run = await saver.astart(deployment.graph, {"x": ["fail"]}, config("t"))
+    for other in (run, await deployment.saver().aget_run(run.run_id)):
+        with pytest.raises(NodeFailed) as raised:
+            await _all(other.astream())
+        assert raised.value.code == 3
+        with pytest.raises(NodeFailed):
+            await asyncio.to_thread(list, other.stream())
+        failure = await other.afailure()
+        assert failure == RunFailure(type_name="tests.support.graphs.NodeFailed", message="no")
+        assert await asyncio.to_thread(other.failure) == failure
+    info = await deployment.saver().aget_thread("t")
+    assert info is not None
+    assert (info.status, info.error) == ("error", failure)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert record.levelno == logging.ERROR
+    assert record.run_id == run.run_id  # type: ignore[attr-defined] # of ours
+    text = logging.Formatter().format(record)
+    for part in (run.run_id, "NodeFailed: no", "Traceback", 'raise NodeFailed("no", code=3)'):
+        assert part in text
+    # Of the last run to end, not of one before it.
+    again = await saver.astart(deployment.graph, None, config("t"))
+    with pytest.raises(NodeFailed):
+        await again.aresult()
+    durable = deployment.graph.with_config(checkpointer=saver)
+    await durable.aupdate_state(config("t"), {"x": []}, as_node="end")
+    await (await saver.astart(deployment.graph, None, config("t"))).aresult()
+    info = await saver.aget_thread("t")
+    assert info is not None
+    assert (info.status, info.error) == ("idle", None)
+
+
+@pytest.mark.parametrize("where", ["embedded", "remote"])
+async def test_whoever_waits_hears_of_the_failure_alone(
+    deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    (tmp_path / "go").touch()
+    saver = deployment.host if where == "embedded" else deployment.saver()
+    with pytest.raises(NodeFailed):
+        await deployment.graph.with_config(checkpointer=saver).ainvoke({"x": ["fail"]}, config("t"))
+    info = await saver.aget_thread("t")
+    assert info is not None
+    assert str(info.error) == "tests.support.graphs.NodeFailed: no"
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+    (run,) = [r async for r in saver.alist_runs("t")]
+    assert str(await run.afailure()) == str(info.error)
+
+
+async def test_runs_that_never_began_are_found(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver = deployment.saver()
+    run = await saver.astart(countdown(), {"n": 1}, config("t"))
+    with pytest.raises(GraphNotFoundError):
+        await _all(run.astream())
+    failure = await run.afailure()
+    assert failure is not None
+    assert failure.type_name == "langgraph_temporal_exec.errors.GraphNotFoundError"
+    info = await saver.aget_thread("t")
+    assert info is not None
+    assert (info.status, info.error) == ("idle", failure)
+    assert [r.run_id async for r in saver.alist_runs("t")] == [run.run_id]
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert run.run_id in record.getMessage()
+    assert "GraphNotFound" in record.getMessage()
+
+
+async def test_the_stream_of_a_cancelled_run_says_so(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    run = await deployment.saver().astart(deployment.graph, {"x": ["in"]}, config("t"))
+    await _until(lambda: _ran(tmp_path) == ["hold"])
+    stream = asyncio.create_task(_all(run.astream()))
+    await asyncio.sleep(0.5)
+    await run.acancel()
+    with pytest.raises(RunCancelledError):
+        await stream
+    with pytest.raises(RunCancelledError):
+        await asyncio.to_thread(list, run.stream())
+    assert await run.afailure() is None
+    info = await deployment.saver().aget_thread("t")
+    assert info is not None
+    assert info.error is None
+    (tmp_path / "go").touch()
+
+
 @pytest.mark.parametrize("where", ["embedded", "remote"])
 @pytest.mark.parametrize("kind", ["end", "ask", "fail"])
 async def test_a_call_without_input_joins_the_run_that_has_the_thread(
@@ -222,6 +316,9 @@ async def test_after_a_run_was_terminated_by_hand(
     await client.get_workflow_handle(f"{task_queue}/run/{run.run_id}").terminate()
     with pytest.raises(RunFailedError):
         await run.aresult()
+    with pytest.raises(RunFailedError):
+        await _all(run.astream())
+    assert "terminated" in str(await run.afailure())
     (tmp_path / "go").touch()
     durable = deployment.graph.with_config(checkpointer=saver)
     again = {"configurable": {"thread_id": "t", "multitask_strategy": strategy}}

@@ -181,7 +181,7 @@ async def test_threads_that_cannot_be_read(
     assert (await listed(status="unreadable")).keys() == unreadable
     assert await listed(status="interrupted") == {"asks": "interrupted"}
     assert await listed(graph="asks") == {"asks": "interrupted"}
-    why = {t.thread_id: t.error async for t in saver.alist_threads()}
+    why = {t.thread_id: t.problem async for t in saver.alist_threads()}
     assert why.pop("asks") == ""
     assert "payload codec" in why["of a codec"]
     assert "wire version 2" in why["of another version"]

@@ -6,6 +6,7 @@ import msgpack
 import pytest
 
 from langgraph_temporal_exec.protocol.messages import (
+    Announcement,
     AppendRequest,
     ArchiveReply,
     AttachRequest,
@@ -33,6 +34,8 @@ from langgraph_temporal_exec.workflow.effects import (
     StartTask,
 )
 from langgraph_temporal_exec.workflow.thread_state import (
+    ERROR_TEXT_BYTES,
+    MAX_ANNOUNCED,
     MAX_WAITING,
     REMEMBERED_NAMESPACES,
     REMEMBERED_OUTCOME_BYTES,
@@ -427,3 +430,78 @@ def test_outcomes_of_the_latest_runs_are_remembered() -> None:
         attach(state, run)
         state.step(step(state, 0, run=run, outcome=outcome))
     assert list(state.ended) == runs[1:]
+
+
+def _announced(run: str) -> Announcement:
+    return Announcement(run_id=run, run_workflow_id=f"wf-{run}", graph="g")
+
+
+def _shown(state: ThreadState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    reply = state.read(ReadRequest(runs=True))
+    return reply.runs, reply.announced
+
+
+def test_an_announced_run_is_shown_and_has_no_place() -> None:
+    state = fresh()
+    state.announce(_announced("r1"))
+    state.announce(_announced("r1"))
+    state.announce(_announced("r2"))
+    assert _shown(state) == (("r1", "r2"), ("r1", "r2"))
+    assert (state.active, state.summary.graph) == (None, "g")
+    # Whoever comes first gets the thread.
+    assert attach(state, "r3")[0].status == AttachStatus.GRANTED
+    assert attach(state, "r2")[0].status == AttachStatus.QUEUED
+    assert _shown(state) == (("r3", "r2", "r1"), ("r1",))
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    assert _shown(again) == _shown(state)
+
+
+def test_an_announcement_that_comes_late_changes_nothing() -> None:
+    state = fresh()
+    attach(state, "r1")
+    attach(state, "r2")
+    state.step(step(state, 0, outcome=pack(Outcome(status="done"))))
+    state.run_closed("r3")
+    for run in ("r1", "r2", "r3"):
+        state.announce(_announced(run))
+    assert _shown(state) == (("r1", "r3", "r2"), ())
+    state.delete()
+    state.announce(_announced("r4"))
+    assert state.announced == {}
+
+
+def test_an_announced_run_ends_with_its_thread_or_without_it() -> None:
+    state = fresh()
+    for run in ("r1", "r2"):
+        state.announce(_announced(run))
+    state.run_closed("r1")
+    assert _shown(state) == (("r1", "r2"), ("r2",))
+    assert state.summary.closed_run == "r1"
+    # What is known of it is no outcome.
+    assert attach(state, "r1")[0].status == AttachStatus.GRANTED
+    assert CancelRun(run_workflow_id="wf-r2") in state.delete()
+
+
+def test_announced_runs_have_a_bound() -> None:
+    state = fresh()
+    for n in range(MAX_ANNOUNCED + 1):
+        state.announce(_announced(f"r{n}"))
+    assert list(state.announced) == [f"r{n}" for n in range(1, MAX_ANNOUNCED + 1)]
+    assert state.size() >= 120 * MAX_ANNOUNCED
+
+
+def test_the_last_failure_is_told_until_a_run_ends_well() -> None:
+    state = fresh()
+    error = ErrorInfo(type_name="a.Class", message="x" * 2 * ERROR_TEXT_BYTES)
+    for outcome, told in (
+        (Outcome(status="error", error=error), ("a.Class", "x" * ERROR_TEXT_BYTES)),
+        (Outcome(status="done"), ("", "")),
+    ):
+        state.run_closed(f"lost before {outcome.status}")
+        run = f"r {outcome.status}"
+        attach(state, run)
+        state.step(step(state, 0, run=run, outcome=pack(outcome)))
+        summary = state.summary
+        assert (summary.error_type, summary.error_text, summary.closed_run) == (*told, "")
+    state.run_closed("lost")
+    assert state.summary.closed_run == "lost"

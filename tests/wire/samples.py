@@ -58,7 +58,11 @@ SUMMARY = m.ThreadSummary(
     created_s=1.5,
     updated_s=2.5,
     asks=("node",),
+    error_type="module.Class",
+    error_text="text",
+    closed_run="r0",
 )
+ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
 ERROR = m.ErrorInfo(
@@ -160,7 +164,9 @@ SAMPLES: dict[str, Any] = {
         summary=SUMMARY,
         runs=("r",),
         standing=STANDING,
+        announced=("r",),
     ),
+    "announcement": ANNOUNCEMENT,
     "archive_request": m.ArchiveRequest(
         thread_id="t",
         namespace="ns",
@@ -209,6 +215,7 @@ SAMPLES: dict[str, Any] = {
         undo=("r0",),
         deadlines=(DEADLINE,),
         standing=STANDING,
+        announced=(ANNOUNCEMENT,),
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
