@@ -222,6 +222,8 @@ async def copy_thread(saver: Saver, source: str, target: str) -> None:
         todo += sorted(opened - copied - set(todo))
         for batch in _batches([op for op in ops if op.kind != OpKind.OPEN]):
             await saver.transport.append(target, ns, AppendRequest(ops=batch))
+    if first.spent:
+        await saver.transport.append(target, "", AppendRequest(ops=(), spent=first.spent))
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:

@@ -92,6 +92,7 @@ _INNER = [
     _layer("options", ours={"errors"}, side="Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
     _layer("_threads", side="Shared:"),
+    _layer("_native", third_party={"temporalio"}, side="Shared:"),
     _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
     # -- workflows
     _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
@@ -274,7 +275,12 @@ _INNER = [
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Public API:",
     ),
-    _layer("local", ours={"_threads", "errors"}, third_party={"temporalio"}, side="Public API:"),
+    _layer(
+        "local",
+        ours={"_native", "_threads", "errors"},
+        third_party={"temporalio"},
+        side="Public API:",
+    ),
 ]
 LAYERS = {
     layer.name: layer
@@ -285,8 +291,8 @@ LAYERS = {
         _layer(
             "saver",
             ours={
-                *("", "_langgraph", "_threads", "caller", "checkpoints", "errors", "listing"),
-                *("local", "maintenance", "options", "runs", "transport", "worker"),
+                *("", "_langgraph", "_native", "_threads", "caller", "checkpoints", "errors"),
+                *("listing", "local", "maintenance", "options", "runs", "transport", "worker"),
             },
             third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
             side="Public API:",
@@ -315,7 +321,7 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={"", "_threads", "errors", "local", "logs", "options", "saver"},
+            ours={"", "_native", "_threads", "errors", "local", "logs", "options", "saver"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

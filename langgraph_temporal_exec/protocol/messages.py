@@ -82,11 +82,14 @@ class Applied:
     """Part of ``AttachReply``: what the log shows that earlier attempts of the run applied.
 
     ``answered`` are the tasks, nested ones included, that recorded an answer of their own.
+    ``spent`` is the checkpoint whose resume value, of whatever run, is not given any more: an
+    interrupt has taken it, or it was refused.
     """
 
     checkpoints: int = 0
     null_writes: bool = False
     answered: tuple[str, ...] = ()
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +179,7 @@ class AppendRequest:
     ``incarnation`` is that of the log whose values the ops build on; empty when they build on
     none. ``close`` ends nested namespaces with all they hold. ``compact``: free what dropped
     checkpoints held now, not with the next archive. ``undone`` are runs whose checkpoints are gone.
+    ``spent``: as in ``Applied``, of a thread that is copied.
     """
 
     ops: tuple[bytes, ...] = ()
@@ -184,6 +188,7 @@ class AppendRequest:
     close: tuple[str, ...] = ()
     compact: bool = False
     undone: tuple[str, ...] = ()
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +227,8 @@ class ThreadSummary:
 class ReadReply:
     """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
 
-    ``runs`` are the latest runs, oldest first, if they were asked for.
+    ``runs`` are the latest runs, oldest first, if they were asked for. ``spent`` is that of
+    ``Applied``.
     """
 
     page: LogPage
@@ -230,6 +236,7 @@ class ReadReply:
     deleted: bool = False
     summary: ThreadSummary | None = None
     runs: tuple[str, ...] = ()
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -431,7 +438,8 @@ class Outcome:
     """Result of a run: Workflow result, and part of ``StepRequest`` and ``DriveReply``.
 
     ``chunks`` counts what the attempt streamed. ``tail`` holds the last ones a plain ``ainvoke``
-    needs, serialized. ``refused``: the thread waits as it did before the run.
+    needs, serialized. ``refused``: the thread waits as it did before the run. ``answered``: a task
+    of a nested namespace took an answer, of which the news may come later.
     """
 
     status: str
@@ -442,6 +450,7 @@ class Outcome:
     deadlines: tuple[Deadline, ...] = ()
     asks: tuple[str, ...] = ()
     refused: bool = False
+    answered: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -476,7 +485,11 @@ class Waiter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """Part of ``ThreadStart``: the state as carried over continue-as-new."""
+    """Part of ``ThreadStart``: the state as carried over continue-as-new.
+
+    ``given_at`` is the checkpoint with the latest resume value, ``given_spent`` whether that is not
+    given any more (see ``Applied``).
+    """
 
     epoch: int
     seq: int
@@ -498,3 +511,5 @@ class Snapshot:
     summary: ThreadSummary | None = None
     undo: tuple[str, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
+    given_at: str = ""
+    given_spent: bool = False

@@ -163,7 +163,7 @@ class Attempt:
         limit = _langgraph.full_config(graph, call.config)["recursion_limit"]
         plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
-        bound = saver.bound(session, drop_resume=plan.drop_resume, unanswer=plan.unanswer)
+        bound = saver.bound(session, plan)
         self._graph = _langgraph.bind(graph, bound)
         self._plan: PlannedInput = plan
         self._tail: dict[str, Any] = {}
@@ -180,7 +180,7 @@ class Attempt:
             async for chunk in stream:
                 self._note(chunk)
                 yield chunk
-            self.session.check()
+            self._check_end()
         except (asyncio.CancelledError, GeneratorExit) as exc:
             with contextlib.suppress(Exception):
                 await stream.aclose()
@@ -212,7 +212,7 @@ class Attempt:
             for chunk in stream:
                 self._note(chunk)
                 yield chunk
-            self.session.check()
+            self._check_end()
         except GeneratorExit:
             stream.close()
             thread.submit(self._end_cancelled()).result()
@@ -222,6 +222,11 @@ class Attempt:
             raise
         else:
             thread.submit(self._end()).result()
+
+    def _check_end(self) -> None:
+        self.session.check()
+        if self.session.refused is not None:
+            raise self.session.refused
 
     def _log_begin(self) -> None:
         session, run = self.session, self.session.run
@@ -282,13 +287,18 @@ class Attempt:
                 attempt=self.session.attempt,
                 deadlines=self.session.deadlines if waits else (),
                 asks=_langgraph.asking(self.session.loop)[:MAX_ASKS] if waits else (),
+                answered=self.session.answered_below,
             )
         )
 
     async def _end_cancelled(self) -> None:
         if self.session.error is not None:
             return
-        outcome = Outcome(status="cancelled", attempt=self.session.attempt)
+        outcome = Outcome(
+            status="cancelled",
+            attempt=self.session.attempt,
+            answered=self.session.answered_below,
+        )
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
 
@@ -304,6 +314,7 @@ class Attempt:
                 attempt=self.session.attempt,
                 error=describe(exc),
                 refused=isinstance(exc, ImpossibleResumeError),
+                answered=self.session.answered_below,
             )
         )
 

@@ -42,6 +42,7 @@ OP = st.Op(
     opened=("ns",),
     answers=True,
     body=BLOB,
+    retakes=True,
 )
 PACK = st.Pack(data=b"\x29", ref=BLOB, level=1)
 SEGMENT = st.Segment(first=1, end=3, pack=PACK)
@@ -58,7 +59,7 @@ SUMMARY = m.ThreadSummary(
     updated_s=2.5,
     asks=("node",),
 )
-APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
+APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
 ERROR = m.ErrorInfo(
     type_name="a.B",
@@ -135,6 +136,7 @@ SAMPLES: dict[str, Any] = {
         close=("old",),
         compact=True,
         undone=("r0",),
+        spent="c1",
     ),
     "read_request": m.ReadRequest(incarnation="life", cursor=1, erasing=True, runs=True),
     "read_reply": m.ReadReply(
@@ -143,6 +145,7 @@ SAMPLES: dict[str, Any] = {
         deleted=True,
         summary=SUMMARY,
         runs=("r",),
+        spent="c1",
     ),
     "archive_request": m.ArchiveRequest(
         thread_id="t",
@@ -189,6 +192,8 @@ SAMPLES: dict[str, Any] = {
         summary=SUMMARY,
         undo=("r0",),
         deadlines=(DEADLINE,),
+        given_at="c1",
+        given_spent=True,
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -232,6 +237,7 @@ SAMPLES: dict[str, Any] = {
         deadlines=(DEADLINE,),
         asks=("node",),
         refused=True,
+        answered=True,
     ),
     "mail": ml.Mail(
         run_id="r", items=(ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True),)
