@@ -29,10 +29,11 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 
@@ -46,19 +47,24 @@ try:
     from langgraph._internal._constants import (
         CONF,
         CONFIG_KEY_CALL,
+        CONFIG_KEY_CHECKPOINT_NS,
         CONFIG_KEY_CHECKPOINTER,
+        CONFIG_KEY_RESUME_MAP,
         CONFIG_KEY_RESUMING,
         CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
         ERROR,
         ERROR_SOURCE_NODE,
         INTERRUPT,
+        NS_END,
+        NS_SEP,
         NULL_TASK_ID,
         PUSH,
         RESUME,
         TASKS,
     )
     from langgraph.checkpoint.serde.types import _DeltaSnapshot
+    from langgraph.errors import GraphInterrupt
     from langgraph.pregel import Pregel, _algo, _loop, _runner
     from langgraph.pregel._checkpoint import channels_from_checkpoint
     from langgraph.pregel._utils import validate_timeout_supported
@@ -71,6 +77,8 @@ except ImportError as moved:
 SUPPORTED = ">=1.2.13,<1.3"
 DURABLE = "__langgraph_temporal__"
 START_TASK = "__start__"
+_ASKED = "__langgraph_temporal_asked__"
+"""Of a loop: what its tasks waited for when it began."""
 
 __all__ = [
     "DURABLE",
@@ -509,12 +517,17 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         session, where = _session_of_task(task)
         if session is None:
             return await original(task, *args, **kwargs)
+        configurable = kwargs.get("configurable") or {}
+        below = _Below.of(task, configurable)
 
         async def run(task: Any) -> Any:
             with contained(where):
-                return await original(task, *args, **kwargs)
+                result = await original(task, *args, **kwargs)
+            if below is not None:
+                await below.acheck()
+            return result
 
-        view = _seam_task(task, session, kwargs.get("configurable") or {})
+        view = _seam_task(task, session, configurable)
         if view is None:
             return await run(task)
         timed = _timed(task, session)
@@ -528,18 +541,125 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         session, where = _session_of_task(task)
         if session is None:
             return original(task, *args, **kwargs)
+        configurable = kwargs.get("configurable") or {}
+        below = _Below.of(task, configurable)
 
         def run(task: Any) -> Any:
             with contained(where):
-                return original(task, *args, **kwargs)
+                result = original(task, *args, **kwargs)
+            if below is not None:
+                below.check()
+            return result
 
-        view = _seam_task(task, session, kwargs.get("configurable") or {})
+        view = _seam_task(task, session, configurable)
         if view is None:
             return run(task)
         timed = _timed(task, session)
         return session.run_task(view, lambda: run(timed))
 
     return run_with_retry
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Below:
+    """A task that is to go on in a graph which it called, and which waits for an answer there.
+
+    LangGraph takes its word when it returns without having called that graph: the code that is
+    served now has renamed or removed it, and the answer is lost. See docs/decisions/0016.
+    """
+
+    task: Any
+    saver: Any
+    session: Session
+    asked: Sequence[Any]
+
+    @classmethod
+    def of(cls, task: Any, configurable: Mapping[str, Any]) -> _Below | None:
+        """``None``: the task has asked nothing, or its graph has no ``TemporalSaver``."""
+        conf = (task.config or {}).get(CONF, {})
+        saver = conf.get(CONFIG_KEY_CHECKPOINTER)
+        durable = _durable_of(saver)
+        if durable is None or durable.session is None or CONFIG_KEY_CALL not in configurable:
+            return None
+        loop = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
+        asked = getattr(loop, _ASKED, {}).get(task.id)
+        if not asked:
+            return None
+        return cls(task=task, saver=saver, session=durable.session, asked=asked)
+
+    async def acheck(self) -> None:
+        """Once the task has returned.
+
+        Raises:
+            GraphInterrupt: It goes on to wait.
+        """
+        for config in self._not_called():
+            self._check(config, await self.saver.aget_tuple(config))
+
+    def check(self) -> None:
+        """The same for a sync task."""
+        for config in self._not_called():
+            self._check(config, self.saver.get_tuple(config))
+
+    def _not_called(self) -> list[RunnableConfig]:
+        """Namespaces of graphs that the task has called before, and not this time."""
+        conf = self.task.config[CONF]
+        own: str = conf[CONFIG_KEY_CHECKPOINT_NS]
+        # Those that keep their state from call to call have no task ids.
+        bare = NS_SEP.join(part.split(NS_END)[0] for part in own.split(NS_SEP))
+        found = []
+        for namespace in set(self.session.namespaces) - self.session.entered:
+            for base in (own, bare):
+                rest = namespace.removeprefix(base)
+                # A second graph that is called gets a number.
+                if namespace.startswith(base) and (not rest or rest[1:].isdigit()):
+                    found.append(namespace)
+        address = {"thread_id": conf["thread_id"]}
+        return [{CONF: {**address, "checkpoint_ns": ns}} for ns in sorted(set(found))]
+
+    def _check(self, config: RunnableConfig, found: Any) -> None:
+        if found is None:
+            return
+        asked_there = _asked_by_task(found.pending_writes or ()).values()
+        pending = {interrupt.id for asked in asked_there for interrupt in asked}
+        waiting = [interrupt for interrupt in self.asked if interrupt.id in pending]
+        if not waiting:
+            return
+        conf = self.task.config[CONF]
+        # It has not done what it was resumed for, whatever it returned.
+        kept = [write for write in self.task.writes if write[0] == RESUME]
+        self.task.writes.clear()
+        self.task.writes.extend(kept)
+        _go_on_waiting(
+            self.session,
+            conf,
+            self.asked,
+            f"Thread {conf['thread_id']!r} is paused in a graph that node {self.task.name!r} had "
+            f"called (namespace {config[CONF]['checkpoint_ns']!r}), and which that node did not "
+            "call again: a sub-graph or sub-agent that was renamed or removed since. Its answer "
+            "was not taken. Serve a graph that has it and resume again",
+        )
+
+
+def _asked_by_task(pending_writes: Iterable[Any]) -> dict[str, Sequence[Any]]:
+    """What tasks wait for, from the pending writes of a checkpoint."""
+    return {task: value for task, channel, value in pending_writes if channel == INTERRUPT}
+
+
+def _go_on_waiting(
+    session: Session, conf: Mapping[str, Any], asked: Sequence[Any], problem: str
+) -> NoReturn:
+    """Let a task wait for what it has waited for, and refuse the resume if it was meant.
+
+    Not an error in the task: that would be recorded, and stop those beside it.
+    """
+    answers = conf.get(CONFIG_KEY_RESUME_MAP)
+    if not answers or any(interrupt.id in answers for interrupt in asked):
+        session.refuse(ImpossibleResumeError(f"{problem}, {_OTHER_WAYS}"))
+    raise GraphInterrupt(tuple(asked))
+
+
+_OTHER_WAYS = "or go on elsewhere: Command(goto=...), or update_state(..., as_node=...)."
 
 
 def _root_call(graph: Any, config: RunnableConfig | None) -> tuple[Durable, Any] | None:
@@ -636,7 +756,7 @@ def _hook_with_config(original: Callable[..., Any]) -> Callable[..., Any]:
     return with_config
 
 
-def _check_resumable(loop: Any) -> None:
+def _check_resumable(loop: Any, session: Session) -> None:
     """Refuse an answer to a node that the graph lacks: LangGraph would do nothing with it."""
     conf = loop.config[CONF]
     pending = loop.checkpoint_pending_writes
@@ -669,12 +789,15 @@ def _check_resumable(loop: Any) -> None:
     sends = loop.checkpoint["channel_values"].get(TASKS) or ()
     missing = missing_nodes(loop.checkpoint, sends, set(loop.nodes))
     where = ", ".join(map(repr, missing)) or "a node"
-    raise ImpossibleResumeError(
+    problem = (
         f"Thread {conf.get('thread_id')!r} is paused in {where}, which the graph that is served "
         "now does not have: renamed or removed since. Nothing was resumed, and no answer was "
-        "taken. Serve a graph that has the node and resume again, or go on elsewhere: "
-        "Command(goto=...), or update_state(..., as_node=...)."
+        "taken. Serve a graph that has the node and resume again"
     )
+    if loop.is_nested:
+        interrupts = [i for asked in _asked_by_task(pending).values() for i in asked]
+        _go_on_waiting(session, conf, interrupts, problem)
+    raise ImpossibleResumeError(f"{problem}, {_OTHER_WAYS}")
 
 
 def stored_value(value: Any) -> Any:
@@ -689,7 +812,10 @@ def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
         if session is None:
             return original(self, **kwargs)
         # Before anything is recorded: with the node back, the thread can still be resumed.
-        _check_resumable(self)
+        if self.is_nested:
+            session.entered.add(self.config[CONF].get(CONFIG_KEY_CHECKPOINT_NS, ""))
+        _check_resumable(self, session)
+        setattr(self, _ASKED, _asked_by_task(self.checkpoint_pending_writes))
         if self.is_nested:
             return original(self, **kwargs)
         session.enter_loop(self)

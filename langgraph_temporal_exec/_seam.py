@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -50,6 +50,20 @@ class Session(Protocol):
 
     def enter_loop(self, loop: Any) -> None:
         """The root loop of the run is about to apply its input."""
+        ...
+
+    @property
+    def entered(self) -> set[str]:
+        """Nested namespaces whose graph was called in this attempt; the hooks add to them."""
+        ...
+
+    @property
+    def namespaces(self) -> Collection[str]:
+        """The nested namespaces of the thread, as far as they are known."""
+        ...
+
+    def refuse(self, error: Exception) -> None:
+        """Part of the resume is impossible: to be raised when all else has ended."""
         ...
 
     def timeout(self, node: str) -> timedelta | None:

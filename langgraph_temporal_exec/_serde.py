@@ -295,6 +295,7 @@ def writes_op(
     writer: Writer,
     *,
     node: str = "",
+    retakes: bool = False,
 ) -> Encoded:
     """Encode the writes of one task.
 
@@ -327,6 +328,7 @@ def writes_op(
             task_id=task_id,
             task_path=task_path,
             values=tuple(stored),
+            retakes=retakes,
         )
     )
 

@@ -76,25 +76,42 @@ class LoopThread:
         """Whether the calling thread is this one."""
         return threading.current_thread() is self._thread
 
+    def tell(self, call: Callable[..., object], *args: Any) -> None:
+        """Have the loop call something soon, from any thread, also from a finalizer; nothing
+        happens when the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(call, *args)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, at most so many seconds."""
+        if not self.is_current:
+            self._thread.join(timeout)
+
     def stop(self) -> None:
         """Cancel what still runs, stop the loop and join the thread; idempotent."""
         if not self._thread.is_alive() or self.is_current:
             return
-
-        async def drain() -> None:
-            me = asyncio.current_task()
-            tasks = [t for t in asyncio.all_tasks() if t is not me]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.loop.shutdown_asyncgens()
-
         # A task that refuses to be cancelled must not keep the interpreter from exiting.
         with contextlib.suppress(concurrent.futures.TimeoutError):
-            self.submit(drain()).result(timeout=10)
+            self.submit(self._drain()).result(timeout=10)
         self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
+
+    async def leave(self) -> None:
+        """``stop`` by a task of the loop itself: its last act."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await self._drain()
+        self.loop.stop()
+
+    async def _drain(self) -> None:
+        me = asyncio.current_task()
+        tasks = [t for t in asyncio.all_tasks() if t is not me]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
 
 
 async def stands_still(loop: asyncio.AbstractEventLoop, patience_s: float) -> None:

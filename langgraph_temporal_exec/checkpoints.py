@@ -41,6 +41,7 @@ from .replica import Replica
 from .replicas import Replicas
 from .sync import SyncMethods
 from .transport import StaleReadError, Transport, check_thread_id
+from .worker.retry_input import PlannedInput
 from .worker.service import WorkerHost
 from .worker.session import Session
 
@@ -78,8 +79,7 @@ class CheckpointMethods(SyncMethods):
 
     _shared: Shared
     _session: Session | None
-    _drop_resume: bool
-    _unanswer: frozenset[str]
+    _plan: PlannedInput | None
 
     @property
     def reader(self) -> Reader:
@@ -112,9 +112,8 @@ class CheckpointMethods(SyncMethods):
         edit = _langgraph.current_edit()
         if edit is not None and found is not None and not ns and not edit.base:
             edit.base = found.checkpoint["id"]
-        if found is not None and (self._drop_resume or self._unanswer):
-            writes = [w for w in map(self._as_planned, found.pending_writes or ()) if w]
-            found = found._replace(pending_writes=writes)
+        if found is not None and self._session is not None and self._plan is not None:
+            found = self._as_planned(found, ns, self._plan, self._session)
         return found
 
     async def _ask(
@@ -131,17 +130,27 @@ class CheckpointMethods(SyncMethods):
         self._shared.replicas.settle(replica)
         return answer
 
-    def _as_planned(self, write: PendingWrite) -> PendingWrite | None:
-        """A pending write as a retried attempt is to see it; ``None``: not at all."""
-        task_id, channel, value = write
-        if channel != _langgraph.RESUME:
-            return write
-        if task_id == _langgraph.NULL_TASK_ID:
-            return None if self._drop_resume else write
-        if task_id in self._unanswer:
-            earlier = value[:-1] if isinstance(value, list) else []
-            return (task_id, channel, earlier) if earlier else None
-        return write
+    @staticmethod
+    def _as_planned(
+        found: CheckpointTuple, ns: str, plan: PlannedInput, session: Session
+    ) -> CheckpointTuple:
+        """A checkpoint with the pending answers that an attempt is to see."""
+        checkpoint_id = found.checkpoint["id"]
+        drop_given = plan.drop_resume or (not ns and plan.spent == checkpoint_id)
+        writes: list[PendingWrite] = []
+        for task_id, channel, value in found.pending_writes or ():
+            seen = value
+            if channel == _langgraph.RESUME and task_id == _langgraph.NULL_TASK_ID:
+                if drop_given:
+                    continue
+            elif channel == _langgraph.RESUME:
+                if task_id in plan.unanswer:
+                    seen = value[:-1] if isinstance(value, list) else []
+                session.note_answers(ns, checkpoint_id, task_id, seen)
+                if not seen:
+                    continue
+            writes.append((task_id, channel, seen))
+        return found._replace(pending_writes=writes)
 
     async def alist(
         self,

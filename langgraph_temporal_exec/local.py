@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from ._native import forward_core_logs
 from ._threads import settle
 from .errors import ServerUnavailableError
 
@@ -107,6 +108,7 @@ async def start_server(
     Raises:
         ServerUnavailableError: It did not start, for example because another one has the file.
     """
+    forward_core_logs()
     database = None if path is None else await asyncio.to_thread(_prepare, Path(path))
     if port is not None and await asyncio.to_thread(_in_use, port):
         # Not left to the server to find out: until it gives up, the other one would answer.

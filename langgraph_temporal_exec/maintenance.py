@@ -277,6 +277,8 @@ async def copy_thread(saver: Saver, source: str, target: str) -> None:
             graph=reply.summary.graph, standing=reply.standing, status=reply.summary.status
         )
         await saver.transport.append(target, "", stands)
+    if first.spent:
+        await saver.transport.append(target, "", AppendRequest(ops=(), spent=first.spent))
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:

@@ -17,14 +17,14 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 from temporalio.worker import WorkerDeploymentConfig
 
-from . import _langgraph, listing, local, maintenance
+from . import _langgraph, _native, listing, local, maintenance
 from ._threads import Context
 from .caller.mailbox import Mailbox
 from .caller.run import Caller
@@ -35,6 +35,7 @@ from .options import NodeOptions, Options, Retention, Strategy
 from .runs import Run, find_run, runs_of
 from .transport import Transport
 from .worker.host_port import EmbeddedHost
+from .worker.retry_input import PlannedInput
 from .worker.service import WorkerHost
 from .worker.session import Session
 
@@ -119,6 +120,7 @@ class TemporalSaver(CheckpointMethods):
                 "client = await Client.connect('localhost:7233')."
             )
         _langgraph.install()
+        _native.outlives_python(client)
         options = Options(
             task_queue=task_queue,
             graph=graph,
@@ -133,8 +135,7 @@ class TemporalSaver(CheckpointMethods):
         )
         self._shared = Shared(Transport(client, options))
         self._session: Session | None = None
-        self._drop_resume = False
-        self._unanswer: frozenset[str] = frozenset()
+        self._plan: PlannedInput | None = None
 
     # -- properties ---------------------------------------------------------------------------
 
@@ -278,20 +279,42 @@ class TemporalSaver(CheckpointMethods):
         """
         return Context(lambda: local.embedded(cls, path, options))
 
+    # -- life ---------------------------------------------------------------------------------
+
     def close(self) -> None:
-        """Release what callers without a worker hold (a thread and a mailbox workflow)."""
+        """Release what callers without a worker hold; the saver can be used again.
+
+        That is a thread and a worker which receives streams, shared by all savers of one client.
+        They go with the last of these savers that is closed, or not referred to any more, or with
+        the process, whose end they do not delay: only who wants to know that they are gone calls
+        this. Copies of a saver are closed together. No run is cancelled, and a worker of
+        ``saver.worker()`` goes on until its context ends.
+        """
         self._shared.mailbox.close()
+
+    async def aclose(self) -> None:
+        """``close``, for callers on an event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     # -- binding ------------------------------------------------------------------------------
 
-    def bound(
-        self, session: _langgraph.Session, *, drop_resume: bool, unanswer: frozenset[str]
-    ) -> TemporalSaver:
-        """A copy that writes through a session; for the worker side (see ``PlannedInput``)."""
+    def bound(self, session: _langgraph.Session, plan: PlannedInput) -> TemporalSaver:
+        """A copy that writes through a session; for the worker side."""
         clone = copy.copy(self)
-        clone._unanswer = unanswer
         clone._session = cast(Session, session)
-        clone._drop_resume = drop_resume
+        clone._plan = plan
         return clone
 
     # -- runs ---------------------------------------------------------------------------------
@@ -516,6 +539,9 @@ class TemporalSaver(CheckpointMethods):
         number = 0 if current is None else int(str(current).split(".")[0])
         return f"{number + 1:032}.{random.random():016}"
 
+
+# Before the program makes its first client.
+_native.forward_core_logs()
 
 # `graph.with_config(checkpointer=TemporalSaver(...))` looks `with_config` up before the saver is
 # made, so the hooks must be there when this module is imported. They do nothing for other savers.

@@ -93,6 +93,7 @@ _INNER = [
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
     _layer("_threads", side="Shared:"),
     _layer("_exits", ours={"errors"}, side="Shared:"),
+    _layer("_native", third_party={"temporalio"}, side="Shared:"),
     _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
     # -- workflows
     _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
@@ -295,7 +296,12 @@ _INNER = [
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Public API:",
     ),
-    _layer("local", ours={"_threads", "errors"}, third_party={"temporalio"}, side="Public API:"),
+    _layer(
+        "local",
+        ours={"_native", "_threads", "errors"},
+        third_party={"temporalio"},
+        side="Public API:",
+    ),
 ]
 LAYERS = {
     layer.name: layer
@@ -306,8 +312,8 @@ LAYERS = {
         _layer(
             "saver",
             ours={
-                *("", "_langgraph", "_threads", "caller", "checkpoints", "errors", "listing"),
-                *("local", "maintenance", "options", "runs", "transport", "worker"),
+                *("", "_langgraph", "_native", "_threads", "caller", "checkpoints", "errors"),
+                *("listing", "local", "maintenance", "options", "runs", "transport", "worker"),
             },
             third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
             side="Public API:",
@@ -337,7 +343,7 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={"", "_threads", "errors", "local", "logs", "options", "saver"},
+            ours={"", "_native", "_threads", "errors", "local", "logs", "options", "saver"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

@@ -1,19 +1,29 @@
-"""Caller side: the mailbox of this process, where streams of remote runs arrive."""
+"""Caller side: the mailbox of this process, where streams of remote runs arrive.
+
+All savers of one client share one ``_Hub``: one thread, one worker that polls, and one mailbox
+workflow per id prefix. Each saver has a ``Mailbox``, which LangGraph's copies of the saver share.
+The hub opens with the first use and goes with the last ``Mailbox`` that used it, whether that was
+closed or is simply not referred to any more. What is still open when the interpreter exits is
+closed by one hook, all hubs at once and within ``EXIT_S``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
-import contextlib
 import os
 import socket
 import threading
+import time
 import uuid
+import weakref
+from dataclasses import dataclass
 from datetime import timedelta
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import TerminateWorkflowExecutionRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from .._threads import LoopThread, settle
@@ -24,13 +34,19 @@ from ..workflow.mailbox import MailboxWorkflow
 LIFETIME = timedelta(hours=24)
 """A mailbox whose process was killed disappears by itself after this long."""
 
-CLOSE_TIMEOUT = timedelta(seconds=2)
+CLOSE_S = 2.0
+"""How long the server may take to terminate a mailbox; one that is away is not waited for."""
+
+EXIT_S = 0.8
+"""How long the end of the interpreter waits for all that is still open."""
 
 RENEW_AFTER_S = 12 * 3600.0
 
+_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+
 
 class Mailbox:
-    """Hosts the mailbox workflow on a thread of its own; started by the first remote run.
+    """A saver's share in the hub of its client; joined with the first use.
 
     Args:
         transport: The client to poll with, and the names.
@@ -38,50 +54,89 @@ class Mailbox:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._client: Client = transport.client
-        self._options = transport.options
-        self._thread: LoopThread | None = None
-        self._worker: Worker | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._workflow_id = ""
-        self._opened_at = 0.0
-        self._lock: asyncio.Lock | None = None
-        self._starting = threading.Lock()
+        self._hub: _Hub | None = None
+        self._leave: weakref.finalize[[object], Mailbox] | None = None
+        self._joining = threading.Lock()
 
     @property
     def thread(self) -> LoopThread:
-        """The mailbox's loop; also serves the sync API of callers without a worker."""
-        with self._starting:
-            return self._start_thread()
-
-    def _start_thread(self) -> LoopThread:
-        if self._thread is None:
-            self._thread = LoopThread("langgraph-temporal-caller")
-            self._lock = asyncio.Lock()
-            atexit.register(self.close)
-        return self._thread
+        """The hub's loop; also serves the sync API of callers without a worker."""
+        return self._joined().thread
 
     async def address(self) -> str:
         """Workflow id to which a worker sends the chunks; opens the mailbox if needed."""
-        return await self.thread.call(self._address())
+        hub = self._joined()
+        return await hub.thread.call(hub.address(self._transport))
 
-    async def _address(self) -> str:
-        assert self._lock is not None
-        async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if not self._workflow_id or now - self._opened_at > RENEW_AFTER_S:
-                await self._open()
-                self._opened_at = now
-            return self._workflow_id
+    def _joined(self) -> _Hub:
+        with self._joining:
+            if self._hub is None:
+                share = object()
+                self._hub = _join(self._transport.client, share)
+                self._leave = weakref.finalize(self, self._hub.leave, share)
+                # The hook below closes all hubs at once.
+                self._leave.atexit = False
+            return self._hub
 
-    async def _open(self) -> None:
+    def close(self) -> None:
+        """Leave the hub, and wait until it is closed if this was the last; idempotent.
+
+        Used again, it joins again.
+        """
+        with self._joining:
+            hub, self._hub = self._hub, None
+            if hub is None or self._leave is None:
+                return
+            self._leave()
+        if hub.retire():
+            hub.thread.join(CLOSE_S + 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A mailbox workflow, and when it was started (on the loop's clock)."""
+
+    workflow_id: str
+    at_s: float
+
+
+class _Hub:
+    """What the savers of one client share: a thread, a worker, and mailbox workflows."""
+
+    def __init__(self, client: Client) -> None:
+        self.thread = LoopThread("langgraph-temporal-caller")
+        self.shares: set[object] = set()
+        self._of = id(client)
+        self._client = client
+        self._worker: Worker | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._queue = ""
+        self._mailboxes: dict[str, _Opened] = {}
+        self._opened: list[str] = []
+        self._opening = asyncio.Lock()
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def address(self, transport: Transport) -> str:
+        """Workflow id of the mailbox for an id prefix; on this hub's loop."""
+        prefix = transport.options.id_prefix
+        async with self._opening:
+            now_s = asyncio.get_running_loop().time()
+            known = self._mailboxes.get(prefix)
+            if known is None or now_s - known.at_s > RENEW_AFTER_S:
+                known = _Opened(workflow_id=await self._open(transport), at_s=now_s)
+                self._mailboxes[prefix] = known
+            return known.workflow_id
+
+    async def _open(self, transport: Transport) -> str:
         key = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        workflow_id = names.mailbox_workflow_id(self._options.id_prefix, key)
+        workflow_id = names.mailbox_workflow_id(transport.options.id_prefix, key)
         if self._worker is None:
-            self._client = await self._transport.worker_client()
-            self._queue = names.pinned_queue(self._options.task_queue, f"mail-{key}")
+            self._client = await transport.worker_client()
+            self._queue = names.pinned_queue(transport.options.task_queue, f"mail-{key}")
             self._worker = Worker(self._client, task_queue=self._queue, workflows=[MailboxWorkflow])
             self._running = asyncio.create_task(self._worker.run())
+        self._opened.append(workflow_id)
         try:
             await self._client.start_workflow(
                 names.MAILBOX_WORKFLOW,
@@ -91,27 +146,107 @@ class Mailbox:
                 static_summary="stream of remote runs to one caller process",
             )
         except RPCError as exc:
-            raise self._transport.translate(exc) from exc
-        self._workflow_id = workflow_id
+            raise transport.translate(exc) from exc
+        return workflow_id
 
-    def close(self) -> None:
-        """Terminate the mailbox and stop its thread; idempotent."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        atexit.unregister(self.close)
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            thread.submit(self._close()).result(timeout=10)
-        thread.stop()
+    # -- its end ------------------------------------------------------------------------------
 
-    async def _close(self) -> None:
-        if self._workflow_id:
-            handle = self._client.get_workflow_handle(self._workflow_id)
-            # The server may be gone already; the mailbox then ends by its own timeout.
-            with contextlib.suppress(RPCError):
-                await handle.terminate("the caller's process ends", rpc_timeout=CLOSE_TIMEOUT)
-            self._workflow_id = ""
-        if self._worker is not None:
-            await self._worker.shutdown()
-            self._worker = None
-            await settle()
+    def leave(self, share: object) -> None:
+        """A share is given up. By the garbage collector, on any thread and at any moment: takes
+        no lock and waits for nothing."""
+        self.shares.discard(share)
+        if not self.shares:
+            self.thread.tell(self.retire)
+
+    def retire(self) -> bool:
+        """Close if nobody has a share any more; whether the hub closes."""
+        with _lock:
+            if self.shares:
+                return False
+            if not self._retired:
+                self._retired = True
+                if _hubs.get(self._of) is self:
+                    del _hubs[self._of]
+                self.thread.tell(self._begin_close)
+            return True
+
+    def exit(self) -> None:
+        """Close whoever has shares, because the interpreter exits; does not wait."""
+        self.thread.tell(self._begin_close, True)
+
+    def _begin_close(self, exits: bool = False) -> None:
+        if self._closing is None:
+            self._closing = self.thread.loop.create_task(self._close(exits=exits))
+
+    async def _close(self, *, exits: bool) -> None:
+        try:
+            reached = await self._terminate_all()
+            # An interpreter that exits cannot wait for the worker if the server is away: it
+            # shuts down when its polls have ended. They end with the process.
+            if self._worker is not None and (reached or not exits):
+                await self._worker.shutdown()
+                await settle()
+        finally:
+            _open_hubs.discard(self)
+            await self.thread.leave()
+
+    async def _terminate_all(self) -> bool:
+        """Terminate the mailboxes; ``False`` when the server cannot be reached: they end by
+        their own timeout."""
+        replies = await asyncio.gather(*map(self._terminate, self._opened))
+        return all(replies)
+
+    async def _terminate(self, workflow_id: str) -> bool:
+        try:
+            # Not through a handle: the SDK goes on for ten seconds when the server is away.
+            await self._client.workflow_service.terminate_workflow_execution(
+                TerminateWorkflowExecutionRequest(
+                    namespace=self._client.namespace,
+                    workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+                    reason="the caller's process ends, or uses it no more",
+                    identity=self._client.identity,
+                ),
+                retry=False,
+                timeout=timedelta(seconds=CLOSE_S),
+            )
+        except RPCError as exc:
+            # Any answer but these is one of a server that is there.
+            return exc.status not in _AWAY
+        return True
+
+
+_lock = threading.Lock()
+_hubs: dict[int, _Hub] = {}
+"""Hubs that can be joined, by the identity of their client, which they keep alive."""
+
+_open_hubs: set[_Hub] = set()
+
+
+def _join(client: Client, share: object) -> _Hub:
+    with _lock:
+        hub = _hubs.get(id(client))
+        if hub is None:
+            hub = _hubs[id(client)] = _Hub(client)
+            _open_hubs.add(hub)
+        hub.shares.add(share)
+        return hub
+
+
+def _forget_all() -> None:
+    """In a forked child, whose threads and connections are not there."""
+    _hubs.clear()
+    _open_hubs.clear()
+
+
+@atexit.register
+def _exit_all() -> None:
+    hubs = list(_open_hubs)
+    until = time.monotonic() + EXIT_S
+    for hub in hubs:
+        hub.exit()
+    for hub in hubs:
+        hub.thread.join(max(0.0, until - time.monotonic()))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

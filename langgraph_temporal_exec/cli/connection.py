@@ -8,6 +8,7 @@ import typer
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
 
+from .._native import forward_core_logs
 from ..errors import TemporalExecError
 
 Address = Annotated[
@@ -39,6 +40,7 @@ async def connect(config: dict[str, Any]) -> Client:
     Raises:
         TemporalExecError: No server answers.
     """
+    forward_core_logs()
     try:
         return await Client.connect(**config)
     except RuntimeError as exc:

@@ -105,11 +105,14 @@ class Applied:
     """Part of ``AttachReply``: what the log shows that earlier attempts of the run applied.
 
     ``answered`` are the tasks, nested ones included, that recorded an answer of their own.
+    ``spent`` is the checkpoint whose resume value, of whatever run, is not given any more: an
+    interrupt has taken it, or it was refused.
     """
 
     checkpoints: int = 0
     null_writes: bool = False
     answered: tuple[str, ...] = ()
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +206,7 @@ class AppendRequest:
     Of ops that edit a state, ``base`` is the checkpoint that was edited and ``due`` are the nodes
     to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
-    of its source.
+    of its source, and with ``spent``, as in ``Applied``.
     """
 
     ops: tuple[bytes, ...] = ()
@@ -218,6 +221,7 @@ class AppendRequest:
     graph: str = ""
     standing: Standing | None = None
     status: str = ""
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,7 +267,7 @@ class ReadReply:
     """Reply to ``read``. ``namespaces`` are the latest ones; all of them are in the log.
 
     ``runs`` are the latest runs, oldest first, if they were asked for; the last of them are
-    ``announced`` and have not asked for the thread yet.
+    ``announced`` and have not asked for the thread yet. ``spent`` is that of ``Applied``.
     """
 
     page: LogPage
@@ -273,6 +277,7 @@ class ReadReply:
     runs: tuple[str, ...] = ()
     standing: Standing | None = None
     announced: tuple[str, ...] = ()
+    spent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -486,6 +491,7 @@ class Outcome:
     needs, serialized. ``refused``: the thread waits as it did before the run. ``at`` is the
     checkpoint at which it ended; ``nodes`` are those that ask there, or are due at a breakpoint.
     ``asked`` are the interrupts that are open, also of a run that failed or was cancelled.
+    ``answered``: a task of a nested namespace took an answer, of which the news may come later.
     """
 
     status: str
@@ -499,6 +505,7 @@ class Outcome:
     at: str = ""
     nodes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    answered: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -536,7 +543,11 @@ class Waiter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """Part of ``ThreadStart``: the state as carried over continue-as-new."""
+    """Part of ``ThreadStart``: the state as carried over continue-as-new.
+
+    ``given_at`` is the checkpoint with the latest resume value, ``given_spent`` whether that is not
+    given any more (see ``Applied``).
+    """
 
     epoch: int
     seq: int
@@ -560,3 +571,5 @@ class Snapshot:
     deadlines: tuple[Deadline, ...] = ()
     standing: Standing | None = None
     announced: tuple[Announcement, ...] = ()
+    given_at: str = ""
+    given_spent: bool = False

@@ -80,7 +80,8 @@ class Op:
     and versions that are not its parent's. With ``complete`` nothing is inherited but those.
     ``deltas`` are its DeltaChannels that must be rebuilt from writes of its ancestors. ``body``
     keeps ``values``, ``checkpoint`` and ``metadata`` outside when all of them are too much; what
-    was taken from the header for that is in ``answers`` (a task recorded an answer).
+    was taken from the header for that is in ``answers`` (a task recorded an answer). ``retakes``:
+    all answers among the writes were recorded before, and the task has taken no other.
     """
 
     kind: int
@@ -106,6 +107,7 @@ class Op:
     opened: tuple[str, ...] = ()
     answers: bool = False
     body: BlobRef | None = None
+    retakes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

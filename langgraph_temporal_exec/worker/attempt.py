@@ -185,7 +185,7 @@ class Attempt:
         limit = _langgraph.full_config(graph, call.config)["recursion_limit"]
         plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
-        bound = saver.bound(session, drop_resume=plan.drop_resume, unanswer=plan.unanswer)
+        bound = saver.bound(session, plan)
         self._graph = _langgraph.bind(graph, bound)
         self._plan: PlannedInput = plan
         self._latest: Any = None
@@ -213,7 +213,7 @@ class Attempt:
             for item in in_order.rest():
                 self._note(item)
                 yield item
-            self.session.check()
+            self._check_end()
         except BaseException as exc:
             if isinstance(exc, Exception):
                 for item in in_order.rest():
@@ -263,7 +263,7 @@ class Attempt:
             for item in in_order.rest():
                 self._note(item)
                 yield item
-            self.session.check()
+            self._check_end()
         except BaseException as exc:
             if isinstance(exc, Exception):
                 for item in in_order.rest():
@@ -287,6 +287,11 @@ class Attempt:
     @property
     def _where(self) -> str:
         return f"Code of the graph of thread {self.session.run.thread_id!r}"
+
+    def _check_end(self) -> None:
+        self.session.check()
+        if self.session.refused is not None:
+            raise self.session.refused
 
     def _log_begin(self) -> None:
         session, run = self.session, self.session.run
@@ -369,6 +374,7 @@ class Attempt:
             at=stop.checkpoint_id,
             nodes=stop.due,
             asked=stop.interrupts,
+            answered=self.session.answered_below,
         )
 
     async def _end_cancelled(self) -> None:
@@ -389,6 +395,7 @@ class Attempt:
                 self._stopped("error", _langgraph.stop_of(self.session.loop)),
                 error=describe(exc),
                 refused=isinstance(exc, ImpossibleResumeError),
+                answered=self.session.answered_below,
             )
         )
         if not self._heard():

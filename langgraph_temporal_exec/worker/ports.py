@@ -13,6 +13,7 @@ from ..reader import Reader
 from ..replica import Replica
 from ..transport import Transport
 from .live import LiveTasks
+from .retry_input import PlannedInput
 
 
 class SaverPort(Protocol):
@@ -46,9 +47,7 @@ class SaverPort(Protocol):
         """An empty one, when another attempt of this process still has the known one."""
         ...
 
-    def bound(
-        self, session: _langgraph.Session, *, drop_resume: bool, unanswer: frozenset[str]
-    ) -> Any:
+    def bound(self, session: _langgraph.Session, plan: PlannedInput) -> Any:
         """A copy of the saver that writes through a session; see ``PlannedInput``."""
         ...
 

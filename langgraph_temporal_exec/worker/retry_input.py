@@ -24,7 +24,9 @@ class PlannedInput:
     """Input and config for LangGraph's loop.
 
     ``keeps_breakpoints``: the input is empty only because it was applied before.
-    ``drop_resume``: the resume value in the log answered an interrupt already.
+    ``drop_resume``: the resume value in the log answered an interrupt already, or the input has
+    other answers. ``spent``: the checkpoint whose resume value did so in whatever run; LangGraph
+    itself would give it to the next interrupt.
     ``unanswer``: tasks whose latest recorded answer comes again with the input, so it must not be
     loaded as well.
     """
@@ -34,6 +36,7 @@ class PlannedInput:
     keeps_breakpoints: bool = False
     drop_resume: bool = False
     unanswer: frozenset[str] = frozenset()
+    spent: str = ""
 
 
 def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int) -> PlannedInput:
@@ -49,7 +52,8 @@ def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int)
       is past it. The recursion budget goes on where it was.
     """
     if not applied.checkpoints and not applied.null_writes and not applied.answered:
-        return PlannedInput(input=input, config=config)
+        given = _resume_map(input) is not None
+        return PlannedInput(input=input, config=config, drop_resume=given, spent=applied.spent)
     configurable = {k: v for k, v in config.get("configurable", {}).items() if k != "checkpoint_id"}
     rest: RunnableConfig = {**config, "configurable": configurable}
     # Of the same type: LangGraph marks its default by one.
@@ -59,8 +63,9 @@ def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int)
         input=Command(resume=resume_map) if resume_map else None,
         config=rest,
         keeps_breakpoints=True,
-        drop_resume=bool(applied.answered),
+        drop_resume=bool(applied.answered or resume_map),
         unanswer=frozenset(applied.answered) if resume_map else frozenset(),
+        spent=applied.spent,
     )
 
 

@@ -104,6 +104,10 @@ class Session:
         self._live: dict[tuple[str, str, str], LiveTask] = {}
         self._outboxes: dict[str, Outbox] = {}
         self._deadlines: dict[str, Deadline] = {}
+        self._answers: dict[tuple[str, str, str], int] = {}
+        self.answered_below = False
+        self.entered: set[str] = set()
+        self.refused: Exception | None = None
         self._unstored = False
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
@@ -145,6 +149,15 @@ class Session:
     def enter_loop(self, loop: Any) -> None:
         """Remember the root loop, to know how it stopped."""
         self.loop = loop
+
+    @property
+    def namespaces(self) -> set[str]:
+        """Nested namespaces of the thread, as far as they are known."""
+        return self._existing | self.replica.known_namespaces
+
+    def refuse(self, error: Exception) -> None:
+        """Part of the resume is impossible: to be raised when all else has ended."""
+        self.refused = self.refused or error
 
     async def arun_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
         """Wait for the Activity of the task, then run the node right here."""
@@ -279,7 +292,14 @@ class Session:
         try:
             self.check()
             encoded = writes_op(
-                serde, config, writes, task_id, task_path, self._writer(), node=node
+                serde,
+                config,
+                writes,
+                task_id,
+                task_path,
+                self._writer(),
+                node=node,
+                retakes=self._retakes(ns, config, task_id, writes),
             )
         except TemporalExecError as exc:
             self.reject(exc)
@@ -294,6 +314,23 @@ class Session:
             self._finish(ns, live, encoded)
         else:
             self._on_loop(lambda: self._finish_when_stored(ns, live, encoded))
+
+    def note_answers(self, ns: str, checkpoint_id: str, task_id: str, answers: Any) -> None:
+        """A loop was shown a task's recorded answers."""
+        self._answers[(ns, checkpoint_id, task_id)] = _number(answers)
+
+    def _retakes(
+        self, ns: str, config: RunnableConfig, task_id: str, writes: Sequence[tuple[str, Any]]
+    ) -> bool:
+        """Whether a task has no other answers than those it had when it began."""
+        answers = max((_number(v) for c, v in writes if c == _langgraph.RESUME), default=0)
+        if not answers or task_id == _langgraph.NULL_TASK_ID:
+            return False
+        key = (ns, config["configurable"]["checkpoint_id"], task_id)
+        known, self._answers[key] = self._answers.get(key, 0), answers
+        if answers > known and ns:
+            self.answered_below = True
+        return answers <= known
 
     def _writer(self) -> Writer:
         return Writer(
@@ -485,6 +522,11 @@ class Session:
             if self._error is not None:
                 outbox.fail(self._error)
         return outbox
+
+
+def _number(answers: Any) -> int:
+    """How many answers a write holds; LangGraph takes one that is no list as well."""
+    return len(answers) if isinstance(answers, list) else 1
 
 
 def _summary(task: _langgraph.SeamTask, given: str) -> str:

@@ -49,12 +49,22 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def takes_answer(op: Op) -> bool:
-    """Whether a task recorded an answer, which means it has taken the run's resume value.
+    """Whether a task recorded a new answer, which means it has taken the run's resume value.
 
     The next ``interrupt()`` of a retried run must not be given that value again.
     """
     return (
         op.kind == OpKind.WRITES
         and op.task_id != NULL_TASK_ID
-        and (op.answers or any(v.channel == RESUME_CHANNEL for v in op.values))
+        and not op.retakes
+        and _has_answer(op)
     )
+
+
+def gives_answer(op: Op) -> bool:
+    """Whether a run recorded its resume value, for whichever interrupt comes first."""
+    return op.kind == OpKind.WRITES and op.task_id == NULL_TASK_ID and _has_answer(op)
+
+
+def _has_answer(op: Op) -> bool:
+    return op.answers or any(v.channel == RESUME_CHANNEL for v in op.values)

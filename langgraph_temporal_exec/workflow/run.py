@@ -53,6 +53,10 @@ STOP_AT_ONCE = "cancel-at-once"
 """Name of a patch: a cancelled run tells its thread, which tells the process that drives it.
 Before, only heartbeats brought the news. To be removed when no run that was cancelled by a 0.1.0
 development version is open or to be replayed."""
+CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
+"""Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
+refused) ends as cancelled, not as failed. To be removed when runs begun without it have ended and
+are past the namespace's retention."""
 
 MOVE_PAUSE_S = 0.2
 """Pause before an attempt that was given up by its process is followed by another."""
@@ -195,7 +199,9 @@ class RunWorkflow:
             task = asyncio.current_task()
             if is_cancelled_exception(exc) or (task is not None and task.cancelling()):
                 # However the attempt ended: a cancelled run gets no other one.
-                raise
+                if is_cancelled_exception(exc) or not workflow.patched(CANCELLED_IS_CANCELLED):
+                    raise
+                raise asyncio.CancelledError from exc
             await self._after_loss(exc.cause or exc)
             return None
         self._lost = self._refused = 0

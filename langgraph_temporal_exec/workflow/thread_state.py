@@ -108,6 +108,8 @@ class ThreadState(LogState):
     lost: set[str] = field(default_factory=set)
     undo: list[str] = field(default_factory=list)
     deadlines: tuple[Deadline, ...] = ()
+    given_at: str = ""
+    given_spent: bool = False
 
     @classmethod
     def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
@@ -186,6 +188,7 @@ class ThreadState(LogState):
                 checkpoints=active.checkpoints,
                 null_writes=active.null_writes,
                 answered=active.answered,
+                spent=self.spent,
             ),
             undo=tuple(self.undo),
         )
@@ -426,6 +429,8 @@ class ThreadState(LogState):
             if not self.by_log and unpack(Op, data).kind == OpKind.PUT:
                 self.deadlines = ()
         self._note_graph(request)
+        if request.spent:
+            self.given_at, self.given_spent = request.spent, True
         self.compact = self.compact or (request.compact and self.garbage)
         effects = self._open(request.open)
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
@@ -490,15 +495,22 @@ class ThreadState(LogState):
             return []
         return [AnswerTaken(epoch=self.epoch, task_id=op.task_id)]
 
-    @staticmethod
-    def _note_progress(active: ActiveRun, op: Op) -> None:
+    def _note_progress(self, active: ActiveRun, op: Op) -> None:
         if op.kind == OpKind.PUT:
             active.checkpoints += 1
             active.boundary = True
         elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
+            if outcomes.gives_answer(op):
+                self.given_at, self.given_spent = op.checkpoint_id, False
         elif outcomes.takes_answer(op):
             active.answered = (*active.answered, op.task_id)
+            self.given_spent = True
+
+    @property
+    def spent(self) -> str:
+        """The checkpoint whose resume value must not be given again (see ``Applied``)."""
+        return self.given_at if self.given_spent else ""
 
     def answer_taken(self, epoch: int, task_id: str) -> None:
         """A task of a nested namespace recorded an answer during some attempt of the active run.
@@ -507,6 +519,7 @@ class ThreadState(LogState):
         """
         if self.active is not None and epoch >= self.active.first_epoch:
             self.active.answered = (*self.active.answered, task_id)
+            self.given_spent = True
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
@@ -514,6 +527,9 @@ class ThreadState(LogState):
         self.summary = replace(self.summary, error_type=kind, error_text=text, closed_run="")
         if not full.refused:
             self._note_end(full)
+        # A refused answer was not taken, and must be given anew. That of an earlier run stays.
+        withdrawn = full.refused and self.active is not None and self.active.null_writes
+        self.given_spent = self.given_spent or full.answered or withdrawn
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
             outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
         self._end_run(run_id, outcome)
@@ -580,6 +596,7 @@ class ThreadState(LogState):
             runs=self._runs() if request.erasing or request.runs else (),
             standing=self.standing if request.standing else None,
             announced=tuple(self.announced) if request.runs else (),
+            spent=self.spent,
         )
 
     def _runs(self) -> tuple[str, ...]:
@@ -641,6 +658,8 @@ class ThreadState(LogState):
                 deadlines=self.deadlines,
                 standing=self.standing,
                 announced=tuple(self.announced.values()),
+                given_at=self.given_at,
+                given_spent=self.given_spent,
             )
         )
 
@@ -676,6 +695,8 @@ class ThreadState(LogState):
             undo=list(s.undo),
             deadlines=s.deadlines,
             announced={run.run_id: run for run in s.announced},
+            given_at=s.given_at,
+            given_spent=s.given_spent,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 

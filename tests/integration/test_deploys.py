@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -104,6 +105,138 @@ async def test_renamed_where_paused(
     async with _deployed(client, task_queue, shape("ask"), mode) as old:
         result = await old.ainvoke(Command(resume="yes"), config("t"))
         assert "ask: yes" in result["x"]
+
+
+def _delegating(*agents: str, parallel: bool = False) -> Any:
+    """A node that calls the agent of the state's choice, if there is one of that name."""
+
+    async def work(state: State) -> State:
+        return {"x": ["worked"]}
+
+    def agent(name: str) -> Any:
+        builder = StateGraph(State).add_node("work", work).add_node("ask", _node(name, asks=True))
+        return builder.add_edge(START, "work").add_edge("work", "ask").compile()
+
+    known = {name: agent(name) for name in agents}
+
+    async def delegate(state: State) -> State:
+        if "clerk" not in known:
+            return {"x": ["there is no clerk"]}
+        result = await known["clerk"].ainvoke({"x": []})
+        return {"x": [result["x"][-1]]}
+
+    builder = StateGraph(State).add_node("delegate", delegate).add_edge(START, "delegate")
+    if parallel:
+        builder.add_node("beside", _node("beside", asks=True)).add_edge(START, "beside")
+    return builder.compile(name="deployed")
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_called_graph_is_gone(client: Client, task_queue: str, mode: str) -> None:
+    """A node that finishes without the graph in which it waited has lost the answer."""
+    async with _deployed(client, task_queue, _delegating("clerk"), mode) as old:
+        await old.ainvoke({"x": []}, config("t"))
+    async with _deployed(client, task_queue, _delegating("teller"), mode) as new:
+        for again in (Command(resume="no"), None):
+            with pytest.raises(ImpossibleResumeError, match="'delegate' had called"):
+                await new.ainvoke(again, config("t"))
+        info = await new.checkpointer.aget_thread("t")
+        assert info.status == "interrupted"
+        state = await new.aget_state(config("t"))
+        assert state.next == ("delegate",)
+        assert [(t.error, [i.value for i in t.interrupts]) for t in state.tasks] == [
+            (None, ["clerk"])
+        ]
+    async with _deployed(client, task_queue, _delegating("clerk"), mode) as old:
+        # The refused answer does not come back by itself.
+        result = await old.ainvoke(None, config("t"))
+        assert [i.value for i in result["__interrupt__"]] == ["clerk"]
+        result = await old.ainvoke(Command(resume="yes"), config("t"))
+        assert result["x"] == ["clerk: yes"]
+
+
+async def test_called_graph_is_gone_beside_another_question(
+    client: Client, task_queue: str
+) -> None:
+    async with _deployed(client, task_queue, _delegating("clerk", parallel=True), "remote") as old:
+        asked = await old.ainvoke({"x": []}, config("t"))
+        ids = {i.value: i.id for i in asked["__interrupt__"]}
+    async with _deployed(client, task_queue, _delegating(parallel=True), "remote") as new:
+        result = await new.ainvoke(Command(resume={ids["beside"]: "yes"}), config("t"))
+        assert [i.value for i in result["__interrupt__"]] == ["clerk"]
+        with pytest.raises(ImpossibleResumeError):
+            await new.ainvoke(Command(resume={ids["clerk"]: "no"}), config("t"))
+    async with _deployed(client, task_queue, _delegating("clerk", parallel=True), "remote") as old:
+        result = await old.ainvoke(Command(resume={ids["clerk"]: "ok"}), config("t"))
+        assert sorted(result["x"]) == ["beside: yes", "clerk: ok"]
+
+
+async def test_langgraph_in_memory_loses_the_answer_to_a_called_graph() -> None:
+    memory = InMemorySaver()
+    old = _delegating("clerk").copy({"checkpointer": memory})
+    await old.ainvoke({"x": []}, config("t"))
+    new = _delegating().copy({"checkpointer": memory})
+    assert await new.ainvoke(Command(resume="no"), config("t")) == {"x": ["there is no clerk"]}
+
+
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+@pytest.mark.parametrize("after", ["editor", None])
+async def test_sub_agent_of_a_deep_agent_is_gone(
+    client: Client,
+    task_queue: str,
+    mode: str,
+    after: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deepagents = pytest.importorskip("deepagents")
+    tools = pytest.importorskip("langchain_core.tools")
+    from tests.parity.scenarios.fakes import Scripted  # needs LangChain
+
+    # Where the scripted model counts its calls.
+    monkeypatch.setenv("PARITY_LEDGER", str(tmp_path))
+
+    def publish(topic: str) -> str:
+        """Publishes."""
+        return f"published {topic}"
+
+    def agent(*names: str) -> Any:
+        delegates = [("task", {"description": "publish rain", "subagent_type": "writer"})]
+        scripts = {
+            "go": [delegates, "all done"],
+            "publish": [[("publish", {"topic": "rain"})], "published"],
+        }
+        model = Scripted(scripts=scripts)
+        tool = tools.StructuredTool.from_function(publish)
+        return deepagents.create_deep_agent(
+            model=model,
+            name="deployed",
+            subagents=[
+                {
+                    "name": name,
+                    "description": "Writes.",
+                    "system_prompt": "Write.",
+                    "model": model,
+                    "tools": [tool],
+                    "interrupt_on": {"publish": True},
+                }
+                for name in names
+            ],
+        )
+
+    approved: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
+    async with _deployed(client, task_queue, agent("writer"), mode) as old:
+        asked = await old.ainvoke({"messages": [("human", "go")]}, config("t"))
+        assert len(asked["__interrupt__"]) == 1
+    async with _deployed(client, task_queue, agent(*([after] if after else [])), mode) as new:
+        for again in (approved, None):
+            with pytest.raises(ImpossibleResumeError, match="sub-agent that was renamed"):
+                await new.ainvoke(again, config("t"))
+        assert (await new.checkpointer.aget_thread("t")).status == "interrupted"
+    async with _deployed(client, task_queue, agent("writer"), mode) as old:
+        result = await old.ainvoke(approved, config("t"))
+        assert "__interrupt__" not in result
+        assert [m.text for m in result["messages"]][-2:] == ["published", "all done"]
 
 
 async def test_still_interrupted_after_an_impossible_resume(

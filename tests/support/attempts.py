@@ -20,6 +20,7 @@ from langgraph_temporal_exec.protocol.messages import (
 )
 from langgraph_temporal_exec.protocol.wire import pack
 from langgraph_temporal_exec.reader import Reader
+from langgraph_temporal_exec.worker.retry_input import PlannedInput
 from langgraph_temporal_exec.worker.session import Session
 from tests.support.model import Call, Put
 from tests.support.world import THREAD, World
@@ -104,9 +105,12 @@ class Attempt:
     def bound(self) -> TemporalSaver:
         """The saver as this attempt's graph sees it."""
         session: Any = SimpleNamespace(
-            run=SimpleNamespace(thread_id=THREAD), replica=self.replica, load=self.load
+            run=SimpleNamespace(thread_id=THREAD),
+            replica=self.replica,
+            load=self.load,
+            note_answers=lambda *_: None,
         )
-        return self.saver.bound(session, drop_resume=False, unanswer=frozenset())
+        return self.saver.bound(session, PlannedInput(input=None, config={}))
 
     async def load(self, ns: str) -> None:
         """What a session does before the first look at a namespace."""

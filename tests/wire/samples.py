@@ -43,6 +43,7 @@ OP = st.Op(
     opened=("ns",),
     answers=True,
     body=BLOB,
+    retakes=True,
 )
 PACK = st.Pack(data=b"\x29", ref=BLOB, level=1)
 SEGMENT = st.Segment(first=1, end=3, pack=PACK)
@@ -63,7 +64,7 @@ SUMMARY = m.ThreadSummary(
     closed_run="r0",
 )
 ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
-APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",))
+APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
 SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
 ERROR = m.ErrorInfo(
     type_name="a.B",
@@ -153,6 +154,7 @@ SAMPLES: dict[str, Any] = {
         graph="g",
         standing=STANDING,
         status="error",
+        spent="c1",
     ),
     "read_request": m.ReadRequest(
         incarnation="life", cursor=1, erasing=True, runs=True, standing=True
@@ -165,6 +167,7 @@ SAMPLES: dict[str, Any] = {
         runs=("r",),
         standing=STANDING,
         announced=("r",),
+        spent="c1",
     ),
     "announcement": ANNOUNCEMENT,
     "archive_request": m.ArchiveRequest(
@@ -216,6 +219,8 @@ SAMPLES: dict[str, Any] = {
         deadlines=(DEADLINE,),
         standing=STANDING,
         announced=(ANNOUNCEMENT,),
+        given_at="c1",
+        given_spent=True,
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -262,6 +267,7 @@ SAMPLES: dict[str, Any] = {
         at="c2",
         nodes=("node",),
         asked=("i",),
+        answered=True,
     ),
     "mail": ml.Mail(
         run_id="r",

@@ -11,6 +11,7 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command, interrupt
 
 from langgraph_temporal_exec import StreamLostError
 from tests.parity.scenarios.control import State
@@ -153,3 +154,20 @@ async def call_with_a_control(s: Stage) -> None:
         s.saw("controlled", await s.graph.ainvoke({"x": []}, config, control=RunControl()))
     except Exception as exc:
         s.saw("controlled", exc)
+
+
+def _asking_twice(checkpointer: Any) -> Any:
+    async def node(state: State) -> State:
+        return {"x": [interrupt("first?"), interrupt("second?")]}
+
+    return _one(checkpointer, node)
+
+
+@scenario(_asking_twice, differs={"embedded": "asked", "remote": "asked"})
+async def consumed_answer(s: Stage) -> None:
+    await s.graph.ainvoke({"x": []}, s.config())
+    await s.graph.ainvoke(Command(resume="yes"), s.config())
+    # In memory the node gets "yes" once more, as the answer to its second question.
+    s.saw("asked", await s.graph.ainvoke(None, s.config()))
+    # Where the threads are now is not the same either.
+    await s.graph.checkpointer.adelete_thread(s.config()["configurable"]["thread_id"])

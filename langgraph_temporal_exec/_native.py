@@ -1,0 +1,86 @@
+"""Shared: temporalio's native side in a program of somebody else: where it logs, and how it ends.
+
+**Logs.** By default temporalio's core prints its warnings to standard output, among what the
+program prints itself: with a server that goes away, nobody can parse that output any more. Here
+they go to Python's ``logging``. A runtime keeps the logging it was made with, so this must come
+before the first client: when ``TemporalSaver`` is imported.
+
+**The end of the interpreter.** Native threads that want to enter Python while it is being torn
+down hang there for good, or abort the process ("PyGILState_Release"); and a runtime that is
+destroyed then waits for them for ever (seen with temporalio 1.35, in one of ten programs whose
+server was gone). So what core calls is short and never lets go of Python; and the clients of
+savers, which keep their runtime, are not destroyed at all: the process takes them along.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import contextlib
+import ctypes
+import logging
+import weakref
+from collections import deque
+
+from temporalio.client import Client
+from temporalio.runtime import LogForwardingConfig, LoggingConfig
+
+LOGGER = "temporalio"
+"""Where the records go; without a handler, Python prints warnings to stderr."""
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_exits = False
+
+
+class _Forwarder(logging.Logger):
+    """Takes records from core, and hands them to the logger from a thread of Python's."""
+
+    def __init__(self) -> None:
+        super().__init__(LOGGER)
+        self._records: deque[logging.LogRecord] = deque()
+        self._busy = False
+
+    def isEnabledFor(self, level: int) -> bool:  # of logging
+        """As of the logger, until the interpreter exits."""
+        return not _exits and logging.getLogger(LOGGER).isEnabledFor(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """On a thread of core: neither writes nor waits, which would let go of Python."""
+        self._records.append(record)
+        if not self._busy:
+            self._busy = True
+            # Not `threading`: its `start` waits for the thread.
+            with contextlib.suppress(RuntimeError):
+                _thread.start_new_thread(self._drain, ())
+
+    def _drain(self) -> None:
+        while self._records:
+            with contextlib.suppress(IndexError):
+                while True:
+                    logging.getLogger(LOGGER).handle(self._records.popleft())
+            self._busy = False
+
+
+def forward_core_logs() -> None:
+    """Let the default logging of runtimes be forwarded; idempotent.
+
+    Runtimes that exist, and those made with a ``LoggingConfig`` of the user's own, stay as they
+    are. No runtime is made: ``Runtime.set_default`` remains free to the program.
+    """
+    default = LoggingConfig.default
+    if default.forwarding is None:
+        # In place, although frozen: `TelemetryConfig` has this very object as its default.
+        object.__setattr__(default, "forwarding", LogForwardingConfig(logger=_Forwarder()))
+
+
+def outlives_python(client: Client) -> None:
+    """Do not destroy a client, and with it its runtime, when the interpreter exits."""
+    _clients.add(client)
+
+
+@atexit.register
+def _exit() -> None:
+    global _exits
+    _exits = True
+    for client in list(_clients):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
