@@ -120,6 +120,7 @@ class ThreadWorkflow:
                     snapshot=self._state.snapshot(),
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
+                    graph=self._start.graph,
                 )
             ),
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
@@ -351,7 +352,7 @@ class ThreadWorkflow:
     # -- effects ------------------------------------------------------------------------------
 
     async def _perform(self, effects: list[Effect]) -> None:
-        workflow.set_current_details(current_details(self._state))
+        workflow.set_current_details(current_details(self._state, self._start.graph))
         for effect in effects:
             if isinstance(effect, StartTask):
                 self._start_task(effect.spec, effect.epoch)
@@ -360,7 +361,7 @@ class ThreadWorkflow:
                 if handle is not None:
                     handle.cancel()
             elif isinstance(effect, OpenNamespace):
-                await self._children.open(effect.namespace)
+                await self._children.open(effect.namespace, effect.graph)
             elif isinstance(effect, FenceNamespace):
                 # Awaited: the new attempt must not read a namespace its predecessor still writes.
                 await self._children.signal(effect.namespace, names.FENCE_SIGNAL, effect.epoch)
