@@ -336,8 +336,10 @@ class TemporalSaver(CheckpointMethods):
 
         Raises:
             NotWaitingError: The thread waits for nothing, or a run has it already.
-            NoWorkersError: No worker answers. One that starts later may still take the answer.
-            ServerUnavailableError: Temporal does not answer.
+            NoWorkersError: No worker answers, and the answer was not sent. Or the last one left in
+                that very moment: then the message says that the next one may still take it.
+            ServerUnavailableError: Temporal does not answer; the message says whether the answer
+                was sent.
             ThreadFullError: The thread takes no more runs.
         """
         run_id = await self._shared.transport.resume(str(thread_id), value)

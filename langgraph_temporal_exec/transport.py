@@ -25,7 +25,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from .errors import (
@@ -141,6 +141,11 @@ def _encodable(value: object, limit: int | None = None) -> str:
     except Exception as problem:
         text = f"<its text raises {type(problem).__name__}>"
     return text[:limit].encode("utf-8", "backslashreplace").decode()
+
+
+def failure_text(failure: BaseException | None) -> str:
+    """What a failure says, without the name of its type, which ``str`` puts before it."""
+    return failure.message if isinstance(failure, FailureError) else str(failure)
 
 
 class Transport:
@@ -265,9 +270,20 @@ class Transport:
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
 
+        Temporal does not take an Update back: sent without a worker, it may be applied by the next
+        one, after the caller was told that it failed. So it is sent only when a worker answers.
+
         Raises:
             NotWaitingError: There is nothing to answer.
+            NoWorkersError: No worker answers; the message says whether the answer was sent.
+            ServerUnavailableError: The same for the server.
         """
+        try:
+            found = await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+        except (NoWorkersError, ServerUnavailableError) as exc:
+            raise type(exc)(f"{exc} The answer was not sent; give it again then.") from exc
+        if found is None:
+            raise NotWaitingError(f"There is no thread {thread_id!r}.")
         handle = self._handle(thread_id)
         bounds = pack(self.bounds())
         # Tried again after a broken connection, it is the same one.
@@ -281,16 +297,22 @@ class Transport:
 
         try:
             return await self._bounded(thread_id, self._update(send))
+        except (NoWorkersError, ServerUnavailableError) as exc:
+            raise type(exc)(
+                f"{exc} So it is not known whether the answer is taken: before you give it again, "
+                f"see whether thread {thread_id!r} still waits (`langgraph-temporal threads show`, "
+                "or aget_thread)."
+            ) from exc
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
             raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
         except WorkflowUpdateFailedError as exc:
             if _has_type(exc, names.BAD_ANSWER):
-                raise UsageError(str(exc.cause)) from exc
+                raise UsageError(failure_text(exc.cause)) from exc
             if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
-            raise NotWaitingError(str(exc.cause)) from exc
+            raise NotWaitingError(failure_text(exc.cause)) from exc
 
     def bounds(self) -> RunBounds:
         """Bounds of a run that a thread starts itself."""
@@ -397,14 +419,14 @@ class Transport:
                 return await send()
             except WorkflowUpdateFailedError as exc:
                 if _has_type(exc, names.FENCED):
-                    raise AttemptSupersededError(str(exc.cause)) from exc
+                    raise AttemptSupersededError(failure_text(exc.cause)) from exc
                 if _has_type(exc, names.THREAD_DELETED) and loop.time() < deleted_deadline:
                     await asyncio.sleep(0.1)
                     continue
                 if _has_type(exc, names.STALE_READ):
-                    raise StaleReadError(str(exc.cause)) from exc
+                    raise StaleReadError(failure_text(exc.cause)) from exc
                 if _has_type(exc, names.THREAD_FULL):
-                    raise ThreadFullError(str(exc.cause).partition(": ")[2]) from exc
+                    raise ThreadFullError(failure_text(exc.cause)) from exc
                 raise
             except RPCError as exc:
                 if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:
@@ -481,7 +503,12 @@ class Transport:
                 if done:
                     return task.result()
                 # Slow or absent? A Query answers at once when a worker is there.
-                await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+                try:
+                    await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+                except NoWorkersError as exc:
+                    raise NoWorkersError(
+                        f"{exc} What was sent is not taken back: the next worker may carry it out."
+                    ) from exc
         finally:
             if not task.done():
                 task.cancel()
