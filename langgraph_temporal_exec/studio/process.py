@@ -15,7 +15,7 @@ from . import server
 from .aliases import Aliases
 from .mirror import Mirror
 from .saver import StudioSaver
-from .settings import Settings, from_environment, make_saver
+from .settings import Settings, from_environment, open_saver
 
 CANCEL_WAIT_S = 30.0
 """How long a request that cancels a run, and waits for it, is held back at most."""
@@ -106,15 +106,14 @@ async def checkpointer() -> AsyncIterator[StudioSaver]:
     server.verify()
     # What reads configuration files, or is the user's, may block.
     settings = await asyncio.to_thread(from_environment)
-    saver = await make_saver(settings)
-    try:
-        if settings.embedded:
-            async with saver.worker():
+    async with open_saver(settings) as saver:
+        try:
+            if settings.embedded:
+                async with saver.worker():
+                    _current = Process(saver, settings)
+                    yield _current.saver
+            else:
                 _current = Process(saver, settings)
                 yield _current.saver
-        else:
-            _current = Process(saver, settings)
-            yield _current.saver
-    finally:
-        _current = None
-        saver.close()
+        finally:
+            _current = None

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 
+import pytest
 from temporalio.client import Client
 from typer.testing import CliRunner
 
@@ -18,10 +24,10 @@ async def test_threads(client: Client, temporal_server: TemporalServer, task_que
     common = ["--address", temporal_server.address]
     common += ["--task-queue", task_queue, "--id-prefix", task_queue]
 
-    async def run(*args: str) -> tuple[int, str, str]:
+    async def run(*args: str, input: str = "") -> tuple[int, str, str]:
         # On a thread, where it has a loop of its own. `test_answered_from_the_shell` has processes.
         command = ["threads", *args, *common]
-        done = await asyncio.to_thread(CliRunner().invoke, app, command, env={"COLUMNS": "200"})
+        done = await asyncio.to_thread(CliRunner().invoke, app, command, input=input)
         return done.exit_code, done.stdout, done.stderr
 
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
@@ -46,12 +52,78 @@ async def test_threads(client: Client, temporal_server: TemporalServer, task_que
     assert steps == [-1, 0, 1, 2]
     code, _, err = await run("show", "nobody")
     assert (code, "no thread 'nobody'" in err) == (1, True)
+    for reads in ("export", "runs"):
+        code, out, err = await run(reads, "nobody")
+        assert (code, out, "no thread 'nobody'" in err) == (1, "", True)
     code, _, err = await run("list", "--status", "sleepy")
     assert (code, "Unknown status" in err) == (1, True)
-    code, _, err = await run("delete", "done")
+    code, _, err = await run("delete", "done", "--yes")
     assert (code, "No worker answers" in err) == (1, True)
     async with saver.worker(countdown()):
-        code, _, err = await run("delete", "done", "--purge")
+        code, _, err = await run("delete", "nobody", "--yes")
+        assert (code, "no thread 'nobody'" in err) == (1, True)
+        code, _, err = await run("delete", "done")
+        assert (code, "--yes deletes without asking" in err) == (1, True)
+        code, _, err = await run("delete", "done", input="n\n")
+        assert (code, "Nothing was deleted" in err) == (1, True)
+        assert f"thread 'done' of namespace 'default' at {temporal_server.address}" in err
+        code, _, _ = await run("show", "done")
+        assert code == 0
+        code, _, err = await run("delete", "asks", input="y\n")
+        assert (code, "is deleted" in err) == (0, True), err
+        code, _, err = await run("delete", "done", "--purge", "--yes")
         assert (code, "is deleted" in err) == (0, True), err
         code, _, err = await run("show", "done")
         assert code == 1
+
+
+ID = "tenant-4711/conversation/" + "0123456789abcdef" * 12 + "[red]"
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+async def test_the_list(
+    client: Client, temporal_server: TemporalServer, task_queue: str, terminal: bool
+) -> None:
+    """In a process of its own: ids are whole, and what is left out is told."""
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = countdown().with_config(checkpointer=saver)
+    async with saver.worker():
+        for thread_id in ("a", "b", ID):
+            await graph.ainvoke({"n": 1}, config(thread_id))
+
+    async def listed(limit: int) -> tuple[str, str]:
+        ours, theirs = pty.openpty() if terminal else (0, subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "langgraph_temporal_exec.cli", "threads", "list"),
+            *("--address", temporal_server.address, "--id-prefix", task_queue),
+            *("--limit", str(limit)),
+            env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err
+        if terminal:
+            os.close(theirs)
+            # What is written fits into the terminal's buffer.
+            out = os.read(ours, 100_000)
+            os.close(ours)
+        return out.decode(), err.decode()
+
+    while True:
+        out, err = await listed(3)
+        if out.count("idle") == 3:
+            break
+    assert err == ""
+    if terminal:
+        # Folded into lines of its column.
+        column = [re.split("[│┃]", line)[1] for line in out.splitlines() if "│" in line]
+        assert ID in "".join(column).replace(" ", "")
+    else:
+        assert [line.split()[:3] for line in out.splitlines() if ID in line] == [
+            [ID, "idle", "countdown"]
+        ]
+        assert len(out.splitlines()) == 1 + 3
+    out, err = await listed(2)
+    assert out.count("idle") == 2
+    assert "there are more than these 2: --limit" in err
