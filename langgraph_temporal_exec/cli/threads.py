@@ -165,7 +165,7 @@ def delete(
     """Delete a thread, after asking; needs a worker."""
 
     async def run(saver: TemporalSaver) -> None:
-        await _check_known(saver, thread_id)
+        await _check_known(saver, thread_id, deleted=purge)
         if not yes:
             _confirm(saver, thread_id)
         await (saver.apurge_thread if purge else saver.adelete_thread)(thread_id)
@@ -192,9 +192,25 @@ def _confirm(saver: TemporalSaver, thread_id: str) -> None:
         raise UsageError("Nothing was deleted.")
 
 
-async def _check_known(saver: TemporalSaver, thread_id: str) -> None:
-    """Raise for a thread that does not exist. Asks the server, so it needs no worker."""
-    if await saver.transport.is_closed(saver.transport.thread_workflow_id(thread_id)):
+async def _check_known(saver: TemporalSaver, thread_id: str, *, deleted: bool = False) -> None:
+    """Raise for a thread that does not exist. Asks the server, so it needs no worker.
+
+    Args:
+        saver: The saver.
+        thread_id: The thread.
+        deleted: One that was deleted will do, as long as Temporal keeps something of it.
+    """
+    from temporalio.client import WorkflowExecutionStatus
+    from temporalio.service import RPCError, RPCStatusCode
+
+    workflow_id = saver.transport.thread_workflow_id(thread_id)
+    try:
+        found = await saver.client.get_workflow_handle(workflow_id).describe()
+    except RPCError as exc:
+        if exc.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise _unknown(saver, thread_id) from exc
+    if found.status is not WorkflowExecutionStatus.RUNNING and not deleted:
         raise _unknown(saver, thread_id)
 
 

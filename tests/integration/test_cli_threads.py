@@ -57,15 +57,13 @@ async def test_threads(client: Client, temporal_server: TemporalServer, task_que
         assert (code, out, "no thread 'nobody'" in err) == (1, "", True)
     code, _, err = await run("list", "--status", "sleepy")
     assert (code, "Unknown status" in err) == (1, True)
-    code, _, err = await run("delete", "done", "--yes")
-    assert (code, "No worker answers" in err) == (1, True)
     async with saver.worker(countdown()):
         code, _, err = await run("delete", "nobody", "--yes")
         assert (code, "no thread 'nobody'" in err) == (1, True)
         code, _, err = await run("delete", "done")
         assert (code, "--yes deletes without asking" in err) == (1, True)
         code, _, err = await run("delete", "done", input="n\n")
-        assert (code, "Nothing was deleted" in err) == (1, True)
+        assert (code, "Nothing was deleted" in err) == (1, True), err
         assert f"thread 'done' of namespace 'default' at {temporal_server.address}" in err
         code, _, _ = await run("show", "done")
         assert code == 0
@@ -75,6 +73,21 @@ async def test_threads(client: Client, temporal_server: TemporalServer, task_que
         assert (code, "is deleted" in err) == (0, True), err
         code, _, err = await run("show", "done")
         assert code == 1
+        await countdown().with_config(checkpointer=saver).ainvoke({"n": 2}, config("left"))
+        code, _, err = await run("delete", "left", "--yes")
+        assert code == 0, err
+        # Deleted already, but its closed workflow can still be seen.
+        code, _, err = await run("delete", "left", "--yes")
+        assert (code, "no thread 'left'" in err) == (1, True)
+        code, _, err = await run("delete", "left", "--yes", "--purge")
+        assert (code, "is deleted" in err) == (0, True), err
+        await countdown().with_config(checkpointer=saver).ainvoke({"n": 2}, config("last"))
+    code, _, err = await run("delete", "last", "--yes")
+    assert (code, "No worker answers" in err) == (1, True)
+    # True: the next worker does carry it out (tests/storage/test_lifetime.py).
+    assert "the next worker may carry it out" in err
+    code, _, err = await run("resume", "last", "--value", "1")
+    assert (code, "answer was not sent" in err) == (1, True)
 
 
 ID = "tenant-4711/conversation/" + "0123456789abcdef" * 12 + "[red]"
