@@ -108,7 +108,7 @@ async def test_every_command(task_queue: str, monkeypatch: pytest.MonkeyPatch) -
         assert code == 0, err
         code, out, err = await command("threads", "delete", "t", "--purge", "--yes")
         assert (code, "is deleted" in err) == (0, True), err
-    assert await saver.aget_thread("t") is None
+        assert await saver.aget_thread("t") is None
     saver.close()
 
 
