@@ -35,7 +35,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
 
 from ._exits import contained
 from ._paused import missing_nodes
@@ -79,6 +81,8 @@ DURABLE = "__langgraph_temporal__"
 START_TASK = "__start__"
 _ASKED = "__langgraph_temporal_asked__"
 """Of a loop: what its tasks waited for when it began."""
+DEFAULT_NAME = "LangGraph"
+"""What a graph is called that was given no name."""
 
 __all__ = [
     "DURABLE",
@@ -453,6 +457,78 @@ def _timed(task: Any, session: Session) -> Any:
     return replace(task, timeout=TimeoutPolicy(run_timeout=timeout))
 
 
+# -- names ------------------------------------------------------------------------------------
+
+
+def called_tools(task: Any) -> tuple[str, ...]:
+    """Names of the tools a task is to call, one for each call; none if it is no tool task.
+
+    What was sent to a task is its own: ``Send("tools", [call])`` of LangChain's agents, the
+    ``ToolCallWithContext`` of ``create_react_agent`` (and of agents before that), a bare call, or
+    one among the arguments of a ``@task``. A task that is reached by an edge gets the state, in
+    which a ``ToolNode`` looks for the calls the model has asked for last.
+    """
+    calls: Sequence[Any] = ()
+    if task.path and task.path[0] == PUSH:
+        calls = _calls_sent(task.input)
+    if not calls and (node := _tool_node(task.proc)) is not None:
+        messages = _messages(task.input, node._messages_key)
+        calls = next((m.tool_calls for m in reversed(messages) if isinstance(m, AIMessage)), ())
+    return tuple(_tool_name(call) for call in calls)
+
+
+def _calls_sent(value: Any) -> list[Any]:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
+        args, kwargs = value
+        return [call for arg in (*args, *kwargs.values()) for call in _calls_sent(arg)]
+    if isinstance(value, dict) and "tool_call" in value:
+        value = value["tool_call"]
+    return [v for v in (value if isinstance(value, list) else (value,)) if _is_tool_call(v)]
+
+
+def _is_tool_call(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("args"), dict)
+        and "id" in value
+    )
+
+
+def _tool_name(call: Any) -> str:
+    """The tool; for the one by which deepagents delegates, with the sub-agent."""
+    agent = call["args"].get("subagent_type")
+    return f"{call['name']} ({agent})" if isinstance(agent, str) else str(call["name"])
+
+
+def _tool_node(proc: Any) -> Any:
+    """The ``ToolNode`` among the steps of a node."""
+    for step in getattr(proc, "steps", None) or (proc,):
+        while isinstance(step, RunnableBindingBase):
+            step = step.bound
+        if hasattr(step, "tools_by_name") and hasattr(step, "_messages_key"):
+            return step
+    return None
+
+
+def _messages(state: Any, key: str) -> Sequence[Any]:
+    if isinstance(state, dict):
+        state = state.get(key)
+    elif not isinstance(state, list):
+        state = getattr(state, key, None)
+    return state if isinstance(state, (list, tuple)) else ()
+
+
+def _called_as(loop: Any) -> str:
+    """Name under which a nested graph was called, such as that of a sub-agent; "" if it has none.
+
+    As in LangGraph's own traces, but for the name that every graph has that was given none.
+    """
+    graph = getattr(loop._migrate_checkpoint, "__self__", None)
+    name = loop.config.get("run_name") or (graph.get_name() if isinstance(graph, Pregel) else "")
+    return "" if name == DEFAULT_NAME else str(name)
+
+
 # -- hooks ------------------------------------------------------------------------------------
 
 
@@ -500,7 +576,7 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         checkpoint_id=loop.checkpoint["id"],
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
-        input=task.input,
+        tools=called_tools(task),
     )
 
 
@@ -817,6 +893,8 @@ def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
         _check_resumable(self, session)
         setattr(self, _ASKED, _asked_by_task(self.checkpoint_pending_writes))
         if self.is_nested:
+            if name := _called_as(self):
+                session.enter_namespace(self.config[CONF].get("checkpoint_ns", ""), name)
             return original(self, **kwargs)
         session.enter_loop(self)
         if not session.keeps_breakpoints:
@@ -870,6 +948,7 @@ _USED = (
     (Pregel, "_resolve_checkpointer"),
     (Pregel, "_defaults"),
     (Pregel, "copy"),
+    (Pregel, "_migrate_checkpoint"),
     (Pregel, "_output_mapper"),
     (Pregel, "_state_mapper"),
     (_algo, "prepare_next_tasks"),

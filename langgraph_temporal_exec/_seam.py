@@ -15,6 +15,7 @@ class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
+    ``tools``: the names of the tools it is to call, one for each call.
     """
 
     id: str
@@ -23,7 +24,7 @@ class SeamTask:
     checkpoint_id: str
     checkpoint_stored: bool
     step: int
-    input: Any
+    tools: tuple[str, ...]
 
 
 class Session(Protocol):
@@ -46,6 +47,10 @@ class Session(Protocol):
 
     def run_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
         """Run a sync task as an Activity; ``run()`` runs the node in this thread."""
+        ...
+
+    def enter_namespace(self, checkpoint_ns: str, graph: str) -> None:
+        """A nested graph of this name is about to apply its input."""
         ...
 
     def enter_loop(self, loop: Any) -> None:

@@ -364,8 +364,10 @@ class TemporalSaver(CheckpointMethods):
             NotWaitingError: The thread waits for nothing, or a run has it already.
             UsageError: The answer is no plain JSON, or it is not known which graph is to take it:
                 the thread was imported by ``aput`` alone, by a saver without ``graph=``.
-            NoWorkersError: No worker answers. One that starts later may still take the answer.
-            ServerUnavailableError: Temporal does not answer.
+            NoWorkersError: No worker answers, and the answer was not sent. Or the last one left in
+                that very moment: then the message says that the next one may still take it.
+            ServerUnavailableError: Temporal does not answer; the message says whether the answer
+                was sent.
             ThreadFullError: The thread takes no more runs.
         """
         run_id = await self._shared.transport.resume(str(thread_id), value)

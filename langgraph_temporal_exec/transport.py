@@ -30,7 +30,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from .errors import (
@@ -193,6 +193,11 @@ class Mover(Protocol):
         ...
 
 
+def failure_text(failure: BaseException | None) -> str:
+    """What a failure says, without the name of its type, which ``str`` puts before it."""
+    return failure.message if isinstance(failure, FailureError) else str(failure)
+
+
 class Transport:
     """RPCs to the workflows of one deployment.
 
@@ -338,10 +343,21 @@ class Transport:
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
 
+        Temporal does not take an Update back: sent without a worker, it may be applied by the next
+        one, after the caller was told that it failed. So it is sent only when a worker answers.
+
         Raises:
             NotWaitingError: There is nothing to answer.
             UsageError: The answer cannot be passed on, or nobody knows to which graph.
+            NoWorkersError: No worker answers; the message says whether the answer was sent.
+            ServerUnavailableError: The same for the server.
         """
+        try:
+            found = await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+        except (NoWorkersError, ServerUnavailableError) as exc:
+            raise type(exc)(f"{exc} The answer was not sent; give it again then.") from exc
+        if found is None:
+            raise NotWaitingError(f"There is no thread {thread_id!r}.")
         handle = self._handle(thread_id)
         bounds = pack(self.bounds())
         # Tried again after a broken connection, it is the same one.
@@ -355,16 +371,22 @@ class Transport:
 
         try:
             return await self._bounded(handle.id, self._update(send))
+        except (NoWorkersError, ServerUnavailableError) as exc:
+            raise type(exc)(
+                f"{exc} So it is not known whether the answer is taken: before you give it again, "
+                f"see whether thread {thread_id!r} still waits (`langgraph-temporal threads show`, "
+                "or aget_thread)."
+            ) from exc
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
                 raise
             raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
         except WorkflowUpdateFailedError as exc:
             if _has_type(exc, names.BAD_ANSWER) or _has_type(exc, names.NO_GRAPH):
-                raise UsageError(str(exc.cause)) from exc
+                raise UsageError(failure_text(exc.cause)) from exc
             if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
-            raise NotWaitingError(str(exc.cause)) from exc
+            raise NotWaitingError(failure_text(exc.cause)) from exc
 
     def bounds(self) -> RunBounds:
         """Bounds of a run that a thread starts itself."""
@@ -481,14 +503,14 @@ class Transport:
                 return await send()
             except WorkflowUpdateFailedError as exc:
                 if _has_type(exc, names.FENCED):
-                    raise AttemptSupersededError(str(exc.cause)) from exc
+                    raise AttemptSupersededError(failure_text(exc.cause)) from exc
                 if _has_type(exc, names.THREAD_DELETED) and loop.time() < deleted_deadline:
                     await asyncio.sleep(0.1)
                     continue
                 if _has_type(exc, names.STALE_READ):
-                    raise StaleReadError(str(exc.cause)) from exc
+                    raise StaleReadError(failure_text(exc.cause)) from exc
                 if _has_type(exc, names.THREAD_FULL):
-                    raise ThreadFullError(str(exc.cause).partition(": ")[2]) from exc
+                    raise ThreadFullError(failure_text(exc.cause)) from exc
                 raise
             except RPCError as exc:
                 if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:
@@ -674,7 +696,10 @@ class Transport:
                     await asyncio.wait([task], timeout=pause_s)
                     pause_s = min(2 * pause_s, LOOK_AGAIN_S)
                 elif queue == own:
-                    raise self.no_workers(repr(workflow_id))
+                    raise NoWorkersError(
+                        f"{self.no_workers(repr(workflow_id))} What was sent is not taken back: "
+                        "the next worker may carry it out."
+                    )
                 elif self.mover is None or not await self.mover.move(
                     workflow_id, queue, timeout_s * 0.5
                 ):

@@ -79,6 +79,7 @@ COMPOSITION_ROOTS = {
     "maintenance",
     "local",
     "runs",
+    "references",
     "studio",
     "cli",
 }
@@ -319,6 +320,10 @@ LAYERS = {
             side="Public API:",
         ),
         # LangGraph's API server; what is not ours there has no public API, and one module uses it.
+        _layer(
+            "connection", ours={"_native", "errors"}, third_party={"temporalio"}, side="Shared:"
+        ),
+        _layer("references", ours={"errors", "saver"}, side="Shared:"),
         _layer("studio.aliases", side="Studio:"),
         _layer(
             "studio.server",
@@ -332,8 +337,8 @@ LAYERS = {
         _layer(
             "studio",
             ours={
-                *("_langgraph", "caller", "errors", "listing", "maintenance", "saver", "timings"),
-                *("studio.aliases", "studio.server"),
+                *("_langgraph", "caller", "connection", "errors", "listing", "maintenance"),
+                *("references", "saver", "studio.aliases", "studio.server", "timings"),
             },
             third_party={
                 *(*CHECKPOINTS, "langchain_core", "langgraph.graph.message", "langgraph.types"),
@@ -343,7 +348,10 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={"", "_native", "_threads", "errors", "local", "logs", "options", "saver"},
+            ours={
+                *("", "_threads", "connection", "errors", "listing", "local", "logs", "options"),
+                *("references", "saver"),
+            },
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),

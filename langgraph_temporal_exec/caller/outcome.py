@@ -31,7 +31,7 @@ from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
-from ..transport import SERVER_AWAY_S, Transport
+from ..transport import SERVER_AWAY_S, Transport, failure_text
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,9 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
     # Details are encoded by codecs; the message names only classes.
     told = cause.details if isinstance(cause, ApplicationError) else ()
     more = f" ({told[0]})" if told else ""
-    raise RunFailedError(f"Run {run_id} of thread {thread_id!r} failed: {cause}{more}") from exc
+    raise RunFailedError(
+        f"Run {run_id} of thread {thread_id!r} failed: {failure_text(cause)}{more}"
+    ) from exc
 
 
 def raise_failure(outcome: Outcome, run_id: str) -> None:

@@ -17,14 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from temporalio.client import Client
 
-from .. import local
-from ..errors import TemporalExecError, UsageError
-from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
-
-console = Console(stderr=True, highlight=False)
+from ..errors import ServerUnavailableError, TemporalExecError, UsageError
+from .deployment import ID_PREFIX, SAVER_VARIABLE, TASK_QUEUE, Deployment, deployed, tell
 
 CHECKPOINTER = "langgraph_temporal_exec.studio.checkpointer"
 APP = "langgraph_temporal_exec.studio.app:app"
@@ -35,11 +30,13 @@ START_S = 120.0
 STOP_S = 30.0
 
 
+@deployed
 def studio(
     graphs: Annotated[
         list[str],
         typer.Argument(help="Graphs without a checkpointer: [id=]package.module:graph."),
     ],
+    at: Deployment,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -54,43 +51,27 @@ def studio(
         Path | None,
         typer.Option(help="File of the Temporal server that is started when none is found."),
     ] = None,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
 ) -> None:
     """Serve the threads in Temporal to LangGraph Studio, until Ctrl-C.
 
-    Uses the Temporal server of --address or of Temporal's configuration; when none is configured
-    and none answers at localhost:7233, starts one.
+    Uses the Temporal server of --address, of Temporal's configuration or of --saver; when none is
+    configured and none answers at localhost:7233, starts one.
     """
-    try:
-        if importlib.util.find_spec("langgraph_api") is None:
-            raise UsageError(
-                "LangGraph's API server is not installed: "
-                "pip install 'langgraph-temporal-exec[studio]'."
-            )
-        served = dict(_graph(target) for target in graphs)
-        asyncio.run(
-            _serve(
-                served,
-                folder,
-                _port(port),
-                config=connect_config(profile, address, namespace),
-                given=address is not None or profile is not None,
-                database=database,
-                environ={
-                    "LANGGRAPH_TEMPORAL_TASK_QUEUE": task_queue,
-                    "LANGGRAPH_TEMPORAL_ID_PREFIX": id_prefix,
-                    "LANGGRAPH_TEMPORAL_WORKER": "remote" if remote else "embedded",
-                    **({"TEMPORAL_PROFILE": profile} if profile else {}),
-                },
-            )
+    at.check(database=database)
+    if importlib.util.find_spec("langgraph_api") is None:
+        raise UsageError(
+            "LangGraph's API server is not installed: "
+            "pip install 'langgraph-temporal-exec[studio]'."
         )
-    except TemporalExecError as exc:
-        console.print(f"[red]error:[/red] {exc}")
-        raise typer.Exit(1) from exc
+    served = dict(_graph(target) for target in graphs)
+    environ = {
+        "LANGGRAPH_TEMPORAL_WORKER": "remote" if remote else "embedded",
+        "LANGGRAPH_TEMPORAL_TASK_QUEUE": at.task_queue or TASK_QUEUE,
+        "LANGGRAPH_TEMPORAL_ID_PREFIX": at.id_prefix or ID_PREFIX,
+        # An empty one passes over the variable here, and there.
+        SAVER_VARIABLE: at.saver or "",
+    }
+    asyncio.run(_serve(served, folder, _port(port), at, database=database, environ=environ))
 
 
 def _graph(target: str) -> tuple[str, str]:
@@ -115,22 +96,37 @@ def _port(port: int) -> int:
 
 @asynccontextmanager
 async def _temporal(
-    config: dict[str, Any], *, given: bool, database: Path | None
-) -> AsyncIterator[tuple[Client, str]]:
-    """A client of the server that is there, or of one that is started, and how to name it."""
-    target = config["target_host"]
+    at: Deployment, *, database: Path | None
+) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """How to name the server that is there, or one that is started, and variables that tell the
+    API server about it."""
+    from .. import local
+    from ..connection import check_namespace, connect
+
+    if at.saver:
+        # Made in the API server; here only to tell what is wrong with it.
+        async with at.open() as saver:
+            namespace = saver.client.namespace
+        yield f"that of {at.saver}, namespace {namespace}", {}
+        return
+    config = at.connect_config()
+    environ = {"TEMPORAL_PROFILE": at.profile} if at.profile else {}
     try:
         client = await connect(config)
-    except TemporalExecError:
-        if given or os.environ.get("TEMPORAL_ADDRESS"):
+    except ServerUnavailableError:
+        if "target_host" in config:
             raise
     else:
-        yield client, f"the one at {target}"
+        await check_namespace(client)
+        target = client.service_client.config.target_host
+        environ.update(TEMPORAL_ADDRESS=target, TEMPORAL_NAMESPACE=client.namespace)
+        yield f"the one at {target}, namespace {client.namespace}", environ
         return
     server = await local.start_server(database)
     kept = f"kept in {database}" if database else "in memory: its threads end with this command"
+    environ.update(TEMPORAL_ADDRESS=server.address, TEMPORAL_NAMESPACE=server.client.namespace)
     try:
-        yield server.client, f"started at {server.address}, {kept}"
+        yield f"started at {server.address}, {kept}", environ
     finally:
         await server.shutdown()
 
@@ -187,9 +183,8 @@ async def _serve(
     graphs: dict[str, str],
     folder: Path | None,
     port: int,
+    at: Deployment,
     *,
-    config: dict[str, Any],
-    given: bool,
     database: Path | None,
     environ: dict[str, str],
 ) -> None:
@@ -197,9 +192,9 @@ async def _serve(
         root = Path(temporary) if folder is None else folder
         root.mkdir(parents=True, exist_ok=True)
         path = write_config(root, graphs)
-        async with _temporal(config, given=given, database=database) as (client, what):
-            console.print(f"Temporal: {what}, namespace {client.namespace}")
-            console.print(f"configuration: {path}")
+        async with _temporal(at, database=database) as (what, found):
+            tell(f"Temporal: {what}")
+            tell(f"configuration: {path}")
             paths = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
             process = await asyncio.create_subprocess_exec(
                 *(_langgraph(), "dev", "--no-browser", "--no-reload", "--port", str(port)),
@@ -208,8 +203,7 @@ async def _serve(
                 env={
                     **os.environ,
                     **environ,
-                    "TEMPORAL_ADDRESS": client.service_client.config.target_host,
-                    "TEMPORAL_NAMESPACE": client.namespace,
+                    **found,
                     "LANGGRAPH_CLI_NO_ANALYTICS": "1",
                     "LANGGRAPH_NO_VERSION_CHECK": "true",
                     "PYTHONPATH": os.pathsep.join(paths),
@@ -241,7 +235,7 @@ async def _watch(process: asyncio.subprocess.Process, url: str) -> None:
             raise TemporalExecError(
                 f"The API server ended with code {process.returncode}; what it said is above."
             )
-        console.print("stopping")
+        tell("stopping")
     finally:
         stopping.cancel()
         await _end(process, ended)
@@ -266,15 +260,15 @@ async def _answers(url: str, *enough: asyncio.Task[Any]) -> bool:
 
 
 def _tell(url: str) -> None:
-    console.print(f"API server: {url} (docs at {url}/docs)")
-    console.print(f"debugging page: {url}{PAGE}")
-    console.print(f"LangGraph Studio: {STUDIO.format(url=url)}")
-    console.print(
+    tell(f"API server: {url} (docs at {url}/docs)")
+    tell(f"debugging page: {url}{PAGE}")
+    tell(f"LangGraph Studio: {STUDIO.format(url=url)}")
+    tell(
         "  Studio is a hosted page and needs a LangSmith account. It runs in your browser and "
         "calls this server from there: allow it to reach the local network when the browser asks, "
         "and allow http in Brave and Safari, or use Chrome or Firefox."
     )
-    console.print("Ctrl-C stops")
+    tell("Ctrl-C stops")
 
 
 async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:

@@ -6,143 +6,130 @@ Reading works with no worker running.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, get_args
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from .._threads import settle
 from ..errors import TemporalExecError, UsageError
-from ..saver import TemporalSaver, ThreadStatus
-from .connection import Address, Namespace, Prefix, Profile, TaskQueue, connect, connect_config
+from .deployment import PLAIN, Deployment, deployed, tell
 
-app = typer.Typer(help="Threads in Temporal.", no_args_is_help=True)
-console = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    from ..listing import ThreadInfo
+    from ..saver import TemporalSaver
+
+app = typer.Typer(help="Threads in Temporal.", no_args_is_help=True, rich_markup_mode=PLAIN)
 
 ThreadId = Annotated[str, typer.Argument(help="The thread.")]
 
-STATUSES: tuple[ThreadStatus, ...] = get_args(ThreadStatus)
+ASKED_CHARACTERS = 60
+"""Of what a thread waits for, in a table on a terminal."""
+
+ENDLESS = 100_000
+"""Columns of what is no terminal."""
 
 
 @app.command("list")
+@deployed
 def list_(
+    at: Deployment,
     status: Annotated[
-        str | None, typer.Option(help=f"Only those of this status: {', '.join(STATUSES)}.")
+        str | None, typer.Option(help="Only those of this status, such as interrupted.")
     ] = None,
     graph: Annotated[str | None, typer.Option(help="Only threads of this graph.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
 ) -> None:
     """List threads with their status."""
 
     async def run(saver: TemporalSaver) -> None:
-        if status not in (None, *STATUSES):
-            raise UsageError(f"Unknown status {status!r}; one of {', '.join(STATUSES)}.")
-        wanted: Any = status
-        found = [t async for t in saver.alist_threads(status=wanted, graph=graph, limit=limit)]
-        if as_json:
-            for info in found:
-                typer.echo(_line(info))
-            return
-        table = Table("thread", "status", "graph", "updated", "waits for")
-        for info in found:
-            asked = info.problem or "; ".join(str(i.value) for i in info.interrupts)
-            updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
-            table.add_row(info.thread_id, info.status, info.graph, updated, asked[:60])
-        Console().print(table)
+        from ..saver import ThreadStatus
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+        known = get_args(ThreadStatus)
+        if status not in (None, *known):
+            raise UsageError(f"Unknown status {status!r}; one of {', '.join(known)}.")
+        wanted: Any = status
+        found = [t async for t in saver.alist_threads(status=wanted, graph=graph, limit=limit + 1)]
+        if as_json:
+            for info in found[:limit]:
+                typer.echo(_line(info))
+        else:
+            _print_table(found[:limit])
+        if len(found) > limit:
+            tell(f"there are more than these {limit}: --limit {2 * limit} shows more")
+
+    _with_saver(run, at)
 
 
 @app.command()
-def show(
-    thread_id: ThreadId,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
-) -> None:
+@deployed
+def show(thread_id: ThreadId, at: Deployment) -> None:
     """Print one thread's status as JSON."""
 
     async def run(saver: TemporalSaver) -> None:
         info = await saver.aget_thread(thread_id)
         if info is None:
-            raise UsageError(f"There is no thread {thread_id!r}.")
+            raise _unknown(saver, thread_id)
         typer.echo(_line(info))
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
 @app.command()
-def export(
-    thread_id: ThreadId,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
-) -> None:
+@deployed
+def export(thread_id: ThreadId, at: Deployment) -> None:
     """Print all checkpoints of a thread, oldest first, one JSON object a line."""
 
     async def run(saver: TemporalSaver) -> None:
+        await _check_known(saver, thread_id)
         async for item in saver.aexport_thread(thread_id):
             typer.echo(json.dumps(item))
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
 @app.command()
+@deployed
 def resume(
     thread_id: ThreadId,
+    at: Deployment,
     value: Annotated[
         str, typer.Option(help="The answer as JSON, or a map from interrupt ids to answers.")
     ],
     wait: Annotated[bool, typer.Option(help="Wait until the run has ended.")] = False,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
 ) -> None:
-    """Answer what a thread waits for; prints the id of the run that goes on with it."""
+    """Answer what a thread waits for; prints the id of the run that goes on with it.
+
+    Needs a worker; without one the answer is not sent.
+    """
+    try:
+        answer = json.loads(value)
+    except ValueError as exc:
+        raise UsageError(
+            f"--value must be JSON ({exc}); a text needs quotes of its own: --value '\"yes\"'."
+        ) from exc
 
     async def run(saver: TemporalSaver) -> None:
-        try:
-            answer = json.loads(value)
-        except ValueError as exc:
-            raise UsageError(
-                f"--value must be JSON ({exc}); a text needs quotes of its own: --value '\"yes\"'."
-            ) from exc
         made = await saver.aresume(thread_id, answer)
         typer.echo(made.run_id)
         if wait:
             await made.aresult()
-            console.print(await made.astatus())
+            tell(await made.astatus())
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
 @app.command()
-def runs(
-    thread_id: ThreadId,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
-) -> None:
+@deployed
+def runs(thread_id: ThreadId, at: Deployment) -> None:
     """List the runs of a thread with their status, oldest first."""
 
     async def run(saver: TemporalSaver) -> None:
+        await _check_known(saver, thread_id)
         async for found in saver.alist_runs(thread_id):
             try:
                 status: str = await found.astatus()
@@ -153,83 +140,132 @@ def runs(
             # Whatever it says, one run a line.
             typer.echo(f"{found.run_id} {' '.join(status.split())}")
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
 @app.command()
-def cancel(
-    run_id: Annotated[str, typer.Argument(help="The run.")],
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
-) -> None:
+@deployed
+def cancel(run_id: Annotated[str, typer.Argument(help="The run.")], at: Deployment) -> None:
     """Cancel a run: its nodes see it, what it has recorded stays."""
 
     async def run(saver: TemporalSaver) -> None:
         await (await saver.aget_run(run_id)).acancel()
-        console.print(f"run {run_id} is told to stop")
+        tell(f"run {run_id} is told to stop")
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
 @app.command()
+@deployed
 def delete(
     thread_id: ThreadId,
+    at: Deployment,
     purge: Annotated[
         bool, typer.Option(help="Also delete the closed executions that show its content.")
     ] = False,
-    address: Address = None,
-    namespace: Namespace = None,
-    task_queue: TaskQueue = "langgraph",
-    id_prefix: Prefix = "langgraph",
-    profile: Profile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a thread; needs a worker."""
+    """Delete a thread, after asking; needs a worker."""
 
     async def run(saver: TemporalSaver) -> None:
+        await _check_known(saver, thread_id, deleted=purge)
+        if not yes:
+            _confirm(saver, thread_id)
         await (saver.apurge_thread if purge else saver.adelete_thread)(thread_id)
-        console.print(f"thread {thread_id} is deleted")
+        tell(f"thread {thread_id} is deleted")
 
-    _with_saver(run, connect_config(profile, address, namespace), task_queue, id_prefix)
+    _with_saver(run, at)
 
 
-def _line(info: Any) -> str:
-    return json.dumps(
-        {
-            "thread_id": info.thread_id,
-            "status": info.status,
-            "graph": info.graph,
-            "created_at": info.created_at.isoformat(),
-            "updated_at": info.updated_at.isoformat(),
-            "waiting": info.waiting,
-            "error": None if info.error is None else str(info.error),
-            "note": info.note,
-            "interrupts": [{"id": i.id, "value": i.value} for i in info.interrupts],
-            "problem": info.problem,
-        },
-        default=str,
+def _confirm(saver: TemporalSaver, thread_id: str) -> None:
+    where = saver.client.service_client.config.target_host
+    question = (
+        f"Delete thread {thread_id!r} of namespace {saver.client.namespace!r} at {where}, with all "
+        "its checkpoints?"
+    )
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        # Nobody is there to answer.
+        tell("")
+        raise UsageError(
+            "Nothing was deleted, because nobody answered: --yes deletes without asking."
+        ) from None
+    if not agreed:
+        raise UsageError("Nothing was deleted.")
+
+
+async def _check_known(saver: TemporalSaver, thread_id: str, *, deleted: bool = False) -> None:
+    """Raise for a thread that does not exist. Asks the server, so it needs no worker.
+
+    Args:
+        saver: The saver.
+        thread_id: The thread.
+        deleted: One that was deleted will do, as long as Temporal keeps something of it.
+    """
+    from temporalio.client import WorkflowExecutionStatus
+    from temporalio.service import RPCError, RPCStatusCode
+
+    workflow_id = saver.transport.thread_workflow_id(thread_id)
+    try:
+        found = await saver.client.get_workflow_handle(workflow_id).describe()
+    except RPCError as exc:
+        if exc.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise _unknown(saver, thread_id) from exc
+    if found.status is not WorkflowExecutionStatus.RUNNING and not deleted:
+        raise _unknown(saver, thread_id)
+
+
+def _unknown(saver: TemporalSaver, thread_id: str) -> UsageError:
+    options, client = saver.options, saver.client
+    return UsageError(
+        f"There is no thread {thread_id!r} in namespace {client.namespace!r} at "
+        f"{client.service_client.config.target_host}, under the id prefix {options.id_prefix!r}."
     )
 
 
-def _with_saver(
-    run: Callable[[TemporalSaver], Awaitable[None]],
-    config: dict[str, Any],
-    task_queue: str,
-    id_prefix: str,
-) -> None:
-    async def main() -> None:
-        client = await connect(config)
-        saver = TemporalSaver(client, task_queue=task_queue, id_prefix=id_prefix)
-        try:
-            await run(saver)
-        finally:
-            saver.close()
-            await settle()
+def _line(info: ThreadInfo) -> str:
+    shown = {f.name: getattr(info, f.name) for f in dataclasses.fields(info)}
+    shown["interrupts"] = [{"id": i.id, "value": i.value} for i in info.interrupts]
+    return json.dumps(shown, default=_plain)
 
-    try:
-        asyncio.run(main())
-    except TemporalExecError as exc:
-        console.print(f"[red]error:[/red] {exc}")
-        raise typer.Exit(1) from exc
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _print_table(found: list[ThreadInfo]) -> None:
+    """A table: as wide as the terminal; elsewhere as wide as need be, a line for each thread."""
+    from rich.box import HEAVY_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=HEAVY_HEAD if terminal else None, pad_edge=terminal)
+    # An id that is cut is of no use.
+    table.add_column("thread", overflow="fold")
+    for column in ("status", "graph", "updated", "waits for"):
+        table.add_column(column, no_wrap=not terminal)
+    for info in found:
+        # What it waits for, or why this process cannot tell.
+        told = info.problem or "; ".join(str(i.value) for i in info.interrupts)
+        asked = " ".join(told.split())
+        updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
+        cells = (info.thread_id, info.status, info.graph, updated)
+        shown = asked[:ASKED_CHARACTERS] if terminal else asked
+        # Not markup: a thread may be called "[red]".
+        table.add_row(*(Text(cell) for cell in (*cells, shown)))
+    console = Console() if terminal else Console(width=ENDLESS, no_color=True)
+    console.print(table)
+
+
+def _with_saver(run: Callable[[TemporalSaver], Awaitable[None]], at: Deployment) -> None:
+    at.check()
+
+    async def main() -> None:
+        async with at.open() as saver:
+            await run(saver)
+
+    asyncio.run(main())

@@ -28,7 +28,7 @@ class ThreadStart:
     continue-as-new. ``roll_events`` is the history length at which the workflow continues as
     new by itself (0: when the server suggests it). ``archive_bytes`` is the size of the log at
     which it moves into archives (0: the default). ``rules`` are those by which the workflow decides
-    (``RULES``).
+    (``RULES``). ``graph`` names the graph of a namespace, a sub-agent for example, if it has one.
     """
 
     thread_id: str
@@ -39,6 +39,7 @@ class ThreadStart:
     roll_events: int = 0
     archive_bytes: int = 0
     rules: int = 0
+    graph: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +166,8 @@ class StepRequest:
     checkpoint is never recorded before the writes that produced it. ``watch`` are tasks that
     have not started yet, for which the sender wants to know whether they are lost. ``outcome``
     ends the run. An ``extra`` request appends ops before the one with the same ``seq``: results of
-    lost tasks, which may be appended twice without harm.
+    lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
+    of ``open``, in the same order; "" for one without.
     """
 
     epoch: int
@@ -178,6 +180,7 @@ class StepRequest:
     watch: tuple[str, ...] = ()
     outcome: bytes = b""
     extra: bool = False
+    open_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,10 +52,13 @@ REMEMBERED_NAMESPACES = 500
 """Nested namespaces a thread tells without its log being read; with so many there may be others."""
 
 # Types of ApplicationError that cross Temporal.
+ERROR_TYPE = "langgraph."
+"""What they begin with; messages show none of it."""
 FENCED = "langgraph.AttemptSuperseded"
 GRAPH_NOT_FOUND = "langgraph.GraphNotFound"
 WORKER_SHUTDOWN = "langgraph.WorkerShutdown"
 RUN_ERROR = "langgraph.RunError"
+RUN_LOST = "langgraph.RunLost"
 THREAD_DELETED = "langgraph.ThreadDeleted"
 THREAD_FULL = "langgraph.ThreadFull"
 THREAD_BUSY = "langgraph.ThreadBusy"

@@ -16,7 +16,7 @@ from .aliases import Aliases
 from .mirror import Mirror
 from .nested import Nested
 from .saver import StudioSaver
-from .settings import Settings, from_environment, make_saver
+from .settings import Settings, from_environment, open_saver
 
 CANCEL_WAIT_S = 30.0
 """How long a request that cancels a run, and waits for it, is held back at most."""
@@ -109,15 +109,14 @@ async def checkpointer() -> AsyncIterator[StudioSaver]:
     server.verify()
     # What reads configuration files, or is the user's, may block.
     settings = await asyncio.to_thread(from_environment)
-    saver = await make_saver(settings)
-    try:
-        if settings.embedded:
-            async with saver.worker():
+    async with open_saver(settings) as saver:
+        try:
+            if settings.embedded:
+                async with saver.worker():
+                    _current = Process(saver, settings)
+                    yield _current.saver
+            else:
                 _current = Process(saver, settings)
                 yield _current.saver
-        else:
-            _current = Process(saver, settings)
-            yield _current.saver
-    finally:
-        _current = None
-        saver.close()
+        finally:
+            _current = None

@@ -12,22 +12,20 @@ How to reach Temporal comes from its own environment and configuration file (``T
     processes, which serve the same graphs under the same names.
 ``LANGGRAPH_TEMPORAL_SAVER``
     ``package.module:function``, a function without arguments, sync or async, that returns the
-    ``TemporalSaver`` to use: for a serializer, a payload codec or other options.
+    ``TemporalSaver`` to use, or an async context manager that gives it: for a serializer, a payload
+    codec or other options.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from temporalio.client import Client
-from temporalio.envconfig import ClientConfigProfile
-
-from ..errors import ServerUnavailableError, UsageError
+from ..connection import connect, connect_config
+from ..errors import UsageError
+from ..references import load_saver
 from ..saver import TemporalSaver
 
 PREFIX = "LANGGRAPH_TEMPORAL_"
@@ -68,40 +66,22 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**{name: environ[key] for name, key in names.items() if environ.get(key)})
 
 
-async def make_saver(settings: Settings) -> TemporalSaver:
-    """The saver that the settings describe.
+@asynccontextmanager
+async def open_saver(settings: Settings) -> AsyncIterator[TemporalSaver]:
+    """The saver that the settings describe, closed at the end.
 
     Raises:
         ServerUnavailableError: No Temporal server answers.
-        UsageError: ``LANGGRAPH_TEMPORAL_SAVER`` names no function that returns a saver.
+        UsageError: ``LANGGRAPH_TEMPORAL_SAVER`` names no function that makes a saver, or
+            Temporal's configuration cannot be used.
     """
     if settings.saver:
-        return await _custom(settings.saver)
-    profile = ClientConfigProfile.load()
-    config: dict[str, Any] = dict(profile.to_client_connect_config())
-    config.setdefault("target_host", "localhost:7233")
+        async with load_saver(settings.saver, what=f"{PREFIX}SAVER") as saver:
+            yield saver
+        return
+    client = await connect(connect_config())
+    saver = TemporalSaver(client, task_queue=settings.task_queue, id_prefix=settings.id_prefix)
     try:
-        client = await Client.connect(**config)
-    except RuntimeError as exc:
-        raise ServerUnavailableError(
-            f"Cannot connect to Temporal at {config['target_host']}: {exc}. Set TEMPORAL_ADDRESS; "
-            "for a local server: `temporal server start-dev`."
-        ) from exc
-    return TemporalSaver(client, task_queue=settings.task_queue, id_prefix=settings.id_prefix)
-
-
-async def _custom(reference: str) -> TemporalSaver:
-    module_name, _, attribute = reference.partition(":")
-    try:
-        make = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as exc:
-        raise UsageError(f"{PREFIX}SAVER: {reference!r} cannot be imported: {exc}.") from exc
-    saver = make()
-    if inspect.isawaitable(saver):
-        saver = await saver
-    if not isinstance(saver, TemporalSaver):
-        raise UsageError(
-            f"{PREFIX}SAVER: {reference!r} returned a {type(saver).__name__}; it must return a "
-            "TemporalSaver."
-        )
-    return saver
+        yield saver
+    finally:
+        saver.close()

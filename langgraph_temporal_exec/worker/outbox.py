@@ -77,7 +77,7 @@ class Outbox:
         self.broken = False
         self._ops: list[Entry] = []
         self._tasks: list[TaskSpec] = []
-        self._open: list[str] = []
+        self._open: list[tuple[str, str]] = []
         self._watch: list[str] = []
         self._requires: set[str] = set()
         self._outcome = b""
@@ -151,9 +151,10 @@ class Outbox:
             self._watch.append(key)
             self._kick()
 
-    async def open(self, namespace: str) -> None:
-        """Make sure a namespace has its workflow."""
-        self._open.append(namespace)
+    async def open(self, namespace: str, graph: str = "") -> None:
+        """Make sure a namespace has its workflow, which Temporal's UI shows under its graph's
+        name."""
+        self._open.append((namespace, graph))
         self._kick()
         await self.flush()
 
@@ -256,7 +257,11 @@ class Outbox:
             tasks, self._tasks = self._tasks[:room], self._tasks[room:]
             self._running.update(spec.key for spec in tasks)
             request = replace(
-                request, tasks=tuple(tasks), open=tuple(self._open), watch=tuple(self._watch)
+                request,
+                tasks=tuple(tasks),
+                open=tuple(namespace for namespace, _ in self._open),
+                open_as=tuple(graph for _, graph in self._open),
+                watch=tuple(self._watch),
             )
             self._open, self._watch = [], []
             if self._outcome and (not taken or size + len(self._outcome) <= BATCH_BYTES):

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -51,6 +52,10 @@ from ..transport import Transport
 from .identity import RunIdentity
 from .live import LiveTask, LiveTasks
 from .outbox import Entry, Outbox
+
+MAX_TOOLS = 8
+MAX_TOOLS_TEXT = 140
+"""Of the tools in a summary: their number, and the characters of their list."""
 
 
 class Session:
@@ -108,6 +113,7 @@ class Session:
         self.answered_below = False
         self.entered: set[str] = set()
         self.refused: Exception | None = None
+        self._graphs: dict[str, str] = {}
         self._unstored = False
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
@@ -145,6 +151,10 @@ class Session:
     def deadlines(self) -> tuple[Deadline, ...]:
         """Of the interrupts this attempt has come to."""
         return tuple(self._deadlines.values())
+
+    def enter_namespace(self, checkpoint_ns: str, graph: str) -> None:
+        """Remember how the graph of a namespace is called; from any thread."""
+        self._graphs[checkpoint_ns] = graph
 
     def enter_loop(self, loop: Any) -> None:
         """Remember the root loop, to know how it stopped."""
@@ -231,7 +241,11 @@ class Session:
             key=live.key,
             node=task.name,
             queue=self._queue,
-            summary=_summary(task, self._options.node(task.name).summary),
+            summary=_summary(
+                task,
+                self._options.node(task.name).summary,
+                self._graphs.get(task.checkpoint_ns, ""),
+            ),
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
         )
@@ -509,7 +523,7 @@ class Session:
                     raise
 
             async def ready() -> None:
-                await self._outbox("").open(checkpoint_ns)
+                await self._outbox("").open(checkpoint_ns, self._graphs.get(checkpoint_ns, ""))
 
             outbox = Outbox(
                 StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id),
@@ -529,13 +543,24 @@ def _number(answers: Any) -> int:
     return len(answers) if isinstance(answers, list) else 1
 
 
-def _summary(task: _langgraph.SeamTask, given: str) -> str:
-    """One line for Temporal's UI: where in the graph, and for a tool call which tool."""
-    parts = [given] if given else []
-    parts.append(f"step {task.step}")
-    call = task.input.get("tool_call") if isinstance(task.input, dict) else None
-    if isinstance(call, dict) and call.get("name"):
-        parts.append(f"tool {call['name']}")
+def _summary(task: _langgraph.SeamTask, given: str, graph: str) -> str:
+    """One line for Temporal's UI: the tools of a tool call, what the saver's options say, and
+    where in the graph it is.
+
+    Args:
+        task: The task; its Activity is named after its node.
+        given: The summary of the saver's options.
+        graph: Name of the nested graph it belongs to.
+    """
+    parts = [_listed(task.tools), given, f"step {task.step}"]
     if task.checkpoint_ns:
-        parts.append(task.checkpoint_ns.split(":")[0])
-    return " · ".join(parts)[:200]
+        parts.append(graph or task.checkpoint_ns.split(":")[0])
+    return " · ".join(filter(None, parts))[:200]
+
+
+def _listed(tools: Sequence[str]) -> str:
+    """Each tool once, the first few of many."""
+    counted = Counter(tools)
+    shown = [f"{name} (x{n})" if n > 1 else name for name, n in counted.items()][:MAX_TOOLS]
+    more = [f"{len(counted) - MAX_TOOLS} more"] if len(counted) > MAX_TOOLS else []
+    return ", ".join([*shown, *more])[:MAX_TOOLS_TEXT]

@@ -25,8 +25,13 @@ class Children:
         self._start = start
         self._opening: set[str] = set()
 
-    async def open(self, namespace: str) -> None:
-        """Start the workflow of a namespace, unless it is there."""
+    async def open(self, namespace: str, graph: str = "") -> None:
+        """Start the workflow of a namespace, unless it is there.
+
+        Args:
+            namespace: The namespace.
+            graph: Name of its graph, such as the sub-agent's, for Temporal's UI; "" for none.
+        """
         thread = self._start
         start = ThreadStart(
             thread_id=thread.thread_id,
@@ -35,6 +40,7 @@ class Children:
             roll_events=thread.roll_events,
             archive_bytes=thread.archive_bytes,
             rules=thread.rules,
+            graph=graph,
         )
         self._opening.add(namespace)
         try:
@@ -45,7 +51,7 @@ class Children:
                 # The child is part of the store: it must survive its parent's continue-as-new.
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
-                static_summary=f"{thread.thread_id} · {namespace}"[:200],
+                static_summary=" · ".join(filter(None, (graph, thread.thread_id, namespace)))[:200],
             )
         except WorkflowAlreadyStartedError:
             # Opened long ago, and not among the remembered ones any more.

@@ -10,9 +10,16 @@ from .thread_state import ThreadState
 MAX_NODES = 20
 
 
-def current_details(state: ThreadState) -> str:
-    """Graph, status, run, nodes and size of a thread, one a line."""
+def current_details(state: ThreadState, graph: str = "") -> str:
+    """Graph, status, run, nodes and size of a thread, one a line.
+
+    Args:
+        state: The thread, or a namespace of it.
+        graph: Name of a namespace's graph; a thread knows its own.
+    """
     lines = []
+    if graph:
+        lines.append(f"graph: **{graph}**")
     if state.root:
         lines += [
             f"graph: **{state.summary.graph or '(none yet)'}**",

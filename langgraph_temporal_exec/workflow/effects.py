@@ -29,9 +29,13 @@ class CancelTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNamespace:
-    """Effect: start the Child Workflow of a namespace and wait until it exists."""
+    """Effect: start the Child Workflow of a namespace and wait until it exists.
+
+    ``graph``: the name of its graph, for Temporal's UI; may be empty.
+    """
 
     namespace: str
+    graph: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

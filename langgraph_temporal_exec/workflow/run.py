@@ -12,6 +12,7 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
+    FailureError,
     TimeoutError,
     TimeoutType,
     is_cancelled_exception,
@@ -304,7 +305,7 @@ class RunWorkflow:
             "ainvoke(None, config) when the cause is gone.",
             # Encoded by codecs, as the message is not.
             _text(cause),
-            type="langgraph.RunLost",
+            type=names.RUN_LOST,
             non_retryable=True,
         )
 
@@ -357,7 +358,7 @@ class RunWorkflow:
 def _kind(cause: BaseException) -> str:
     """What ended an attempt, without words of its own that could show state."""
     if isinstance(cause, ApplicationError):
-        return cause.type or "ApplicationError"
+        return (cause.type or "ApplicationError").removeprefix(names.ERROR_TYPE)
     if isinstance(cause, TimeoutError) and cause.type is not None:
         return f"timeout ({cause.type.name})"
     return type(cause).__name__
@@ -367,4 +368,4 @@ def _text(cause: BaseException) -> str:
     """The same with its text (see ``transport.opaque``)."""
     if isinstance(cause, ApplicationError) and cause.details:
         return f"{_kind(cause)}: {cause.details[0]}"
-    return str(cause)
+    return cause.message if isinstance(cause, FailureError) else str(cause)

@@ -119,6 +119,7 @@ class ThreadWorkflow:
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
                     rules=RULES,
+                    graph=self._start.graph,
                 )
             ),
             task_queue=self._move_to or None,
@@ -384,7 +385,7 @@ class ThreadWorkflow:
     # -- effects ------------------------------------------------------------------------------
 
     async def _perform(self, effects: list[Effect]) -> None:
-        workflow.set_current_details(current_details(self._state))
+        workflow.set_current_details(current_details(self._state, self._start.graph))
         for effect in effects:
             if isinstance(effect, StartTask):
                 self._start_task(effect.spec, effect.epoch)
@@ -393,7 +394,7 @@ class ThreadWorkflow:
                 if handle is not None:
                     handle.cancel()
             elif isinstance(effect, OpenNamespace):
-                await self._children.open(effect.namespace)
+                await self._children.open(effect.namespace, effect.graph)
             elif isinstance(effect, FenceNamespace):
                 # Awaited: the new attempt must not read a namespace its predecessor still writes.
                 await self._children.signal(effect.namespace, names.FENCE_SIGNAL, effect.epoch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import cast
 
 from ..protocol.messages import (
@@ -372,7 +373,7 @@ class ThreadState(LogState):
         if request.extra:
             return effects
         self.next_seq = request.seq + 1
-        effects += self._open(request.open)
+        effects += self._open(request.open, request.open_as)
         if request.tasks and self._stops_here() and not self._is_cancelled():
             assert self.active is not None
             effects.append(CancelRun(run_workflow_id=self.active.run_workflow_id))
@@ -455,14 +456,14 @@ class ThreadState(LogState):
         """Whether the ops build on values that may be gone by a compaction since they were read."""
         return request.incarnation not in ("", self.log_incarnation)
 
-    def _open(self, namespaces: tuple[str, ...]) -> list[Effect]:
+    def _open(self, namespaces: tuple[str, ...], graphs: tuple[str, ...] = ()) -> list[Effect]:
         effects: list[Effect] = []
-        for namespace in namespaces:
+        for namespace, graph in zip_longest(namespaces, graphs[: len(namespaces)], fillvalue=""):
             if namespace not in self.namespaces:
                 self.namespaces.append(namespace)
                 del self.namespaces[:-REMEMBERED_NAMESPACES]
                 self._log(pack(Op(kind=OpKind.OPEN, opened=(namespace,))))
-                effects.append(OpenNamespace(namespace=namespace))
+                effects.append(OpenNamespace(namespace=namespace, graph=graph))
             if self.active is not None and namespace not in self.active.namespaces:
                 # Those that were used long ago are over, and need no fence.
                 recent = self.active.namespaces[1 - REMEMBERED_NAMESPACES :]

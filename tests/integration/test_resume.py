@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowExecutionStatus,
+)
 
-from langgraph_temporal_exec import NotWaitingError, TemporalSaver, UsageError
+from langgraph_temporal_exec import NotWaitingError, NoWorkersError, TemporalSaver, UsageError
 from langgraph_temporal_exec.local import find_temporal
 from tests.conftest import TemporalServer
 from tests.support.graphs import State, config
@@ -123,3 +132,77 @@ async def test_answered_from_the_shell(
         assert await run.astatus() == "done"
         code, out, err = await _run(*ours, "resume", "t", "--value", "1", *options)
         assert (code, "waits for nothing" in err) == (1, True)
+
+
+async def test_without_a_worker_nothing_is_sent(saver: TemporalSaver) -> None:
+    """A worker that starts later must not take an answer that was refused."""
+    graph = _asking().with_config(checkpointer=saver)
+    async with saver.worker(_asking()):
+        await graph.ainvoke({"x": []}, config("t"))
+    with pytest.raises(NoWorkersError, match=r"answer was not sent"):
+        await saver.aresume("t", "yes")
+    async with saver.worker(_asking()):
+        assert (await saver.aget_thread("t")).status == "interrupted"  # type: ignore[union-attr] # it is there
+        assert [r async for r in saver.alist_runs("t")][1:] == []
+        history = await saver.client.get_workflow_handle(
+            saver.transport.thread_workflow_id("t")
+        ).fetch_history()
+        accepted = [
+            e.workflow_execution_update_accepted_event_attributes.accepted_request.input.name
+            for e in history.events
+            if e.HasField("workflow_execution_update_accepted_event_attributes")
+        ]
+        assert "resume" not in accepted
+        assert (await (await saver.aresume("t", "yes")).aresult())["x"] == ["yes"]
+
+
+class _LeavingWorker(Interceptor, OutboundInterceptor):
+    """In the moment between the check and the answer the worker stops."""
+
+    def __init__(self) -> None:
+        self.stop: Callable[[], Awaitable[object]] | None = None
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        OutboundInterceptor.__init__(self, next)
+        return self
+
+    async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> Any:
+        if input.update == "resume" and self.stop is not None:
+            await self.stop()
+        return await super().start_workflow_update(input)
+
+
+async def test_a_worker_that_leaves_meanwhile(
+    client: Client, temporal_server: TemporalServer, task_queue: str
+) -> None:
+    """Then the answer was sent, and the error says so."""
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    leaving = _LeavingWorker()
+    caller = TemporalSaver(
+        await Client.connect(temporal_server.address, interceptors=[leaving]),
+        task_queue=task_queue,
+        id_prefix=task_queue,
+        no_worker_timeout=timedelta(seconds=1),
+    )
+    async with contextlib.AsyncExitStack() as worker:
+        await worker.enter_async_context(host.worker(_asking()))
+        await _asking().with_config(checkpointer=host).ainvoke({"x": []}, config("t"))
+        leaving.stop = worker.aclose
+        with pytest.raises(NoWorkersError, match=r"not taken back.*see whether thread 't' still"):
+            await caller.aresume("t", "yes")
+    caller.close()
+
+
+async def test_no_internal_names_in_messages(saver: TemporalSaver) -> None:
+    """Types of failures are for programs."""
+    graph = _asking().with_config(checkpointer=saver)
+    async with saver.worker(_asking()):
+        await graph.ainvoke({"x": []}, config("t"))
+        with pytest.raises(UsageError) as wrong:
+            await saver.aresume("t", 2**70)
+        assert str(wrong.value).startswith("The answer to thread 't' is refused")
+        await (await saver.aresume("t", 1)).aresult()
+        await (await saver.aresume("t", 2)).aresult()
+        with pytest.raises(NotWaitingError) as nothing:
+            await saver.aresume("t", 3)
+        assert str(nothing.value).startswith("Thread 't' cannot be resumed")

@@ -22,7 +22,7 @@ from langgraph_temporal_exec import (
 from langgraph_temporal_exec.local import start_server
 from langgraph_temporal_exec.studio import server as api
 from langgraph_temporal_exec.studio.process import current
-from langgraph_temporal_exec.studio.settings import Settings, from_environment, make_saver
+from langgraph_temporal_exec.studio.settings import Settings, from_environment, open_saver
 from tests.conftest import TemporalServer
 from tests.studio import custom
 from tests.studio.dev import DevServer, free_port, until
@@ -189,20 +189,22 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("tests.studio.nothing:make", "cannot be imported"),
-        ("tests.studio.custom:nothing", "cannot be imported"),
+        ("tests.studio.nothing:make", "no module .tests.studio.nothing."),
+        ("tests.studio.custom:nothing", "has no .nothing."),
         ("tests.studio.custom:no_saver", "returned a str"),
     ],
 )
 async def test_saver_that_is_none(reference: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        await make_saver(Settings(saver=reference))
+        async with open_saver(Settings(saver=reference)):
+            pass
 
 
 async def test_no_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1"):
-        await make_saver(Settings())
+        async with open_saver(Settings()):
+            pass
 
 
 def test_app_without_the_checkpointer() -> None:

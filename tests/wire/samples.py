@@ -104,6 +104,7 @@ SAMPLES: dict[str, Any] = {
         roll_events=9,
         archive_bytes=10,
         rules=1,
+        graph="g",
     ),
     "attach_request": m.AttachRequest(
         run_id="r",
@@ -139,6 +140,7 @@ SAMPLES: dict[str, Any] = {
         watch=("k1",),
         outcome=b"\x0b",
         extra=True,
+        open_as=("g",),
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
     "append_request": m.AppendRequest(
