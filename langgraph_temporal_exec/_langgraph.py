@@ -20,7 +20,7 @@ import importlib.metadata
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
@@ -52,6 +52,7 @@ except ImportError as moved:
     ) from moved
 
 SUPPORTED = ">=1.2.13,<1.3"
+T = TypeVar("T")
 DURABLE = "__langgraph_temporal__"
 START_TASK = "__start__"
 
@@ -209,6 +210,15 @@ def bind(graph: Any, checkpointer: Any) -> Any:
 
 _SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 """What LangGraph sets on a compiled graph after it was made, and its ``copy`` loses."""
+
+
+def reviving(graph: Any, saver: T) -> T:
+    """The saver with the classes of the graph's schemas allowed, if there is an allow-list at all.
+
+    LangGraph does the same when it calls a saver (``LANGGRAPH_STRICT_MSGPACK``).
+    """
+    allowing: T = graph._apply_checkpointer_allowlist(saver)
+    return allowing
 
 
 def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:
@@ -451,6 +461,7 @@ _HOOKS = (
 
 _USED = (
     (Pregel, "_resolve_checkpointer"),
+    (Pregel, "_apply_checkpointer_allowlist"),
     (Pregel, "_defaults"),
     (Pregel, "copy"),
     (Pregel, "_output_mapper"),

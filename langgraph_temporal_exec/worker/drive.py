@@ -239,7 +239,7 @@ class Activities:
         record = request.record
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
-        call = decode(self._saver.serde, record)
+        call = decode(_langgraph.reviving(graph, self._saver).serde, record)
         caller = Listener(run_id=run.run_id, mailbox=call.mailbox, stream_id=run.run_id)
         make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
         relay = make(caller, patience_s=STALLED_S)
