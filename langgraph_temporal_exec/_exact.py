@@ -747,15 +747,20 @@ def _model(reader: _Reader, mark: dict[str, Any]) -> Any:
     if extra and cls.model_config.get("extra") != "allow":
         raise _UnresolvedError
     fields = reader.all(mark["fields"])
-    # In their order in the class, which is the one in which the model shows them.
-    state = {name: fields[name] for name in cls.model_fields}
     allows_extra = cls.model_config.get("extra") == "allow"
     made: Any = object.__new__(cls)
-    object.__setattr__(made, "__dict__", state)
-    object.__setattr__(made, "__pydantic_fields_set__", set(mark.get("given", names)))
-    object.__setattr__(made, "__pydantic_extra__", reader.all(extra) if allows_extra else None)
-    secret = reader.all(private) if cls.__private_attributes__ else None
-    object.__setattr__(made, "__pydantic_private__", secret)
+    # Pydantic's own, whatever the class has overridden.
+    restore: Any = RootModel.__setstate__ if issubclass(cls, RootModel) else BaseModel.__setstate__
+    restore(
+        made,
+        {
+            # In their order in the class, which is the one in which the model shows them.
+            "__dict__": {name: fields[name] for name in cls.model_fields},
+            "__pydantic_fields_set__": set(mark.get("given", names)),
+            "__pydantic_extra__": reader.all(extra) if allows_extra else None,
+            "__pydantic_private__": reader.all(private) if cls.__private_attributes__ else None,
+        },
+    )
     return made
 
 
