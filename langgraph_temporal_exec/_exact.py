@@ -5,12 +5,12 @@ exceptions text, and know no results of models. State never comes through here.
 
 What is written is a value of the serializer, in which *marks* (dicts with a key of ours) stand for
 what it would not give back. An object of a class of the user's (a model, a dataclass, an enum, a
-named tuple) is written by its parts, and beside it, once for the outermost, as the serializer has
-it. The reader puts it together from the parts, without running anything of its class, if the
-process has loaded all classes in it and the serializer may revive them (its allow-list, with
-``LANGGRAPH_STRICT_MSGPACK``). Otherwise the serializer revives it under its own rules, as on a
-reload of state, and the parts that can be had replace those of its own. So it is exact, or at
-least what a reload gives.
+named tuple, a subclass of ``str`` and the like) is written by its parts, and beside it, once for
+the outermost, as the serializer has it. The reader puts it together from the parts, without running
+anything of its class, if the process has loaded all classes in it and the serializer may revive
+them (its allow-list, with ``LANGGRAPH_STRICT_MSGPACK``). Otherwise the serializer revives it under
+its own rules, as on a reload of state, and the parts that can be had replace those of its own. So
+it is exact, or at least what a reload gives.
 """
 
 from __future__ import annotations
@@ -100,6 +100,14 @@ _SCALARS: frozenset[type] = frozenset(
 
 _KEYS = frozenset({type(None), bool, int, float, str, bytes})
 """The same as keys of a dict."""
+
+_BASES: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    bytes: bytes.__bytes__,
+}
+"""Types whose subclasses are plain values with a class of their own, and how to get those."""
 
 _FACTORIES: dict[str, type] = {
     cls.__name__: cls for cls in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)
@@ -215,13 +223,13 @@ class _Marker:
             return self._datetime(value, depth)
         if isinstance(value, BaseMessage) and _is_plain_message(value):
             return value
-        if (write := _writer_of(cls)) is not None:
-            return self._object(value, write, depth)
         if (numpy := sys.modules.get("numpy")) is not None:
             if cls is numpy.ndarray:
                 return self._array(value, depth)
             if isinstance(value, numpy.generic):
                 return {**self._array(numpy.asarray(value), depth), "scalar": True}
+        if (write := _writer_of(cls)) is not None:
+            return self._object(value, write, depth)
         return self._as_serialized(value)
 
     def _all(self, values: Any, depth: int) -> list[Any]:
@@ -325,8 +333,8 @@ def _writer_of(cls: type) -> _Write | None:
     """How objects of a class are written by their parts, if they have any."""
     if issubclass(cls, Enum):
         return _write_enum
-    if issubclass(cls, (str, int, float, bytes, type)):
-        return None
+    if issubclass(cls, tuple(_BASES)):
+        return _write_subclass
     if is_named_tuple(cls):
         return _write_named_tuple
     if issubclass(cls, BaseModel):
@@ -343,6 +351,13 @@ def _write_enum(marker: _Marker, value: Enum, depth: int) -> dict[str, Any]:
     }
 
 
+def _write_subclass(marker: _Marker, value: Any, depth: int) -> dict[str, Any]:
+    base, plain = next((base, plain) for base, plain in _BASES.items() if isinstance(value, base))
+    rest = {k: marker.mark(v, depth) for k, v in _attributes_beside(value, []).items()}
+    named = {"class": reference(type(value)), "base": base.__name__}
+    return {_KIND: "subclass", **named, "value": plain(value), "rest": rest}
+
+
 def _write_named_tuple(marker: _Marker, value: Any, depth: int) -> dict[str, Any]:
     items = [marker.mark(v, depth) for v in value]
     named = {"class": reference(type(value)), "names": list(value._fields)}
@@ -351,7 +366,7 @@ def _write_named_tuple(marker: _Marker, value: Any, depth: int) -> dict[str, Any
 
 def _write_dataclass(marker: _Marker, value: Any, depth: int) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(value)]
-    fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    fields = {name: getattr(value, name) for name in names if _is_set(value, name)}
     marked, all_fields = marker.some(fields, depth)
     rest, all_rest = marker.some(_attributes_beside(value, names), depth)
     parts: dict[str, Any] = {_KIND: "dataclass", "class": reference(type(value)), "fields": marked}
@@ -360,6 +375,13 @@ def _write_dataclass(marker: _Marker, value: Any, depth: int) -> dict[str, Any]:
     if len(fields) != len(names):
         parts["unset"] = [name for name in names if name not in fields]
     return parts if all_fields and all_rest else {**parts, "partial": True}
+
+
+def _is_set(value: Any, name: str) -> bool:
+    """Whether an object itself has an attribute; a default may be its class's alone."""
+    if name in getattr(value, "__dict__", ()):
+        return True
+    return hasattr(getattr(type(value), name, None), "__set__") and hasattr(value, name)
 
 
 def _write_model(marker: _Marker, value: BaseModel, depth: int) -> dict[str, Any]:
@@ -722,18 +744,31 @@ def _dataclass(reader: _Reader, mark: dict[str, Any]) -> Any:
     # Written for another version of the class: let it be made with what that one has now.
     if {*mark["fields"], *mark.get("unset", ())} != _field_names(cls):
         raise _UnresolvedError
-    fields, rest = reader.all(mark["fields"]), reader.all(mark.get("rest", {}))
+    fields = reader.all(mark["fields"])
     try:
         made: Any = object.__new__(cls)
         for name, value in fields.items():
             object.__setattr__(made, name, value)
-        for name, value in rest.items():
-            if hasattr(made, "__dict__") and not _is_dunder(name):
-                vars(made)[name] = value
-            elif isinstance(getattr(cls, name, None), types.MemberDescriptorType):
-                object.__setattr__(made, name, value)
     except (AttributeError, TypeError):
         raise _UnresolvedError from None
+    return _with_attributes(made, reader.all(mark.get("rest", {})))
+
+
+def _subclass(reader: _Reader, mark: dict[str, Any]) -> Any:
+    base: Any = {base.__name__: base for base in _BASES}[mark["base"]]
+    cls = reader.find(mark, lambda c: issubclass(c, base) and not issubclass(c, (Enum, bool)))
+    if type(mark["value"]) is not base:
+        raise ValueError("another type than it says")
+    return _with_attributes(base.__new__(cls, mark["value"]), reader.all(mark["rest"]))
+
+
+def _with_attributes(made: Any, attributes: dict[str, Any]) -> Any:
+    """An object with what it held besides its fields, where no code of its class runs."""
+    for name, value in attributes.items():
+        if isinstance(getattr(type(made), name, None), types.MemberDescriptorType):
+            object.__setattr__(made, name, value)
+        elif hasattr(made, "__dict__") and not _is_dunder(name):
+            vars(made)[name] = value
     return made
 
 
@@ -778,6 +813,7 @@ _OBJECTS: dict[str, Callable[[_Reader, dict[str, Any]], Any]] = {
     "named tuple": _named_tuple,
     "dataclass": _dataclass,
     "model": _model,
+    "subclass": _subclass,
 }
 
 _READERS: dict[str, Callable[[_Reader, dict[str, Any]], Any]] = {

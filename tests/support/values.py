@@ -147,6 +147,17 @@ class Excluding(BaseModel):
 class Named(str):
     """A text of a class of its own."""
 
+    def __new__(cls, first: str, second: str = "") -> Named:
+        made = super().__new__(cls, first + second)
+        made.parts = (first, second)
+        return made
+
+    parts: tuple[str, str]
+
+
+class Metres(float):
+    __slots__ = ()
+
 
 # -- comparison -------------------------------------------------------------------------------
 
@@ -177,7 +188,7 @@ def form(value: Any) -> Any:
         return [name, [form(v) for v in value], getattr(value, "maxlen", None)]
     if isinstance(value, datetime.datetime):
         return [name, value.isoformat(), repr(value.tzinfo), value.fold]
-    return [name, repr(value)]
+    return [name, repr(value), *(form(v) for v in getattr(value, "__dict__", {}).values())]
 
 
 # -- making them ------------------------------------------------------------------------------
@@ -209,6 +220,8 @@ scalars = st.one_of(
         [pathlib.Path("a/b"), re.compile("a+", re.I), ipaddress.ip_network("10.0.0.0/8")]
     ),
     _enums,
+    st.builds(Named, st.text(max_size=2), st.text(max_size=2)),
+    st.builds(Metres, st.integers(0, 9)),
 )
 
 hashables = st.recursive(
@@ -245,6 +258,7 @@ def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(lambda a, b, c: _model_with_hidden(Open, "_hidden", c, a=a, b=b), *[inner] * 3),
         st.builds(Hashed, password=st.text(max_size=3), by=inner),
         st.builds(lambda a, b: _model_with_hidden(Box, "size", b, content=a), inner, inner),
+        st.builds(Box, inner),
         st.builds(Box.Label, inner),
         st.builds(Counted, inner),
         st.builds(Pair, inner, inner),

@@ -30,7 +30,6 @@ from tests.support.values import (
     Excluding,
     Item,
     Locked,
-    Named,
     Order,
     Page,
     Pair,
@@ -118,13 +117,6 @@ def test_what_a_model_keeps_out_of_its_dumps_does_not_travel() -> None:
 def test_a_default_factory_that_is_code_stays_behind() -> None:
     found = crossed(defaultdict(lambda: 1, {"a": (2,)}))
     assert form(found) == form({"a": (2,)})
-
-
-def test_what_is_no_type_of_ours_is_as_the_serializer_has_it() -> None:
-    assert form(crossed([Named("x")])) == form(["x"])
-    assert form(crossed(Order.Line(sku="a", note=Named("x")))) == form(
-        Order.Line(sku="a", note="x")
-    )
 
 
 def test_a_live_object_is_refused_by_name() -> None:
@@ -257,7 +249,7 @@ class Wrapping:
 def test_a_serializer_of_the_users_own_revives_objects() -> None:
     serde: Any = Wrapping()
     order = Order(lines=[Order.Line(sku="a")])
-    assert form(crossed({"a": (order, {(1, 2)})}, serde)) == form({"a": (order, {(1, 2)})})
+    assert crossed({"a": (order, {(1, 2)})}, serde) == {"a": (order, {(1, 2)})}
     assert crossed(Page(rows=[(1,)]), serde) == Page(rows=[(1,)])
 
 
@@ -291,10 +283,11 @@ def forged(mark: Any) -> bytes:
     return kind.encode() + b"\0" + data
 
 
-CALLED = {"fields": {"command": "touch /tmp/called"}, "items": [], "names": []}
+PARTS = {"name": "a", "value": "a", "fields": {"command": "true"}, "items": [], "names": []}
+PARTS |= {"base": "str", "rest": {}}
 
 
-@pytest.mark.parametrize("kind", ["model", "dataclass", "named tuple", "enum"])
+@pytest.mark.parametrize("kind", ["model", "dataclass", "named tuple", "enum", "subclass"])
 @pytest.mark.parametrize(
     "named",
     [
@@ -317,7 +310,7 @@ def test_a_name_leads_to_classes_of_its_kind_alone(
     monkeypatch.setattr(os, "system", refuse)
     monkeypatch.setattr(builtins, "eval", refuse)
     with pytest.raises(UnserializableError, match=f"{named[0]}.{named[1]}"):
-        load_exact(SERDE, forged({KIND: kind, "class": named, "name": "a", **CALLED}))
+        load_exact(SERDE, forged({KIND: kind, "class": named, **PARTS}))
     assert "antigravity" not in sys.modules
 
 

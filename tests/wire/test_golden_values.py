@@ -18,7 +18,20 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command, Send
 
 from langgraph_temporal_exec._exact import dump_exact, load_exact
-from tests.support.values import Box, Colour, Item, Numbers, Open, Order, Page, Pair, Right, form
+from tests.support.values import (
+    Box,
+    Colour,
+    Item,
+    Metres,
+    Named,
+    Numbers,
+    Open,
+    Order,
+    Page,
+    Pair,
+    Right,
+    form,
+)
 
 pytestmark = pytest.mark.compat
 
@@ -46,6 +59,7 @@ SAMPLES: dict[str, Any] = {
     "nested class": Order(lines=[Order.Line(sku="a")], kind=Order.Line.Kind.GIFT),
     "generic": Page[Item](rows=[Item(n=1)], more=Page[int | None](rows=[None])),
     "objects": [Numbers([(1,)]), Open(a=(1,)), Box((1,)), Pair(1, (2,)), Right.READ | Right.WRITE],
+    "named": [Named("a", "b"), {Named("c"): Metres(1)}],
     "artifact": ToolMessage("x", tool_call_id="1", id="2", artifact=Item(n=1)),
 }
 
