@@ -33,7 +33,7 @@ from collections.abc import (
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -77,6 +77,7 @@ except ImportError as moved:
     ) from moved
 
 SUPPORTED = ">=1.2.13,<1.3"
+T = TypeVar("T")
 DURABLE = "__langgraph_temporal__"
 START_TASK = "__start__"
 _ASKED = "__langgraph_temporal_asked__"
@@ -239,6 +240,15 @@ def bind(graph: Any, checkpointer: Any) -> Any:
 
 _SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 """What LangGraph sets on a compiled graph after it was made, and its ``copy`` loses."""
+
+
+def reviving(graph: Any, saver: T) -> T:
+    """The saver with the classes of the graph's schemas allowed, if there is an allow-list at all.
+
+    LangGraph does the same when it calls a saver (``LANGGRAPH_STRICT_MSGPACK``).
+    """
+    allowing: T = graph._apply_checkpointer_allowlist(saver)
+    return allowing
 
 
 def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:
@@ -946,6 +956,7 @@ _HOOKS = (
 
 _USED = (
     (Pregel, "_resolve_checkpointer"),
+    (Pregel, "_apply_checkpointer_allowlist"),
     (Pregel, "_defaults"),
     (Pregel, "copy"),
     (Pregel, "_migrate_checkpoint"),

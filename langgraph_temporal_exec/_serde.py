@@ -6,6 +6,9 @@ stored, and which classes may be rebuilt, is LangGraph's rule, not ours.
 
 from __future__ import annotations
 
+import re
+import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +23,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from .errors import UnserializableError, ValueTooLargeError
 from .protocol.blob import BLOB_AT, Upload, plan
@@ -125,7 +129,8 @@ def dump(serde: SerializerProtocol, value: Any, *, what: str) -> tuple[str, byte
         UnserializableError: Naming ``what`` and the Python type.
     """
     try:
-        return serde.dumps_typed(value)
+        type_, data = serde.dumps_typed(value)
+        pointers = _object_array(value) if _may_hold_pointers(serde, value, data) else None
     except Exception as exc:
         raise UnserializableError(
             f"{what} holds a value of type {_culprit(value)} that cannot be serialized: {exc}. "
@@ -133,6 +138,54 @@ def dump(serde: SerializerProtocol, value: Any, *, what: str) -> tuple[str, byte
             "UntrackedValue channel keeps them in memory only, or give the saver a `serde` that "
             "supports them."
         ) from exc
+    if pointers is not None:
+        # The serializer writes addresses of this process's memory, and reads them as None.
+        where, dtype = pointers
+        raise UnserializableError(
+            f"{what} holds a numpy array of Python objects (dtype {dtype}"
+            f"{where and ', at ' + where}), of which LangGraph's serializer stores nothing. Make "
+            "it a list (`array.tolist()`) or an array of numbers or texts."
+        )
+    return type_, data
+
+
+def _may_hold_pointers(serde: SerializerProtocol, value: Any, data: bytes) -> bool:
+    """Whether serialized bytes look as if an array of objects were among them.
+
+    Seldom wrong, and costs next to nothing, unlike a look into every value.
+    """
+    if "numpy" not in sys.modules:
+        return False
+    if isinstance(serde, EncryptedSerializer):
+        _, data = serde.serde.dumps_typed(value)
+    return _POINTERS.search(data) is not None
+
+
+_POINTERS = re.compile(rb"\x94(\xa2\|O|[\xa2-\xbf]\|V)")
+"""The dtype at the start of an array: of objects, or of records, of which some may be objects."""
+
+
+def _object_array(value: Any, where: str = "", seen: set[int] | None = None) -> Any:
+    """Where in a value the first array of objects is, and its dtype."""
+    seen = set() if seen is None else seen
+    if _plain(value) or id(value) in seen:
+        return None
+    seen.add(id(value))
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "hasobject", False):
+        return where, dtype
+    if isinstance(value, Mapping):
+        parts = [(f"{where}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts = [(f"{where}[{i}]", item) for i, item in enumerate(value)]
+    else:
+        slots = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
+        names = [*getattr(value, "__dict__", ()), *slots]
+        parts = [(f"{where}.{name}", getattr(value, name, None)) for name in names]
+    for place, part in parts:
+        if (found := _object_array(part, place, seen)) is not None:
+            return found
+    return None
 
 
 def _culprit(value: Any, depth: int = 4) -> str:

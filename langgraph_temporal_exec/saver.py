@@ -344,7 +344,7 @@ class TemporalSaver(CheckpointMethods):
             raise UsageError("A run that nobody waits for streams in version 'v1'.")
         durable = cast(Caller, getattr(self, _langgraph.DURABLE))
         run_id, thread_id = await durable.start(graph, input, config, options)
-        return Run(self, run_id, thread_id)
+        return Run(_langgraph.reviving(graph, self), run_id, thread_id)
 
     async def aresume(self, thread_id: str, value: Any) -> Run:
         """Answer what a thread waits for, without its graph; the run goes on by itself.

@@ -143,12 +143,13 @@ _INNER = [
         third_party={*CHECKPOINTS, "langchain_core"},
         side="Shared:",
     ),
+    _layer("_loaded", third_party={"pydantic"}, side="Shared:"),
     _layer(
         "_exact",
-        ours={"_remote_errors", "_serde", "errors", "protocol"},
+        ours={"_loaded", "_remote_errors", "_serde", "errors", "protocol"},
         third_party={
-            *CHECKPOINTS,
-            *("langchain_core", "langgraph.callbacks", "langgraph.types", "pydantic"),
+            *(*CHECKPOINTS, "langchain_core", "langgraph.callbacks", "langgraph.types"),
+            *("pydantic", "pydantic_core"),
         },
         side="Shared:",
     ),

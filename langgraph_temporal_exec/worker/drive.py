@@ -289,7 +289,7 @@ class Activities:
         record = request.record
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
-        call = decode(self._saver.serde, record)
+        call = decode(_langgraph.reviving(graph, self._saver).serde, record)
         caller = Listener(
             run_id=run.run_id,
             mailbox=call.mailbox,

@@ -70,13 +70,14 @@ def remote(
     """A saver of a caller; the worker is another process."""
     queue = "parity-remote"
     log = tmp_path_factory.mktemp("worker") / "output.txt"
+    paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     command = [sys.executable, "-m", "tests.parity.serve"]
     command += ["--address", temporal_server.address, "--task-queue", queue]
     with log.open("wb") as output:
         worker = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), LEDGER: str(ledger)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), LEDGER: str(ledger)},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

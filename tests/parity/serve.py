@@ -8,6 +8,7 @@ import asyncio
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from tests.parity import values
 from tests.parity.catalogue import SCENARIOS
 
 READY = "parity worker serves"
@@ -21,7 +22,8 @@ async def main() -> None:
     saver = TemporalSaver(
         await Client.connect(args.address), task_queue=args.task_queue, id_prefix=args.task_queue
     )
-    async with saver.worker({name: s.graph(None) for name, s in SCENARIOS.items()}):
+    graphs = {name: s.graph(None) for name, s in SCENARIOS.items()}
+    async with saver.worker({**graphs, values.NAME: values.build(None)}):
         print(READY, flush=True)
         await asyncio.Event().wait()
 

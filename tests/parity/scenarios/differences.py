@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import importlib
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -12,6 +16,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel, Field, PrivateAttr
 
 from langgraph_temporal_exec import StreamLostError
 from tests.parity.scenarios.control import State
@@ -20,8 +25,12 @@ from tests.parity.stage import Stage, scenario
 _user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
 
-class Named(str):
-    """A string of a class of its own."""
+class Careful(BaseModel):
+    """Parts of it are not for others: one is kept out of dumps, one is at home in one process."""
+
+    name: str
+    token: str = Field(default="", exclude=True)
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
 
 class Live:
@@ -52,17 +61,62 @@ async def traceback_in_a_note(s: Stage) -> None:
         s.saw("note", [note.splitlines()[0] for note in exc.__notes__])
 
 
-def _writing(checkpointer: Any) -> Any:
+def _keeping(checkpointer: Any) -> Any:
     async def node(state: State) -> State:
-        get_stream_writer()(Named("a name"))
+        write = get_stream_writer()
+        write(Careful(name="n", token="secret"))
+        write(defaultdict(lambda: 1, {"a": 2}))
         return {"x": ["written"]}
 
     return _one(checkpointer, node)
 
 
-@scenario(_writing, differs={"remote": "stream"})
-async def subclasses_of_plain_types(s: Stage) -> None:
+@scenario(_keeping, differs={"remote": "stream"})
+async def parts_that_stay_behind(s: Stage) -> None:
     await s.stream({"x": []}, stream_mode="custom")
+
+
+def _local(checkpointer: Any) -> Any:
+    @dataclass
+    class Local:
+        n: int
+
+    async def node(state: State) -> State:
+        get_stream_writer()(Local(1))
+        return {"x": ["written"]}
+
+    return _one(checkpointer, node)
+
+
+@scenario(_local, differs={"remote": "stream"})
+async def classes_of_functions(s: Stage) -> None:
+    await s.stream({"x": []}, stream_mode="custom")
+
+
+class WithAny(TypedDict, total=False):
+    value: Any
+
+
+def _pointing(checkpointer: Any) -> Any:
+    async def node(state: WithAny) -> WithAny:
+        numpy = importlib.import_module("numpy")
+        return {"value": numpy.array([1, "a"], dtype=object)}
+
+    async def reader(state: WithAny) -> WithAny:
+        return {}
+
+    builder = StateGraph(WithAny).add_sequence([("node", node), ("reader", reader)])
+    return builder.add_edge(START, "node").compile(checkpointer=checkpointer)
+
+
+@scenario(_pointing, differs={"embedded": "read", "remote": "read"}, compat=False)
+async def array_of_objects(s: Stage) -> None:
+    config: Any = {"configurable": {"thread_id": "pointing"}}
+    try:
+        await s.graph.ainvoke({"value": 0}, config)
+        s.saw("read", (await s.graph.aget_state(config)).values)
+    except TypeError as exc:
+        s.saw("read", type(exc).__name__)
 
 
 def _storing(checkpointer: Any) -> Any:

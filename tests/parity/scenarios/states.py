@@ -10,9 +10,10 @@ from collections import deque
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Generic, NotRequired, TypedDict, TypeVar
 
 from langgraph.graph import START, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel, Field, field_validator
 
@@ -320,4 +321,47 @@ async def tuples_and_objects_in_a_command(s: Stage) -> None:
     resume = (1, Point(2, near=(Point(3),)), Item(name="n"), deque([4]), ((5,),))
     update = {"things": {"updated": (1, [(2,)], {"k": (3,)})}}
     await s.stream(Command(resume=resume, update=update), stream_mode=["values", "updates"])
+    await s.state()
+
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    rows: list[T] = []
+
+
+class Basket(BaseModel):
+    class Line(BaseModel):
+        class Kind(enum.Enum):
+            GIFT = "gift"
+
+        sku: str
+        kind: Kind = Kind.GIFT
+
+    lines: list[Line] = []
+    page: Page[Line] = Page[Line]()
+    seen: list[str] = []
+
+
+def _baskets(checkpointer: Any) -> Any:
+    async def node(state: Basket, runtime: Runtime[Basket]) -> dict[str, Any]:
+        runtime.stream_writer({"lines": state.lines, "context": runtime.context})
+        answer = interrupt(state.page)
+        given = (state.lines[0], state.page, runtime.context, answer)
+        return {
+            "lines": [*state.lines, Basket.Line(sku="b")],
+            "seen": [f"{type(v).__module__}.{type(v).__qualname__}" for v in given],
+        }
+
+    builder = StateGraph(Basket, context_schema=Basket).add_node("node", node)
+    return builder.add_edge(START, "node").compile(checkpointer=checkpointer)
+
+
+@scenario(_baskets)
+async def classes_in_classes_and_generic_ones(s: Stage) -> None:
+    basket = Basket(lines=[Basket.Line(sku="a")], page=Page[Basket.Line](rows=[]))
+    modes = ["values", "updates", "custom"]
+    await s.stream(basket, context=basket, stream_mode=modes)
+    await s.invoke(Command(resume=basket.lines[0]), context=basket)
     await s.state()

@@ -343,3 +343,21 @@ async def cancelled_call_then_continued(s: Stage) -> None:
         s.saw("cancelled", exc.args)
     await s.state()
     await s.invoke(None)
+
+
+class Named(str):
+    """A string of a class of its own."""
+
+
+def _naming(checkpointer: Any) -> Any:
+    async def node(state: MessagesState) -> dict[str, Any]:
+        get_stream_writer()([Named("a name"), {Named("key"): 1}])
+        return {}
+
+    builder = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    return builder.compile(checkpointer=checkpointer)
+
+
+@scenario(_naming)
+async def subclasses_of_plain_types(s: Stage) -> None:
+    await s.stream({"messages": []}, stream_mode="custom")
