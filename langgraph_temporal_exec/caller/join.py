@@ -65,11 +65,11 @@ async def join_stream(
     asking = asyncio.create_task(_ask(transport, listener))
     try:
         while (item := await next_item(arrived, outcome, asking)) is not None:
-            data = order.accept(item)
-            if data is None or item.event:
-                continue
-            for chunk in shown.filter(item.attempt, load_exact(serde, data)):
-                yield chunk
+            for last, data in order.accept(item):
+                if last.event:
+                    continue
+                for chunk in shown.filter(last.attempt, load_exact(serde, data)):
+                    yield chunk
     finally:
         mailbox_sinks.stop(listener.stream_id)
         for task in (outcome, asking):

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -89,29 +89,48 @@ class Ordered:
     def __init__(self) -> None:
         self.attempt = 0
         self.received = 0
-        self._next = 0
-        self._pieces = b""
+        self._next = (0, 1)
+        self._early: dict[tuple[int, int], MailItem] = {}
+        self._pieces: list[bytes] = []
         self._kept: dict[int, bytes] = {}
 
-    def accept(self, item: MailItem) -> bytes | None:
-        """The whole chunk or event that the item completes, if it does."""
+    def accept(self, item: MailItem) -> list[tuple[MailItem, bytes]]:
+        """What an item completes: chunks and events, with the last item of each."""
         if item.attempt < self.attempt:
-            return None
+            return []
         if item.attempt > self.attempt:
-            self.attempt, self.received, self._next, self._pieces = item.attempt, 0, 0, b""
+            self.attempt, self.received, self._next = item.attempt, 0, (0, 1)
+            self._early.clear()
+            self._pieces.clear()
             self._kept.clear()
-        if item.seq < self._next:
-            return None
-        self._pieces += item.data
-        if item.more:
-            return None
-        data, self._pieces = self._pieces, b""
-        if item.delta:
-            data = patch([self._kept[item.slot]], data)
-        if item.slot:
-            self._kept[item.slot] = data
-        self._next = item.seq + 1
-        self.received += not item.event
+        if not item.piece:
+            # Of a worker of an earlier release, which sends all in order.
+            place = (item.seq, self._next[1] if item.seq == self._next[0] else 1)
+            if item.seq > self._next[0]:
+                self._next = place
+        else:
+            place = (item.seq, item.piece)
+        if place < self._next:
+            return []
+        self._early[place] = item
+        completed = []
+        while (found := self._early.pop(self._next, None)) is not None:
+            self._pieces.append(found.data)
+            if found.more:
+                self._next = (found.seq, self._next[1] + 1)
+                continue
+            self._next = (found.seq + 1, 1)
+            completed.append((found, self._whole(found)))
+        return completed
+
+    def _whole(self, last: MailItem) -> bytes:
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        if last.delta:
+            data = patch([self._kept[last.slot]], data)
+        if last.slot:
+            self._kept[last.slot] = data
+        self.received += not last.event
         return data
 
 
@@ -142,13 +161,12 @@ async def stream_remote(
     order = Ordered()
     shown = ShownInterrupts()
 
-    def whole(item: MailItem) -> tuple[Any, ...]:
-        data = order.accept(item)
-        if data is None:
-            return ()
-        if item.event:
-            return (Event(attempt=item.attempt, data=data),)
-        return shown.filter(item.attempt, load_exact(serde, data))
+    def whole(item: MailItem) -> Iterator[Any]:
+        for last, data in order.accept(item):
+            if last.event:
+                yield Event(attempt=last.attempt, data=data)
+            else:
+                yield from shown.filter(last.attempt, load_exact(serde, data))
 
     mailbox_sinks.listen(run_id, arrived.put)
     background: list[asyncio.Task[Any]] = []

@@ -12,7 +12,8 @@ class MailItem:
 
     ``event``: it is no chunk but an event for the caller's callback handlers. ``slot``, from 1: the
     chunk is to be kept, in place of the one kept under this number, because the next one of its
-    kind may be sent as the difference to it; then ``delta`` is set.
+    kind may be sent as the difference to it; then ``delta`` is set. ``piece`` numbers the pieces
+    of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
     """
 
     attempt: int
@@ -22,6 +23,7 @@ class MailItem:
     event: bool = False
     slot: int = 0
     delta: bool = False
+    piece: int = 0
 
 
 class MailStatus(IntEnum):

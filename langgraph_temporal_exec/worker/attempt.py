@@ -171,7 +171,7 @@ class Attempt:
         *,
         asked: Callable[[], bool],
         arrived: Callable[[], Awaitable[None]] | None = None,
-        deliver: Callable[[Any], None] | None = None,
+        deliver: Callable[[Any, bytes], None] | None = None,
         heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session = session
@@ -353,10 +353,12 @@ class Attempt:
         tail: tuple[bytes, ...] = ()
         if self._arrived is not None:
             tail = self._packed_tail()
+            fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
             if self._deliver is not None:
                 self.chunks = len(self._tail)
-                for chunk in () if tail else self._tail:
-                    self._deliver(chunk)
+                for chunk, data in () if fits else zip(self._tail, tail, strict=True):
+                    self._deliver(chunk, data)
+            tail = tail if fits else ()
             # Before the end is recorded: from then on no other worker makes these chunks again.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
@@ -438,8 +440,7 @@ class Attempt:
     def _packed_tail(self) -> tuple[bytes, ...]:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
         try:
-            tail = tuple(dump_exact(self._serde, chunk, what="the result") for chunk in self._tail)
+            return tuple(dump_exact(self._serde, chunk, what="the result") for chunk in self._tail)
         except UnserializableError:
             # Untracked values, for example: allowed in the state, never on the wire.
             return ()
-        return tail if sum(map(len, tail)) <= MAX_TAIL_BYTES else ()

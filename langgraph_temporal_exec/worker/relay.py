@@ -55,7 +55,7 @@ DELTA_MIN_BYTES = 4_000
 """Chunks below this are sent whole."""
 
 KEPT_KINDS = 8
-KEPT_BYTES = 16_000_000
+KEPT_BYTES = 64_000_000
 """Chunks that both sides keep, because the next one of a kind may be sent as what differs."""
 
 MAX_KIND = 300
@@ -63,6 +63,10 @@ MAX_KIND = 300
 BATCH_BYTES = 400_000
 PUSH_TIMEOUT = timedelta(seconds=3)
 PUSH_TRIES = 2
+
+WINDOW = 4
+"""Full batches that are under way at once to a receiver which can put them in order. What is less
+than full waits for the one before it, and goes together with what comes meanwhile."""
 
 
 class _LastOfEachKind:
@@ -116,7 +120,8 @@ class Relay:
         run_id: The run, for logs.
         attempt: Number of the attempt whose chunks these are.
         patience_s: How long a mailbox that takes no more is waited for.
-        deltas: Whether the receiver can put chunks together from their differences.
+        deltas: Whether the receiver can put chunks together, from their differences and from
+            pieces in any order.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class Relay:
         self._log = about(logger, thread_id=thread_id, run_id=run_id, attempt=attempt)
         self._patience_s = patience_s
         self._last = _LastOfEachKind() if deltas else None
+        self._window = WINDOW if deltas else 1
         self._seq = 0
         self._backlog: list[MailItem] = []
         self._pump: asyncio.Task[None] | None = None
@@ -162,6 +168,10 @@ class Relay:
             # The caller sees that there are fewer than the outcome says.
             self._log.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
             return True
+        return self.send(chunk, data)
+
+    def send(self, chunk: Any, data: bytes) -> bool:
+        """As ``offer``, for a chunk that is serialized already."""
         if self._last is None or len(data) < DELTA_MIN_BYTES:
             self._send(data, event=False)
         else:
@@ -186,7 +196,7 @@ class Relay:
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         with self._numbering:
             seq, self._seq = self._seq, self._seq + 1
-            for start in range(0, len(data), BATCH_BYTES):
+            for number, start in enumerate(range(0, len(data), BATCH_BYTES), 1):
                 end = start + BATCH_BYTES
                 item = MailItem(
                     attempt=self._attempt,
@@ -196,6 +206,7 @@ class Relay:
                     event=event,
                     slot=slot,
                     delta=delta,
+                    piece=number if self._last is not None else 0,
                 )
                 self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.
@@ -225,23 +236,42 @@ class Relay:
             self._pump = asyncio.create_task(self._run_pump())
 
     async def _run_pump(self) -> None:
+        under_way: set[asyncio.Task[None]] = set()
         try:
-            while self._backlog and self.listening:
-                size, count = 0, 0
-                for item in self._backlog:
-                    size += len(item.data)
-                    if count and size > BATCH_BYTES:
-                        break
-                    count += 1
-                batch = tuple(self._backlog[:count])
-                del self._backlog[:count]
-                if not await self._push(batch):
-                    self.listening = False
-                with self._numbering:
-                    for item in batch:
-                        self._count(item, -1)
+            while self.listening and (self._backlog or under_way):
+                while self._backlog and self._may_send(len(under_way)):
+                    under_way.add(asyncio.create_task(self._deliver(self._next_batch())))
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
+            for task in under_way:
+                task.cancel()
             self._pump = None
+
+    def _may_send(self, under_way: int) -> bool:
+        if not under_way:
+            return True
+        waiting = sum(len(item.data) for item in self._backlog)
+        return under_way < self._window and waiting >= BATCH_BYTES
+
+    def _next_batch(self) -> tuple[MailItem, ...]:
+        size, count = 0, 0
+        for item in self._backlog:
+            size += len(item.data)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        batch = tuple(self._backlog[:count])
+        del self._backlog[:count]
+        return batch
+
+    async def _deliver(self, batch: tuple[MailItem, ...]) -> None:
+        if not await self._push(batch):
+            self.listening = False
+        with self._numbering:
+            for item in batch:
+                self._count(item, -1)
 
     async def _push(self, batch: tuple[MailItem, ...]) -> bool:
         handle = self._client.get_workflow_handle(self._mailbox)
@@ -312,10 +342,10 @@ class Relays:
                 relay.listening = False
         return self._caller is None or self._result_only or self._caller.offer(chunk)
 
-    def deliver(self, chunk: Any) -> None:
-        """Send the caller a chunk of the result, whatever else it gets."""
-        if self._caller is not None:
-            self._caller.offer(chunk)
+    def deliver(self, chunk: Any, data: bytes) -> None:
+        """Send the caller a chunk of the result, also as bytes, whatever else it gets."""
+        if self._caller is not None and self._caller.listening:
+            self._caller.send(chunk, data)
 
     async def drain(self) -> None:
         """Return when the caller has taken all chunks, or is gone."""

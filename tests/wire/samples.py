@@ -274,7 +274,9 @@ SAMPLES: dict[str, Any] = {
     "mail": ml.Mail(
         run_id="r",
         items=(
-            ml.MailItem(attempt=1, seq=2, data=b"\x12", more=True, event=True, slot=3, delta=True),
+            ml.MailItem(
+                attempt=1, seq=2, data=b"\x12", more=True, event=True, slot=3, delta=True, piece=4
+            ),
         ),
     ),
 }

@@ -1,0 +1,71 @@
+"""Mail of a stream: pieces in any order and more than once, differences, workers of before."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langgraph_temporal_exec.caller.remote import Ordered
+from langgraph_temporal_exec.protocol.delta import diff
+from langgraph_temporal_exec.protocol.mail import MailItem
+
+
+def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int) -> list[MailItem]:
+    starts = range(0, len(data), size)
+    return [
+        MailItem(
+            attempt=1,
+            seq=seq,
+            data=data[start : start + size],
+            more=start + size < len(data),
+            piece=number if numbered else 0,
+            slot=options.get("slot", 0),
+            delta=bool(options.get("delta", 0)),
+        )
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+CHUNKS = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=6)
+
+
+@given(chunks=CHUNKS, size=st.integers(1, 7), seed=st.integers(0, 2**16))
+def test_any_order(chunks: list[bytes], size: int, seed: int) -> None:
+    items = [i for n, data in enumerate(chunks) for i in _pieces(n, data, size, numbered=True)]
+    twice = [*items, *items]
+    random.Random(seed).shuffle(twice)
+    order = Ordered()
+    assert [data for item in twice for _, data in order.accept(item)] == chunks
+    assert order.received == len(chunks)
+
+
+@given(chunks=CHUNKS, size=st.integers(1, 7))
+def test_a_worker_of_before_sends_in_order(chunks: list[bytes], size: int) -> None:
+    items = [i for n, data in enumerate(chunks) for i in _pieces(n, data, size, numbered=False)]
+    order = Ordered()
+    assert [data for item in items for _, data in order.accept(item)] == chunks
+
+
+def test_differences_are_to_the_chunk_kept_before() -> None:
+    first = random.Random(0).randbytes(5_000)
+    second = first[:2_000] + b"new" + first[2_000:]
+    delta = diff([first], second)
+    assert delta is not None
+    items = [
+        *_pieces(0, first, 1_000, numbered=True, slot=1),
+        *_pieces(1, delta, 1_000, numbered=True, slot=1, delta=1),
+    ]
+    order = Ordered()
+    # The difference arrives before what it is the difference to.
+    got = [data for item in reversed(items) for _, data in order.accept(item)]
+    assert got == [first, second]
+
+
+def test_another_attempt_starts_over() -> None:
+    order = Ordered()
+    order.accept(MailItem(attempt=1, seq=0, data=b"half", more=True, piece=1))
+    (got,) = order.accept(MailItem(attempt=2, seq=0, data=b"whole", piece=1))
+    assert got[1] == b"whole"
+    assert order.accept(MailItem(attempt=1, seq=0, data=b"late", piece=2)) == []
