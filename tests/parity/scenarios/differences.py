@@ -210,6 +210,27 @@ async def call_with_a_control(s: Stage) -> None:
         s.saw("controlled", exc)
 
 
+class Leaves(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+def _leaving(checkpointer: Any) -> Any:
+    async def node(state: State) -> State:
+        raise Leaves("out")
+
+    return _one(checkpointer, node)
+
+
+@scenario(_leaving, differs={"embedded": "raised", "remote": "raised"})
+async def node_that_exits(s: Stage) -> None:
+    try:
+        await s.graph.ainvoke({"x": []}, s.config())
+    except BaseException as exc:
+        s.saw("raised", type(exc))
+    state = await s.graph.aget_state(s.config())
+    s.saw("next", state.next)
+
+
 def _asking_twice(checkpointer: Any) -> Any:
     async def node(state: State) -> State:
         return {"x": [interrupt("first?"), interrupt("second?")]}
