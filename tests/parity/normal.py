@@ -130,7 +130,10 @@ def only_order_differs(here: Sequence[tuple[str, Any]], there: Sequence[tuple[st
 
 
 def _unordered(value: Any) -> Any:
-    """Without what depends on the order: numbers of ids, and the order of the chunks."""
+    """Without what depends on the order: numbers of ids, and the order of the chunks, but for
+    those that bring questions, whose order is that of the tasks."""
     if isinstance(value, list):
-        return sorted(_NUMBERED.sub("<id>", repr(item)) for item in value)
+        items = [_NUMBERED.sub("<id>", repr(item)) for item in value]
+        asks = [item for item in items if "__interrupt__" in item]
+        return sorted(item for item in items if "__interrupt__" not in item), asks
     return _NUMBERED.sub("<id>", repr(value))

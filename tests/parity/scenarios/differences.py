@@ -224,10 +224,10 @@ def _leaving(checkpointer: Any) -> Any:
 @scenario(_leaving, differs={"embedded": "raised", "remote": "raised"})
 async def node_that_exits(s: Stage) -> None:
     try:
-        await s.graph.ainvoke({"x": []}, s.config())
+        await s.graph.ainvoke({"x": []}, s.config("left"))
     except BaseException as exc:
         s.saw("raised", type(exc))
-    state = await s.graph.aget_state(s.config())
+    state = await s.graph.aget_state(s.config("left"))
     s.saw("next", state.next)
 
 

@@ -123,6 +123,40 @@ async def _answer(s: Stage, answers: dict[str, Any], **options: Any) -> None:
     await s.stream(Command(resume=by_id), stream_mode=["values", "updates"], **options)
 
 
+def _questions(checkpointer: Any) -> Any:
+    """Nodes and Sends that ask at once, with nothing but their order between them."""
+
+    def asking(name: str) -> Any:
+        async def node(state: State) -> State:
+            return {"x": [f"{name}: {interrupt(f'{name}?')}"]}
+
+        return node
+
+    def fan_out(state: State) -> list[Send]:
+        return [Send("sent", {"x": [word]}) for word in ("one", "two", "three")]
+
+    async def sent(state: State) -> State:
+        return {"x": [f"sent {interrupt(state['x'][0])}"]}
+
+    builder = StateGraph(State).add_node("sent", sent)
+    for name in ("d", "b", "a", "c"):
+        builder.add_node(name, asking(name)).add_edge(START, name)
+    builder.add_conditional_edges(START, fan_out, ["sent"])
+    return builder.compile(checkpointer=checkpointer)
+
+
+@scenario(_questions)
+async def questions_of_parallel_tasks(s: Stage) -> None:
+    await s.invoke({"x": ["in"]})
+    state = await s.state()
+    assert state is not None
+    await s.invoke(Command(resume={i.id: f"{i.value} yes" for i in state.interrupts}))
+    await s.invoke({"x": ["in"]}, s.config("v2"), version="v2")
+    await s.stream({"x": ["in"]}, s.config("updates"), stream_mode="updates")
+    await s.stream({"x": ["in"]}, s.config("values"), stream_mode="values")
+    await s.stream({"x": ["in"]}, s.config("both"), stream_mode=["values", "updates"])
+
+
 @scenario(_parallel_asks)
 async def parallel_interrupts_answered_at_once(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode=["values", "updates", "tasks"])
