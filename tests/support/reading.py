@@ -61,7 +61,11 @@ async def _asked(saver: TemporalSaver, thread_id: str, ns: str) -> dict[str, Any
         saver.transport.thread_workflow_id(thread_id, ns)
     )
     metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
-    return {**_parts(reply, ops), "details": metadata.current_details}
+    details = metadata.current_details
+    if ns and details.startswith("graph: "):
+        # What it was started with, which is not of its state.
+        details = details.partition("\n\n")[2]
+    return {**_parts(reply, ops), "details": details}
 
 
 def _told(state: ThreadState) -> dict[str, Any]:
