@@ -350,20 +350,24 @@ class Attempt:
         return ns, chunk[0], chunk[1]
 
     async def _end(self) -> None:
-        tail: tuple[bytes, ...] = ()
-        if self._arrived is not None:
-            tail = self._packed_tail()
-            fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
-            if self._deliver is not None:
-                self.chunks = len(self._tail)
-                for chunk, data in () if fits else zip(self._tail, tail, strict=True):
-                    self._deliver(chunk, data)
-            tail = tail if fits else ()
-            # Before the end is recorded: from then on no other worker makes these chunks again.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
+        tail = await self._handed_over() if self._arrived is not None else ()
         stop = _langgraph.stop_of(self.session.loop)
         await self._record(self._stopped("interrupted" if stop.waits else "done", stop), tail)
+
+    async def _handed_over(self) -> tuple[bytes, ...]:
+        """Let the caller have its chunks; those of the result, if the outcome has room for them.
+
+        Before the end is recorded: from then on no other worker makes these chunks again.
+        """
+        assert self._arrived is not None
+        tail = self._packed_tail()
+        if self._deliver is not None:
+            self.chunks = len(self._tail)
+            for chunk, data in zip(self._tail, tail, strict=False):
+                self._deliver(chunk, data)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
+        return tail if sum(map(len, tail)) <= MAX_TAIL_BYTES else ()
 
     def _stopped(self, status: str, stop: _langgraph.Stop) -> Outcome:
         """The outcome, with what is open where the loop ended."""

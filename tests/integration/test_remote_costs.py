@@ -55,21 +55,19 @@ async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered:
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     graph = _counts().with_config(checkpointer=caller)
     async with host.worker(_counts()):
-        small = {"n": STEPS, "blob": "x" * SMALL}
-        assert await graph.ainvoke({"blob": small["blob"]}, config("s")) == small
-        result = await asyncio.to_thread(graph.invoke, {"n": 0}, config("s"))
-        assert result == small
-        run = await caller.astart(_counts(), {"n": 0}, config("s"))
-        assert await run.aresult() == small
-        # In the record of the run, not in a stream.
-        assert delivered == []
-
-        large = {"n": STEPS, "blob": "x" * BLOB}
-        assert await graph.ainvoke({"blob": large["blob"]}, config("l")) == large
-        assert BLOB < sum(delivered) < 1.1 * BLOB
-        delivered.clear()
-        assert await asyncio.to_thread(graph.invoke, {"n": 0}, config("l")) == large
-        assert BLOB < sum(delivered) < 1.1 * BLOB
+        for size in (SMALL, BLOB):
+            where = config(str(size))
+            expected = {"n": STEPS, "blob": "x" * size}
+            assert await graph.ainvoke({"blob": expected["blob"]}, where) == expected
+            assert size < sum(delivered) < 1.1 * size
+            delivered.clear()
+            assert await asyncio.to_thread(graph.invoke, {"n": 0}, where) == expected
+            assert size < sum(delivered) < 1.1 * size
+            delivered.clear()
+            run = await caller.astart(_counts(), {"n": 0}, where)
+            assert await run.aresult() == expected
+            # From the record of the run, or the thread, not from a stream.
+            assert delivered == []
     caller.close()
 
 
