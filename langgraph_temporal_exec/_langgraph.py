@@ -425,10 +425,16 @@ def position_of(loop: Any, interrupt_ids: set[str]) -> int | None:
     for task_id, channel, value in list(loop.checkpoint_pending_writes):
         if channel != INTERRUPT or not are_interrupts(value):
             continue
-        if interrupt_ids & {interrupt.id for interrupt in value}:
-            tasks = list(loop.tasks)
-            return tasks.index(task_id) if task_id in tasks else None
+        tasks = _asking_tasks(loop)
+        if interrupt_ids & {interrupt.id for interrupt in value} and task_id in tasks:
+            return tasks.index(task_id)
     return None
+
+
+def _asking_tasks(loop: Any) -> list[str]:
+    """The tasks of a superstep whose interrupts are shown; of a ``call`` the caller's are."""
+    tasks = list(loop.tasks.values())
+    return [task.id for task in tasks if not (task.path[0] == PUSH and task.path[-1] is True)]
 
 
 def first_to_ask(loop: Any, shown: set[int]) -> int:
@@ -440,7 +446,7 @@ def first_to_ask(loop: Any, shown: set[int]) -> int:
     writes = [(task, channel) for task, channel, _ in list(loop.checkpoint_pending_writes)]
     ended = {task for task, channel in writes if channel != RESUME}
     asking = {task for task, channel in writes if channel == INTERRUPT}
-    tasks = list(loop.tasks)
+    tasks = _asking_tasks(loop)
     return next(
         (
             i

@@ -139,15 +139,18 @@ class _Driven:
             # Nodes see it, and LangGraph records it.
             self._task.cancel()
         self._left.set()
-        if self.loop is None:
-            # The next superstep must not begin, whether a chunk comes before it or not.
-            self.reject()
+        if self.loop is None and self._attempt is not None:
+            # What a thread is at it ends; nothing begins after it, whether a chunk comes or not.
+            self._attempt.session.begin_no_more(self._cancellation())
 
     def reject(self) -> None:
         """Let nothing more be recorded but the end of the run."""
         if self._attempt is not None:
-            session = self._attempt.session
-            session.reject(RunCancelledError(f"Run {session.run.run_id} was cancelled."))
+            self._attempt.session.reject(self._cancellation())
+
+    def _cancellation(self) -> RunCancelledError:
+        assert self._attempt is not None
+        return RunCancelledError(f"Run {self._attempt.session.run.run_id} was cancelled.")
 
 
 class Activities:

@@ -114,6 +114,7 @@ class Session:
         self.entered: set[str] = set()
         self.refused: Exception | None = None
         self._graphs: dict[str, str] = {}
+        self._no_more: BaseException | None = None
         self._unstored = False
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
@@ -233,6 +234,8 @@ class Session:
         self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
         # Again: what ended the attempt in between did not see this task.
         self.check()
+        if self._no_more is not None:
+            raise self._no_more
         self._tasks.add(live)
         live.done.add_done_callback(
             lambda _: self._on_loop(lambda: self._outbox(task.checkpoint_ns).ended(key))
@@ -424,6 +427,14 @@ class Session:
             for live in list(self._live.values()):
                 live.cancel()
                 live.abandon(exc)
+
+    def begin_no_more(self, exc: BaseException) -> None:
+        """Let tasks that have begun end and be recorded, and refuse those that have not."""
+        if self._no_more is None:
+            self._no_more = exc
+            for live in list(self._live.values()):
+                if not live.started.done():
+                    live.abandon(exc)
 
     @property
     def error(self) -> BaseException | None:

@@ -246,5 +246,6 @@ async def consumed_answer(s: Stage) -> None:
     await s.graph.ainvoke(Command(resume="yes"), s.config())
     # In memory the node gets "yes" once more, as the answer to its second question.
     s.saw("asked", await s.graph.ainvoke(None, s.config()))
+    s.saw("asked", await s.graph.ainvoke(Command(resume={}), s.config()))
     # Where the threads are now is not the same either.
     await s.graph.checkpointer.adelete_thread(s.config()["configurable"]["thread_id"])
