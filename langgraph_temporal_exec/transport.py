@@ -353,7 +353,7 @@ class Transport:
             ServerUnavailableError: The same for the server.
         """
         try:
-            found = await self.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+            found = await self._read_or_move(thread_id)
         except (NoWorkersError, ServerUnavailableError) as exc:
             raise type(exc)(f"{exc} The answer was not sent; give it again then.") from exc
         if found is None:
@@ -387,6 +387,26 @@ class Transport:
             if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
                 raise
             raise NotWaitingError(failure_text(exc.cause)) from exc
+
+    async def _read_or_move(self, thread_id: str) -> ReadReply | None:
+        """What a worker says of a thread, which is moved here if nobody serves its task queue.
+
+        Raises:
+            NoWorkersError: No worker answers on the task queue of the call.
+            TaskQueueError: No worker answers on that of the thread, and it could not be moved.
+        """
+        request = ReadRequest(cursor=UNBOUNDED_CURSOR)
+        try:
+            return await self.read(thread_id, "", request)
+        except NoWorkersError:
+            workflow_id = self.thread_workflow_id(thread_id)
+            queue = await self.queue_of(workflow_id)
+            if queue in ("", self.options.task_queue):
+                raise
+            within_s = self.options.no_worker_timeout.total_seconds()
+            if self.mover is None or not await self.mover.move(workflow_id, queue, within_s):
+                raise self._elsewhere(workflow_id, queue) from None
+        return await self.read(thread_id, "", request)
 
     def bounds(self) -> RunBounds:
         """Bounds of a run that a thread starts itself."""

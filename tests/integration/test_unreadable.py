@@ -199,7 +199,7 @@ async def test_threads_that_cannot_be_read(
     done = await asyncio.to_thread(run, app, command, env={"COLUMNS": "200"})
     assert (done.exit_code, done.stdout.count("unreadable")) == (0, 3), done.output
     done = await asyncio.to_thread(run, app, [*command, "--json", "--status", "unreadable"])
-    shown = {t["thread_id"]: t["error"] for t in map(json.loads, done.stdout.splitlines())}
+    shown = {t["thread_id"]: t["problem"] for t in map(json.loads, done.stdout.splitlines())}
     assert shown.keys() == unreadable
     assert all(shown.values())
 
