@@ -26,12 +26,20 @@ CHILD_S = 120.0
 """Bound of a child that hangs; most of it is for a machine that is busy."""
 
 PROGRAM = """
-import asyncio, sys, time
+import asyncio, logging, sys, threading
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.local import start_server
 from temporalio.client import Client
 
 kept = []
+complained = threading.Event()
+
+class Notes(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), file=sys.stderr, flush=True)
+        complained.set()
+
+logging.getLogger("temporalio").addHandler(Notes())
 
 async def main():
     server = await start_server()
@@ -45,8 +53,8 @@ async def main():
     finally:
         if sys.argv[1] == "gone":
             await server.shutdown()
-            # Until the pollers of all of them have noticed, and core complains about it.
-            await asyncio.sleep(4)
+            # Until pollers have noticed, and core complains about it.
+            await asyncio.wait_for(asyncio.to_thread(complained.wait), 60)
     kept.append(server)
 
 asyncio.run(main())
