@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("opentelemetry.sdk", reason="not for the lowest versions")
+
 from tests.conftest import TemporalServer
 from tests.studio.dev import free_port
 from tests.test_readme import run
-
-pytest.importorskip("opentelemetry.sdk", reason="not for the lowest versions")
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -12,13 +12,14 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
 from tests.conftest import TemporalServer
-from tests.studio.dev import DevServer
 
 PREFIX = "studio"
 
 if find_spec("langgraph_api") is None:
     # The lowest versions are tested without the extra.
     collect_ignore_glob = ["test_*.py"]
+else:
+    from tests.studio.dev import DevServer
 
 
 @pytest.fixture(scope="session")
