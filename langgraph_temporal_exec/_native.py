@@ -2,8 +2,8 @@
 
 **Logs.** By default temporalio's core prints its warnings to standard output, among what the
 program prints itself: with a server that goes away, nobody can parse that output any more. Here
-they go to Python's ``logging``. A runtime keeps the logging it was made with, so this must come
-before the first client: when ``TemporalSaver`` is imported.
+its errors go to Python's ``logging``, and its warnings nowhere. A runtime keeps the logging it was
+made with, so this must come before the first client: when ``TemporalSaver`` is imported.
 
 **The end of the interpreter.** Native threads that want to enter Python while it is being torn
 down hang there for good, or abort the process ("PyGILState_Release"); and a runtime that is
@@ -23,7 +23,7 @@ import weakref
 from collections import deque
 
 from temporalio.client import Client
-from temporalio.runtime import LogForwardingConfig, LoggingConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, TelemetryFilter
 
 LOGGER = "temporalio"
 """Where the records go; without a handler, Python prints warnings to stderr."""
@@ -69,6 +69,10 @@ def forward_core_logs() -> None:
     """
     default = LoggingConfig.default
     if default.forwarding is None:
+        # Warnings tell of each call that is tried again. They would come by the dozen while a
+        # program with a lost server ends, which is when a native thread must not enter Python.
+        level = TelemetryFilter(core_level="ERROR", other_level="ERROR")
+        object.__setattr__(default, "filter", level)
         # In place, although frozen: `TelemetryConfig` has this very object as its default.
         object.__setattr__(default, "forwarding", LogForwardingConfig(logger=_Forwarder()))
 

@@ -46,6 +46,10 @@ from .session import Session
 CALLER_TAKES_S = 1.0
 """How long the end of a run waits for its caller to have taken the stream."""
 
+CALLER_TAKES_LARGE_S = 30.0
+"""The same for a result that the outcome has no room for: after the end it could be lost with this
+worker. A caller that is gone is noticed much earlier."""
+
 MAX_TAIL_BYTES = 1_500_000
 """What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
 
@@ -365,9 +369,11 @@ class Attempt:
             self.chunks = len(self._tail)
             for chunk, data in zip(self._tail, tail, strict=False):
                 self._deliver(chunk, data)
+        fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived(), CALLER_TAKES_S)
-        return tail if sum(map(len, tail)) <= MAX_TAIL_BYTES else ()
+            within_s = CALLER_TAKES_S if fits else CALLER_TAKES_LARGE_S
+            await asyncio.wait_for(self._arrived(), within_s)
+        return tail if fits else ()
 
     def _stopped(self, status: str, stop: _langgraph.Stop) -> Outcome:
         """The outcome, with what is open where the loop ended."""

@@ -10,9 +10,6 @@ import weakref
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from langgraph_temporal_exec import TemporalSaver
@@ -26,20 +23,12 @@ CHILD_S = 120.0
 """Bound of a child that hangs; most of it is for a machine that is busy."""
 
 PROGRAM = """
-import asyncio, logging, sys, threading
+import asyncio, sys
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.local import start_server
 from temporalio.client import Client
 
 kept = []
-complained = threading.Event()
-
-class Notes(logging.Handler):
-    def emit(self, record):
-        print(record.getMessage(), file=sys.stderr, flush=True)
-        complained.set()
-
-logging.getLogger("temporalio").addHandler(Notes())
 
 async def main():
     server = await start_server()
@@ -53,8 +42,8 @@ async def main():
     finally:
         if sys.argv[1] == "gone":
             await server.shutdown()
-            # Until pollers have noticed, and core complains about it.
-            await asyncio.wait_for(asyncio.to_thread(complained.wait), 60)
+            # Until the pollers of all of them have noticed.
+            await asyncio.sleep(4)
     kept.append(server)
 
 asyncio.run(main())
@@ -107,7 +96,6 @@ async def test_nothing_is_left_of_a_saver(client: Client, task_queue: str, how: 
     # As LangGraph copies savers: its copy keeps what it shares.
     graph.checkpointer = saver.with_allowlist([("collections", "deque")])
     address, hub = await _opened(saver)
-    queue = hub._queue
     mine = [t for t in _callers() if t not in before]
     assert len(mine) == 1
     gone = weakref.ref(hub)
@@ -125,13 +113,6 @@ async def test_nothing_is_left_of_a_saver(client: Client, task_queue: str, how: 
     await _gone(mine)
     described = await client.get_workflow_handle(address).describe()
     assert described.status is WorkflowExecutionStatus.TERMINATED
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    )
-    # The server names pollers for minutes; the worker has none any more when its thread is gone.
-    assert (await client.workflow_service.describe_task_queue(request)).pollers
     gc.collect()
     assert gone() is None
 
@@ -168,8 +149,6 @@ async def test_process_with_unclosed_savers_ends(server: str) -> None:
         assert rest == b""
         code = await asyncio.wait_for(process.wait(), 30)
         assert code == 0, (await errors).decode()[-2000:]
-        if server == "gone":
-            assert b"retried" in await errors
     finally:
         if process.returncode is None:
             process.kill()
