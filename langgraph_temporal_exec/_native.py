@@ -6,21 +6,28 @@ its errors go to Python's ``logging``, and its warnings nowhere. A runtime keeps
 made with, so this must come before the first client: when ``TemporalSaver`` is imported.
 
 **The end of the interpreter.** Native threads that want to enter Python while it is being torn
-down hang there for good, or abort the process ("PyGILState_Release"); and a runtime that is
-destroyed then waits for them for ever (seen with temporalio 1.35, in one of ten programs whose
-server was gone). So what core calls is short and never lets go of Python; and the clients of
-savers, which keep their runtime, are not destroyed at all: the process takes them along.
+down hang there for good, or abort the process when they have let go of Python inside
+("PyGILState_Release"); and a runtime that is destroyed then waits for them for ever (both seen with
+temporalio 1.35, in one of ten or twenty programs whose server was gone). So what core calls is
+short and does not let go of Python; who has come in before the end is waited for, and who comes
+later wakes none of our loops; and the clients of savers, which keep their runtime, are not
+destroyed at all: the process takes them along.
 """
 
 from __future__ import annotations
 
 import _thread
+import asyncio
 import atexit
 import contextlib
 import ctypes
 import logging
+import sys
+import threading
+import time
 import weakref
 from collections import deque
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, TelemetryFilter
@@ -28,7 +35,14 @@ from temporalio.runtime import LogForwardingConfig, LoggingConfig, TelemetryFilt
 LOGGER = "temporalio"
 """Where the records go; without a handler, Python prints warnings to stderr."""
 
+ENTERED_S = 0.5
+"""How long the end of the interpreter waits for native threads that are in Python just then."""
+
+SWITCH_S = 0.1
+"""After how long one that is nearly through is made to let go of Python, at that time."""
+
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_entered: list[int] = []
 _exits = False
 
 
@@ -82,9 +96,40 @@ def outlives_python(client: Client) -> None:
     _clients.add(client)
 
 
+def keep_out(loop: asyncio.AbstractEventLoop) -> None:
+    """Let native threads wake a loop only until the interpreter exits.
+
+    The results of all that is awaited of core come by ``call_soon_threadsafe``, which lets go of
+    Python while it writes to the loop's pipe.
+
+    Args:
+        loop: Of one of our own threads, before it runs.
+    """
+    wake = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(*args: Any, **kwargs: Any) -> Any:
+        _entered.append(1)
+        try:
+            # The hooks of the program that are still to come are Python's own threads.
+            if _exits and _thread.get_ident() not in {t.ident for t in threading.enumerate()}:
+                return None
+            return wake(*args, **kwargs)
+        finally:
+            _entered.pop()
+
+    # uvloop's loops cannot be changed.
+    with contextlib.suppress(AttributeError):
+        setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)  # noqa: B010
+
+
 @atexit.register
 def _exit() -> None:
     global _exits
     _exits = True
+    if _clients:
+        sys.setswitchinterval(SWITCH_S)
+    until = time.monotonic() + ENTERED_S
+    while _entered and time.monotonic() < until:
+        time.sleep(0.001)
     for client in list(_clients):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))

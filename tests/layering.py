@@ -92,9 +92,9 @@ _INNER = [
     _layer("errors", side="Errors:"),
     _layer("options", ours={"errors"}, side="Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
-    _layer("_threads", side="Shared:"),
     _layer("_exits", ours={"errors"}, side="Shared:"),
     _layer("_native", third_party={"temporalio"}, side="Shared:"),
+    _layer("_threads", ours={"_native"}, side="Shared:"),
     _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
     # -- workflows
     _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),

@@ -30,7 +30,7 @@ NAMES = {
     f"update:{names.STEP_UPDATE}": "step",
     f"query:{names.DELIVER_QUERY}": "deliver",
     "history": "outcome",
-    "terminate": "close-mailbox",
+    f"start:{names.THREAD_WORKFLOW}": "announce",
     f"activity:{names.DRIVE_ACTIVITY}": "drive",
     f"run:{names.RUN_WORKFLOW}": "run-begins",
     f"handle:{names.ATTACH_UPDATE}": "attach-handled",
@@ -40,6 +40,8 @@ NAMES = {
 BY_TIME = {
     # Asked after 1.5 s without a sign of life.
     f"query:{names.RUN_STATUS_QUERY}",
+    # By whom a thread is served, asked when it has not answered for a while.
+    "describe",
     # Ops that did not get into the step of the next superstep because the process was slow.
     "step-ops",
     "step-handled-ops",
@@ -58,17 +60,18 @@ def _table(given: str) -> dict[str, frozenset[str]]:
     rpcs = {"attach", *(f"step-{s}" for s in steps)}
     handlers = {"run-begins", "attach-handled", *(f"step-handled-{s}" for s in steps)}
     activities = {"drive", *(f"task-{n}" for n in nodes)}
-    program = {"chunk", "returned"}
+    # "close" is that of the saver, with its mailbox.
+    program = {"returned", "close"}
     # A process has one mailbox: that of its first call serves the answer, too.
-    mailbox = {"open-mailbox", "close-mailbox"} if given == "fresh" else {"close-mailbox"}
+    mailbox = {"open-mailbox"} if given == "fresh" else set()
     return {
         # It asks for the outcome when it stops: its runs are to be closed by then.
-        "embedded": frozenset({"start-run", "outcome", *program, *rpcs, *handlers, *activities}),
+        "embedded": frozenset(
+            {"start-run", "outcome", "chunk", *program, *rpcs, *handlers, *activities}
+        ),
         "worker": frozenset({"deliver", *rpcs, *handlers, *activities}),
-        "caller": frozenset({"start-run", "outcome", *mailbox, *program}),
-        "background": frozenset({"start-run", "returned"} | mailbox - {"open-mailbox"})
-        if given == "answer"
-        else frozenset({"start-run", "returned"}),
+        "caller": frozenset({"start-run", "outcome", "chunk", *mailbox, *program}),
+        "background": frozenset({"start-run", "announce", *program}),
     }
 
 

@@ -108,7 +108,9 @@ async def _main(plan: Plan) -> None:
                 await asyncio.Event().wait()
             await _call(plan, graph, saver)
     finally:
+        plan.points.at("before", "close")
         saver.close()
+        plan.points.at("after", "close")
 
 
 async def _call(plan: Plan, graph: Any, saver: TemporalSaver) -> None:

@@ -121,7 +121,12 @@ async def test_an_api_charges_once(
     api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=api.serve_forever, daemon=True).start()
     saver = TemporalSaver(
-        client, task_queue=task_queue, id_prefix=task_queue, heartbeat_timeout=timedelta(seconds=1)
+        client,
+        task_queue=task_queue,
+        id_prefix=task_queue,
+        heartbeat_timeout=timedelta(seconds=1),
+        # Both workers are still being started.
+        no_worker_timeout=timedelta(seconds=90),
     )
     command = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"]
     command += ["tests.support.payment:graph", "--address", temporal_server.address]

@@ -131,8 +131,15 @@ async def test_a_call_outlives_the_saver_it_was_made_with(
     assert chunks[-1]["x"][0] == "in"
 
 
-@pytest.mark.parametrize("server", ["gone", "there"])
-async def test_process_with_unclosed_savers_ends(server: str) -> None:
+@pytest.mark.parametrize(("server", "at_once"), [("gone", 4), ("there", 1)])
+async def test_process_with_unclosed_savers_ends(server: str, at_once: int) -> None:
+    """Several at once: one whose server is gone aborted in one of twenty exits."""
+    async with asyncio.TaskGroup() as programs:
+        for _ in range(at_once):
+            programs.create_task(_ends(server))
+
+
+async def _ends(server: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM, server),
         stdout=asyncio.subprocess.PIPE,
