@@ -12,7 +12,7 @@ import pytest
 from langgraph.types import Command
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from langgraph_temporal_exec import NoWorkersError, Retention, TemporalSaver, ThreadInfo, UsageError
 from langgraph_temporal_exec.protocol import names
@@ -396,10 +396,15 @@ async def test_deletion_without_a_worker_is_done_by_the_next_one(
 async def _inputs(client: Client, prefix: str) -> Any:
     async for execution in client.list_workflows(f"WorkflowId STARTS_WITH '{prefix}/run/'"):
         handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
-        async for event in handle.fetch_history_events():
-            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-                started = event.workflow_execution_started_event_attributes
-                yield str(started.input.payloads[0].data)
+        try:
+            async for event in handle.fetch_history_events():
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                    started = event.workflow_execution_started_event_attributes
+                    yield str(started.input.payloads[0].data)
+        except RPCError as exc:
+            # Of the purged thread: listed a moment longer than it is there.
+            if exc.status is not RPCStatusCode.NOT_FOUND:
+                raise
 
 
 async def test_listing_tells_status_graph_and_interrupts(make_saver: MakeSaver) -> None:
