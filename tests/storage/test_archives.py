@@ -86,12 +86,13 @@ async def test_archives_are_summed_up(make_saver: MakeSaver) -> None:
         assert [s.metadata["step"] async for s in cold.aget_state_history(config("t"))] == steps
 
 
+@pytest.mark.timeout(400)
 async def test_rolls_while_everything_is_pending(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
     """Runs in line, wide fan-outs, interrupts, nested graphs, writes from outside: all at once."""
     saver = make_saver(archive_bytes=TINY, roll_events=30)
-    async with saver.worker(all_graphs(), max_cached_workflows=0), asyncio.timeout(110):
+    async with saver.worker(all_graphs(), max_cached_workflows=0), asyncio.timeout(350):
         graphs = {k: g.with_config(checkpointer=saver) for k, g in all_graphs().items()}
         wide = [graphs["wide"].ainvoke({"x": []}, config("wide")) for _ in range(4)]
         nested = graphs["nested"].ainvoke({"x": ["in"]}, config("nested"))
