@@ -15,15 +15,17 @@ import asyncio
 import contextlib
 import dis
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextvars import ContextVar
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import NodeExitError
 
 _where: ContextVar[str] = ContextVar("langgraph_temporal_where", default="")
 """What is being executed here, for errors; "" outside of nodes."""
+
+T = TypeVar("T")
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -191,15 +193,82 @@ def _in_thread(where: str, func: Callable[..., Any], *args: Any) -> Any:
 _CLOSES: frozenset[CodeType] = frozenset({asyncio.Runner.close.__code__})
 
 
-def torn_down() -> bool:
+def torn_down(loop: asyncio.AbstractEventLoop | None = None) -> bool:
     """Whether this code is run by an event loop whose program is over.
 
     ``asyncio.run`` and its kin cancel what is left when the main task has ended, by returning or
     by an exception such as ``SystemExit``: that is the end of a process, not somebody who cancels.
+
+    Args:
+        loop: Where this code belongs. What a loop has left behind when it ended is finished by
+            the garbage collector, outside of it: nothing can be awaited then.
     """
+    if loop is not None and not _runs_here(loop):
+        return True
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code in _CLOSES or frame.f_code.co_name == "_cancel_all_tasks":
             return True
         frame = frame.f_back
     return False
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+class Owned(AsyncGenerator[T, None]):
+    """An async generator that is closed by the generator which iterates it, and by nobody else.
+
+    A loop that is torn down closes all the generators it knows at once. Of those inside each other
+    the outer ones then fail to close the inner ones ("asynchronous generator is already running"),
+    and leave off halfway: a run would be neither cancelled nor given up. So a loop is to know the
+    outermost alone, which is the one its consumer has.
+
+    Args:
+        chunks: Not begun yet. Whoever makes this closes it, however the iteration ends.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[T, None]) -> None:
+        self._chunks = chunks
+        self._begun = False
+        self._closing = False
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self.asend(None)
+
+    def asend(self, value: None) -> Coroutine[Any, Any, T]:
+        if self._begun:
+            return self._chunks.asend(value)
+        self._begun = True
+        hooks = sys.get_asyncgen_hooks()
+        # A generator takes the hooks it begins with. Without any, the garbage collector would throw
+        # GeneratorExit into it, outside of every loop.
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=_left_to_its_owner)
+        try:
+            return self._chunks.asend(value)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def athrow(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        given: Any = typ if val is None else val
+        return self._chunks.athrow(given)
+
+    async def aclose(self) -> None:
+        if self._closing:
+            # It is closed, or its closing was cut off, which nothing can take up again.
+            return
+        self._closing = True
+        await self._chunks.aclose()
+
+
+def _left_to_its_owner(chunks: Any) -> None:
+    """Its owner was not closed either: the loop of both has ended."""

@@ -39,7 +39,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
-from ._exits import contained
+from ._exits import Owned, contained
 from ._paused import missing_nodes
 from ._seam import Durable, SeamTask, Session
 from .errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
@@ -780,6 +780,7 @@ def _hook_astream(original: Callable[..., Any]) -> Callable[..., Any]:
         else:
             durable, graph = root
             chunks = durable.astream(graph, input, config or {}, kwargs, result_only=only)
+        chunks = Owned(chunks)
         try:
             async for chunk in chunks:
                 yield chunk

@@ -18,7 +18,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from .. import _langgraph
-from .._exits import torn_down
+from .._exits import Owned, torn_down
 from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
@@ -149,11 +149,11 @@ class Caller:
                 yield chunk
             return
         if host is not None:
-            async with aclosing(prepared.embedded(host)) as chunks:
+            async with aclosing(Owned(prepared.embedded(host))) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
-        async with aclosing(self._elsewhere(prepared)) as chunks:
+        async with aclosing(Owned(self._elsewhere(prepared))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -165,7 +165,7 @@ class Caller:
         ended: BaseException | None = None
         try:
             address = await self._mailbox.address()
-            async with aclosing(prepared.remote(address, handlers, leaves)) as chunks:
+            async with aclosing(Owned(prepared.remote(address, handlers, leaves))) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Event):
                         await handlers.atell(self._serde, chunk)
@@ -197,7 +197,7 @@ class Caller:
         if host := self._host():
             host.serve(prepared.name, graph)
         try:
-            async with aclosing(self._elsewhere(prepared, leaves)) as chunks:
+            async with aclosing(Owned(self._elsewhere(prepared, leaves))) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
@@ -211,7 +211,7 @@ class Caller:
                 thread_id=prepared.thread_id,
                 mailbox=await self._mailbox.address(),
             )
-            async with aclosing(joined) as chunks:
+            async with aclosing(Owned(joined)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             for chunk in prepared._finish(await prepared._outcome()):

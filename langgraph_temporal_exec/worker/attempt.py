@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from .. import _langgraph
 from .._exact import dump_exact
-from .._exits import as_error, guard, is_cancelled, is_exit, own_cancellation
+from .._exits import Owned, as_error, guard, is_cancelled, is_exit, own_cancellation
 from .._remote_errors import describe
 from ..blobs import BlobGoneError
 from ..errors import (
@@ -206,9 +206,12 @@ class Attempt:
         self._log_begin()
         guard(asyncio.get_running_loop())
         in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
-        stream = _langgraph.original_astream(
-            self._graph, self._plan.input, self._plan.config, self._call.options
+        stream = Owned(
+            _langgraph.original_astream(
+                self._graph, self._plan.input, self._plan.config, self._call.options
+            )
         )
+        abandoned = False
         try:
             async for chunk in stream:
                 for item in in_order.take(chunk):
@@ -231,6 +234,13 @@ class Attempt:
                 error = as_error(exc, self._where)
                 await self._end_failed(error)
                 raise error from exc
+            if isinstance(exc, GeneratorExit) and not self._asked():
+                # Nobody runs the loop for long enough to close LangGraph's stream in it: halfway
+                # through, the rest would be left to the garbage collector. The loop cancels the
+                # tasks of that stream itself.
+                self.session.fail(AttemptSupersededError(TORN_DOWN))
+                abandoned = True
+                raise
             with contextlib.suppress(Exception):
                 await stream.aclose()
             if not isinstance(exc, GeneratorExit) and not is_cancelled():
@@ -249,7 +259,8 @@ class Attempt:
         else:
             await self._end()
         finally:
-            await stream.aclose()
+            if not abandoned:
+                await stream.aclose()
 
     def stream(self) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""

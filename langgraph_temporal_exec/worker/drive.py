@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
 from .. import _langgraph
-from .._exits import contained, is_cancelled
+from .._exits import Owned, contained, is_cancelled
 from .._threads import TaskElsewhere, stands_still
 from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError
 from ..logs import about
@@ -470,7 +470,7 @@ def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:
 
 async def _consume(attempt: Attempt, relay: Relays, where: str) -> None:
     with contained(where):
-        async with contextlib.aclosing(attempt.astream()) as chunks:
+        async with contextlib.aclosing(Owned(attempt.astream())) as chunks:
             async for chunk in chunks:
                 if not relay.offer(chunk):
                     await relay.drain()

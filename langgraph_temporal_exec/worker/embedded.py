@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from .._exits import torn_down
+from .._exits import Owned, torn_down
 from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
@@ -156,6 +157,10 @@ class LiveRun:
         """
         self._closed = self._closed or dying
         self._outcome = self._outcome or attempt.outcome
+        if self._closed and not self._outcome:
+            # Now: of a loop that is torn down, the caller may never come to `close`. The next
+            # attempt would find this run here for ever, and move on each time.
+            self._remove(self.run.run_id)
         status = DriveStatus.ENDED if self._outcome else DriveStatus.MOVED
         self._settle(attempt.session.attempt, status)
 
@@ -310,6 +315,14 @@ class EmbeddedRuns:
         """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
         thread = self._host.thread
         loop = asyncio.get_running_loop()
+
+        async def told(coro: Coroutine[Any, Any, None]) -> None:
+            """Have the worker's loop do it, and wait for that as long as this loop is run."""
+            done = thread.submit(coro)
+            # A generator that is closed by a loop which is torn down may not be run any further.
+            if not (torn_down(loop) and isinstance(sys.exception(), GeneratorExit)):
+                await asyncio.shield(asyncio.wrap_future(done))
+
         live = await thread.call(self._open(run, loop, start, await_outcome))
         shown = ShownInterrupts()
         try:
@@ -320,10 +333,12 @@ class EmbeddedRuns:
                     for chunk in finish(acquired):
                         yield chunk
                     return
-                attempt = Attempt(acquired, self._saver, graph, call, asked=lambda: not torn_down())
+                attempt = Attempt(
+                    acquired, self._saver, graph, call, asked=lambda: not torn_down(loop)
+                )
                 try:
                     # Closed here and now: what it records on closing is the run's outcome.
-                    async with aclosing(attempt.astream()) as chunks:
+                    async with aclosing(Owned(attempt.astream())) as chunks:
                         async for chunk in chunks:
                             if live.relays is not None:
                                 live.relays.offer(chunk)
@@ -335,14 +350,14 @@ class EmbeddedRuns:
                         raise
                     # Superseded, or the server was away for long: the run goes on somewhere.
                 finally:
-                    await thread.call(live.ended(attempt, dying=torn_down()))
+                    await told(live.ended(attempt, dying=torn_down(loop)))
         except (asyncio.CancelledError, GeneratorExit):
             # The death of a caller does not stop its run.
-            if not torn_down():
-                await thread.call(live.abandon())
+            if not torn_down(loop):
+                await told(live.abandon())
             raise
         finally:
-            await thread.call(live.close())
+            await told(live.close())
 
     def stream(
         self,

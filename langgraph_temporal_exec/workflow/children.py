@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,15 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import ThreadStart
     from ..protocol.wire import pack
+
+
+def not_waited_for(child: asyncio.Task[Any]) -> None:
+    """Let a child end as it may: whoever is concerned learns of it elsewhere.
+
+    Otherwise asyncio logs an error for each one that fails ("exception was never retrieved"), in
+    the middle of whatever the garbage collector has interrupted.
+    """
+    child.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 class Children:
@@ -44,7 +54,7 @@ class Children:
         )
         self._opening.add(namespace)
         try:
-            await workflow.start_child_workflow(
+            child = await workflow.start_child_workflow(
                 names.THREAD_WORKFLOW,
                 pack(start),
                 id=self._id(namespace),
@@ -56,6 +66,8 @@ class Children:
         except WorkflowAlreadyStartedError:
             # Opened long ago, and not among the remembered ones any more.
             return
+        else:
+            not_waited_for(child)
         finally:
             self._opening.discard(namespace)
 

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.messages import RunBounds, RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
     from .checks import bad_answer
+    from .children import not_waited_for
 
 
 MAX_ANSWER_BYTES = 300_000
@@ -70,7 +71,7 @@ def run_workflow_id(thread: ThreadStart, run_id: str) -> str:
 
 async def start(run: RunStart, thread: ThreadStart) -> None:
     """Start the run's workflow; it lives on when the thread continues as new."""
-    await workflow.start_child_workflow(
+    child = await workflow.start_child_workflow(
         names.RUN_WORKFLOW,
         pack(run),
         id=run_workflow_id(thread, run.run_id),
@@ -80,3 +81,4 @@ async def start(run: RunStart, thread: ThreadStart) -> None:
         memo={"thread_id": run.thread_id, "graph": run.graph},
         static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
     )
+    not_waited_for(child)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from langgraph_temporal_exec import NodeExitError, TemporalSaver
+pytest.importorskip("deepagents")
+
+from langgraph_temporal_exec import NodeExitError, RunCancelledError, TemporalSaver
 from tests.faults.host import EXIT_CODE
 from tests.faults.lab import HEARTBEAT_S, WAIT_S, Lab, Process
-from tests.faults.leavers import KINDS, PLACES, graphs, innocent
+from tests.faults.leavers import HOOKS, KINDS, PLACES, graphs, innocent, leave
 
 LEAVERS = "tests.faults.leavers:graphs"
 
@@ -75,37 +79,172 @@ async def _leaves_and_comes_back(
     assert result["seen"][-1] == "fine", (place, kind)
 
 
+@asynccontextmanager
+async def _another_run(
+    lab: Lab, saver: TemporalSaver, worker: Process | None
+) -> AsyncIterator[None]:
+    """A run that begins before what happens in the block and ends after it, in one attempt."""
+    flag, thread = lab.folder / "flag", f"{lab.thread_id}-innocent"
+    graph = innocent.with_config(checkpointer=saver)
+    beside = asyncio.create_task(graph.ainvoke({"kind": str(flag)}, _config(thread)))
+    await lab.until(Path(f"{flag}.begun").exists, "the run beside begins")
+    yield
+    flag.touch()
+    assert (await beside)["seen"] == ["fine"]
+    (run,) = [run async for run in saver.alist_runs(thread)]
+    assert await _attempts(saver, run.run_id) == 1
+    assert worker is None or worker.exit_code is None
+
+
+async def _attempts(saver: TemporalSaver, run_id: str) -> int:
+    handle = saver.client.get_workflow_handle(f"langgraph/run/{run_id}")
+    scheduled = "activity_task_scheduled_event_attributes"
+    return len([e async for e in handle.fetch_history_events() if e.HasField(scheduled)])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["embedded", "remote"])
-async def test_code_that_leaves_ends_its_run_alone(lab: Lab, mode: str, thread_id: str) -> None:
-    flag = lab.folder / "flag"
-    async with _served(mode, lab) as (saver, worker):
-        beside = innocent.with_config(checkpointer=saver)
-        other = asyncio.create_task(
-            beside.ainvoke({"kind": str(flag)}, _config(f"{thread_id}-innocent"))
-        )
-        await lab.until(Path(f"{flag}.begun").exists, "the run beside begins")
+async def test_code_that_leaves_ends_its_run_alone(lab: Lab, mode: str) -> None:
+    async with _served(mode, lab) as (saver, worker), _another_run(lab, saver, worker):
         for place in PLACES:
             graph = graphs[place].with_config(checkpointer=saver)
             await asyncio.gather(
                 *(_leaves_and_comes_back(lab, saver, graph, place, kind) for kind in KINDS)
             )
+
+
+async def _call(graph: Any, how: str, input: Any, config: Any) -> Any:
+    if how == "ainvoke":
+        return await graph.ainvoke(input, config)
+    return await asyncio.to_thread(graph.invoke, input, config)
+
+
+async def _leaves_from_middleware(lab: Lab, graph: Any, hook: str, hows: Sequence[str]) -> None:
+    """Every kind, one after the other: each run begins on the thread that the one before left."""
+    where = _config(f"{lab.thread_id}-{graph.name}-{hook}")
+    for kind, how in zip(KINDS, itertools.cycle(hows), strict=False):
+        async with lab.bounded(f"{kind} in {hook} of {graph.name} is told to {how}"):
+            with pytest.raises(ENDS) as caught:
+                await _call(graph, how, {"messages": [("human", f"{hook} {kind}")]}, where)
+        _check(caught.value, kind)
+    async with lab.bounded(f"the thread is used after {hook} of {graph.name}"):
+        result = await _call(graph, hows[0], {"messages": [("human", "nowhere -")]}, where)
+    assert result["messages"][-1].text == "fine"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_middleware_that_leaves_ends_its_run_alone(lab: Lab, mode: str) -> None:
+    # Hooks of async calls and of sync ones take turns, in the other order in the other mode.
+    hows = ["ainvoke", "invoke"] if mode == "embedded" else ["invoke", "ainvoke"]
+    async with _served(mode, lab) as (saver, worker), _another_run(lab, saver, worker):
+        agent, deep_agent = (
+            graphs[name].with_config(checkpointer=saver) for name in ("agent", "deep_agent")
+        )
+        await asyncio.gather(
+            *(_leaves_from_middleware(lab, agent, hook, hows) for hook in HOOKS),
+            _leaves_from_middleware(lab, deep_agent, "wrap_tool_call", hows),
+        )
+
+
+class _Left:
+    """What a consumer raised in its loop, and what came out of that."""
+
+    raised: BaseException | None = None
+    came: BaseException | None = None
+
+    def leave(self, kind: str) -> None:
+        try:
+            leave(kind)
+        except BaseException as exc:
+            self.raised = exc
+            raise
+
+
+async def _leave_astream(graph: Any, config: Any, kind: str) -> _Left:
+    left = _Left()
+    try:
+        async for _ in graph.astream({"kind": "on"}, config):
+            left.leave(kind)
+    except BaseException as exc:
+        left.came = exc
+    return left
+
+
+def _leave_stream(graph: Any, config: Any, kind: str) -> _Left:
+    left = _Left()
+    try:
+        for _ in graph.stream({"kind": "on"}, config):
+            left.leave(kind)
+    except BaseException as exc:
+        left.came = exc
+    return left
+
+
+async def _consumer_leaves(lab: Lab, saver: TemporalSaver, graph: Any, how: str, kind: str) -> None:
+    thread = f"{lab.thread_id}-{how}-{kind}"
+    where = {**_config(thread), "recursion_limit": 10_000}
+    async with lab.bounded(f"{kind} of the consumer of {how} cancels the run"):
+        if how == "astream":
+            left = await _leave_astream(graph, where, kind)
+        else:
+            left = await asyncio.to_thread(_leave_stream, graph, where, kind)
+        assert type(left.came).__name__ == kind
+        assert left.came is left.raised
+        (run,) = [run async for run in saver.alist_runs(thread)]
+        with pytest.raises(RunCancelledError):
+            await run.aresult()
+    async with lab.bounded(f"the thread is used after {kind} of the consumer of {how}"):
+        result = await graph.ainvoke({"kind": ""}, where)
+    assert result["seen"][-1] == "tick"
+
+
+async def _consumer_ends_its_program(lab: Lab, saver: TemporalSaver, graph: Any, kind: str) -> None:
+    """Its event loop is torn down, as that of a process that ends: the run goes on elsewhere."""
+    thread, flag = f"{lab.thread_id}-program-{kind}", lab.folder / f"flag-{kind}"
+
+    async def consume() -> None:
+        async for _ in graph.astream({"kind": str(flag)}, _config(thread), stream_mode="updates"):
+            leave(kind)
+
+    def program() -> str:
+        try:
+            asyncio.run(consume())
+        except BaseException as exc:
+            return repr(exc)
+        return ""
+
+    async with lab.bounded(f"{kind} of the consumer ends its program, and the run goes on"):
+        # Where a coroutine raises StopIteration, Python makes it a RuntimeError.
+        assert kind in await asyncio.to_thread(program)
+        (run,) = [run async for run in saver.alist_runs(thread)]
         flag.touch()
-        assert (await other)["seen"] == ["fine"]
-        (run,) = [run async for run in saver.alist_runs(f"{thread_id}-innocent")]
-        attempts = [
-            event
-            async for event in saver.client.get_workflow_handle(
-                f"langgraph/run/{run.run_id}"
-            ).fetch_history_events()
-            if event.HasField("activity_task_scheduled_event_attributes")
-        ]
-        assert len(attempts) == 1
-        assert worker is None or worker.exit_code is None
+        assert (await run.aresult())["seen"] == ["fine", "fine"]
+        result = await graph.ainvoke({"kind": ""}, _config(thread))
+    assert result["seen"] == ["fine"] * 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["embedded", "remote"])
+async def test_a_consumer_that_leaves_ends_its_run_alone(lab: Lab, mode: str) -> None:
+    async with _served(mode, lab) as (saver, worker), _another_run(lab, saver, worker):
+        ticks, then_waits = (
+            graphs[name].with_config(checkpointer=saver) for name in ("ticks", "then_waits")
+        )
+        await asyncio.gather(
+            *(
+                _consumer_leaves(lab, saver, ticks, how, kind)
+                for how in ("astream", "stream")
+                for kind in KINDS
+            ),
+            *(_consumer_ends_its_program(lab, saver, then_waits, kind) for kind in KINDS),
+        )
 
 
 @pytest.mark.parametrize("mode", ["embedded", "remote"])
-async def test_however_it_is_called(lab: Lab, mode: str, thread_id: str) -> None:
+async def test_however_it_is_called(
+    lab: Lab, mode: str, thread_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with _served(mode, lab) as (saver, worker):
         for place in ("sync_node", "async_tools", "reducer"):
             graph = graphs[place].with_config(checkpointer=saver)
@@ -124,7 +263,27 @@ async def test_however_it_is_called(lab: Lab, mode: str, thread_id: str) -> None
                     _check(caught.value, kind)
                     result = await asyncio.to_thread(graph.invoke, {"kind": ""}, where)
                     assert result["seen"][-1] == "fine"
+        await asyncio.gather(*(_leaves_when_resumed(lab, saver, kind) for kind in KINDS))
         assert worker is None or worker.exit_code is None
+        # The workflow of a thread starts the run that answers, and does not wait for its end.
+        gc.collect()
+        assert "never retrieved" not in (caplog.text if worker is None else worker.output)
+
+
+async def _leaves_when_resumed(lab: Lab, saver: TemporalSaver, kind: str) -> None:
+    graph = graphs["asked"].with_config(checkpointer=saver)
+    thread = f"{lab.thread_id}-asked-{kind}"
+    async with lab.bounded(f"{kind} after an answer is told"):
+        await graph.ainvoke({"kind": ""}, _config(thread))
+        run = await saver.aresume(thread, kind)
+        with pytest.raises(ENDS) as caught:
+            await run.aresult()
+        _check(caught.value, kind)
+        assert await run.astatus() == "error"
+    async with lab.bounded(f"the thread is used after {kind} after an answer"):
+        await graph.ainvoke({"kind": ""}, _config(thread))
+        result = await (await saver.aresume(thread, "")).aresult()
+    assert result["seen"] == ["fine"]
 
 
 def test_a_sync_call_of_the_main_thread(lab: Lab, thread_id: str) -> None:
