@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import dis
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextvars import ContextVar
 from types import CodeType, FrameType, TracebackType
@@ -272,3 +274,41 @@ class Owned(AsyncGenerator[T, None]):
 
 def _left_to_its_owner(chunks: Any) -> None:
     """Its owner was not closed either: the loop of both has ended."""
+
+
+def left_anywhere(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
+    """A generator whose closing waits for other threads, safe to be left to the garbage collector.
+
+    A consumer that raises may leave its stream in a reference cycle, by keeping the exception. The
+    collector closes all generators in there, on whichever thread it happens to run: that which is
+    to be waited for, too, and every run of the worker would stand still. And what a program that
+    ends still refers to is closed when no other thread runs any more. So the collector is not to
+    see ``chunks``, which has one reference more than it can find.
+
+    Args:
+        chunks: Not begun yet, and not closed by anybody else.
+    """
+    is_finalizing, consumer = sys.is_finalizing, 0
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(chunks))
+    try:
+        for chunk in chunks:
+            consumer = threading.get_ident()
+            yield chunk
+            consumer = 0
+    finally:
+        # In an interpreter that exits the process takes it along; its run goes on elsewhere.
+        if not is_finalizing():
+            if consumer in (0, threading.get_ident()):
+                _close_hidden(chunks)
+            else:
+                closing = threading.Thread(
+                    target=_close_hidden, args=(chunks,), name="langgraph-temporal-left"
+                )
+                closing.start()
+
+
+def _close_hidden(chunks: Generator[Any, None, None]) -> None:
+    try:
+        chunks.close()
+    finally:
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(chunks))

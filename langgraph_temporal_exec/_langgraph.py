@@ -39,7 +39,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
-from ._exits import Owned, contained
+from ._exits import Owned, contained, left_anywhere
 from ._paused import missing_nodes
 from ._seam import Durable, SeamTask, Session
 from .errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
@@ -800,7 +800,8 @@ def _hook_stream(original: Callable[..., Any]) -> Callable[..., Any]:
             yield from original(self, input, config, **kwargs)
         else:
             durable, graph = root
-            yield from durable.stream(graph, input, config or {}, kwargs, result_only=only)
+            chunks = durable.stream(graph, input, config or {}, kwargs, result_only=only)
+            yield from left_anywhere(chunks)
 
     return stream
 

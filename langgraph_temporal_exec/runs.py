@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from . import _langgraph
 from ._exact import load_exact
+from ._exits import Owned, left_anywhere
 from .caller.join import join_stream
 from .caller.mailbox import Mailbox
 from .caller.outcome import await_outcome, raise_failure
@@ -155,12 +156,14 @@ class Run:
             As ``aresult``, at the end of the stream.
         """
         mailbox = self._saver.mailbox
-        chunks = join_stream(
-            self._saver.transport,
-            self._saver.serde,
-            run_id=self.run_id,
-            thread_id=self.thread_id,
-            mailbox=await mailbox.address(),
+        chunks = Owned(
+            join_stream(
+                self._saver.transport,
+                self._saver.serde,
+                run_id=self.run_id,
+                thread_id=self.thread_id,
+                mailbox=await mailbox.address(),
+            )
         )
         try:
             async for chunk in chunks:
@@ -258,6 +261,9 @@ class Run:
 
     def stream(self) -> Iterator[Any]:
         """Sync ``astream``."""
+        return left_anywhere(self._stream())
+
+    def _stream(self) -> Generator[Any, None, None]:
         chunks = self.astream()
         try:
             while True:

@@ -265,8 +265,8 @@ _INNER = [
     _layer(
         "runs",
         ours={
-            *("_exact", "_langgraph", "caller", "errors", "protocol", "reader", "replica"),
-            "transport",
+            *("_exact", "_exits", "_langgraph", "caller", "errors", "protocol", "reader"),
+            *("replica", "transport"),
         },
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Public API:",

@@ -7,7 +7,7 @@ import gc
 import itertools
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 pytest.importorskip("deepagents")
 
 from langgraph_temporal_exec import NodeExitError, RunCancelledError, TemporalSaver
+from langgraph_temporal_exec._threads import LoopThread
 from tests.faults.host import EXIT_CODE
 from tests.faults.lab import HEARTBEAT_S, WAIT_S, Lab, Process
 from tests.faults.leavers import HOOKS, KINDS, PLACES, graphs, innocent, leave
@@ -295,6 +296,49 @@ def test_a_sync_call_of_the_main_thread(lab: Lab, thread_id: str) -> None:
                 graph.invoke({"kind": kind}, _config(kind))
             _check(caught.value, kind)
             assert graph.invoke({"kind": ""}, _config(kind))["seen"] == ["fine"]
+
+
+@pytest.fixture
+def collected_when_told() -> Iterator[None]:
+    """No collection of garbage but those that a test asks for."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collected_when_told")
+def test_a_stream_that_the_garbage_collector_closes_on_a_thread_of_ours() -> None:
+    """Where closing it must not wait for what that very thread is to do."""
+
+    async def collect() -> None:
+        gc.collect()
+
+    with TemporalSaver.local() as saver:
+        graph = graphs["ticks"].with_config(checkpointer=saver)
+        chunks = graph.stream({"kind": "on"}, _config("t"))
+        next(chunks)
+        # What an exception makes that is kept where it was caught.
+        cycle: list[Any] = [chunks]
+        cycle.append(cycle)
+        del chunks, cycle
+        loops = [found for found in gc.get_objects() if type(found) is LoopThread]
+        for loop in loops:
+            loop.submit(collect()).result(WAIT_S)
+        (run,) = saver.list_runs("t")
+        with pytest.raises(RunCancelledError):
+            run.result()
+        assert graph.invoke({"kind": ""}, _config("t"))["seen"][-1] == "tick"
+
+
+async def test_a_program_that_exits_while_it_holds_a_stream(lab: Lab) -> None:
+    command = [sys.executable, "-m", "tests.faults.leaving_program"]
+    program = Process("program", command, lab.folder)
+    try:
+        await lab.until(lambda: program.exit_code is not None, "the program ends")
+        assert program.exit_code == EXIT_CODE, program.report()
+    finally:
+        program.discard()
 
 
 HOWS = ["exit", "signals", "stop", "close"]
