@@ -16,6 +16,7 @@ TemporalExecError
 |-- NodeExitError                 code of the graph raised SystemExit or the like
 |-- ImpossibleResumeError         the graph has no such node any more; deploy one, or go elsewhere
 |-- StorageError                  a large value could not be stored or read; retrying may help
+|   `-- UnreadableError           whoever is to read a value has not what it was written with
 |-- ThreadFullError               2,000 runs wait, or the log cannot be archived; later it goes on
 |-- ThreadBusyError               another run has the thread, and the call was not to wait
 |-- AttemptSupersededError        a newer attempt of the run took over (internal, benign)
@@ -96,6 +97,14 @@ class ImpossibleResumeError(TemporalExecError):
 
 class StorageError(TemporalExecError):
     """A value that is kept outside the thread's log could not be stored or read."""
+
+
+class UnreadableError(StorageError):
+    """A call or a thread cannot be read: by the workers, or by this process; the text says by whom.
+
+    It was written with classes, a serializer, a key or a payload codec that the reader lacks, or is
+    damaged. What is recorded is unchanged, and can be read where these are.
+    """
 
 
 class ThreadFullError(TemporalExecError):

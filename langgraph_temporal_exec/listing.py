@@ -47,7 +47,8 @@ class ThreadInfo:
         interrupts: What it waits for, as ``get_state`` shows it.
         waiting: Runs in line behind the active one.
         error: Why its last run failed; ``None`` when it did not.
-        note: That no worker polls the task queue of the run it is busy with; "" otherwise.
+        note: Of the run it is busy with: that no worker polls its task queue, or why those that
+            do cannot take it or have not kept it, while it waits for the next; "" otherwise.
         problem: Why it cannot be read: written with a payload codec or serializer that this
             process does not have, by another release, or damaged. Then of the rest only
             ``thread_id`` and ``created_at`` are sure.
@@ -117,6 +118,8 @@ async def _told(
             summary = replace(summary, active_run=run_id)
             if not await saver.transport.is_served(run):
                 note = f"no worker polls task queue {run.task_queue!r}"
+            else:
+                note = await Run(saver, run_id, summary.thread_id).aproblem()
             break
     failure = await _failure(saver, summary)
     return replace(_info(summary, found, paths), error=failure, note=note)

@@ -17,6 +17,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .blobs import BlobStore
+from .errors import UnreadableError
 from .protocol.log import EMPTY_TYPE, Log, body_of, metadata_of, parts_of
 from .protocol.messages import (
     LogPage,
@@ -111,11 +112,12 @@ class Replica:
         Raises:
             MissingBlobsError: Fetch them, then ask again.
             UnknownBaseError: A namespace was read in part only; read it whole, then ask again.
+            UnreadableError: The serializer does not take what is recorded.
         """
         with self._lock:
             resolver = self._space(checkpoint_ns).resolver
             resolver.missing.clear()
-            view = InMemorySaver(serde=_Rebuilding(serde, resolver.whole))
+            view = InMemorySaver(serde=_Rebuilding(serde, resolver.whole, self.thread_id))
             storage = self._all if hidden else self._visible
             view.storage = cast(Any, defaultdict(lambda: defaultdict(dict)))
             view.storage[self.thread_id] = cast(Any, storage)
@@ -467,9 +469,12 @@ class Replica:
 class _Rebuilding(SerializerProtocol):
     """Decodes ``Stored`` values."""
 
-    def __init__(self, serde: SerializerProtocol, whole: Callable[[Value], bytes | None]) -> None:
+    def __init__(
+        self, serde: SerializerProtocol, whole: Callable[[Value], bytes | None], thread_id: str
+    ) -> None:
         self._serde = serde
         self._whole = whole
+        self._thread_id = thread_id
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         raise AssertionError("a replica is only read")
@@ -478,7 +483,19 @@ class _Rebuilding(SerializerProtocol):
         type_, stored = data
         whole = self._whole(stored)
         # Without its blob the value is not decoded; the answer is thrown away.
-        return None if whole is None else self._serde.loads_typed((type_, whole))
+        if whole is None:
+            return None
+        try:
+            return self._serde.loads_typed((type_, whole))
+        except Exception as exc:
+            # Serializers are the user's, and raise what they like.
+            what = f"channel {stored.channel!r}" if stored.channel else f"the {stored.key}"
+            raise UnreadableError(
+                f"{what} of thread {self._thread_id!r} cannot be read here. Give the saver of this "
+                "process the serializer, with its key and allow-list, that the value was written "
+                "with, and let it import the classes in it. The thread is unchanged. The cause: "
+                f"{type(exc).__name__}: {exc}"
+            ) from exc
 
 
 def _life(incarnation: str) -> str:

@@ -108,7 +108,7 @@ class Run:
         Raises:
             RunCancelledError: The run was cancelled.
             RunFailedError: It was terminated or given up.
-            GraphNotFoundError, ThreadBusyError, ThreadFullError: It never began.
+            GraphNotFoundError, ThreadBusyError, ThreadFullError, UnreadableError: It never began.
             ServerUnavailableError: Temporal does not answer.
             StreamLostError: Its output is lost, and its thread does not exist any more.
             Exception: What a node raised.
@@ -192,7 +192,7 @@ class Run:
         Raises:
             RunNotFoundError: Temporal does not know it (any more).
             RunFailedError: It was terminated or given up.
-            GraphNotFoundError, ThreadBusyError, ThreadFullError: It never began.
+            GraphNotFoundError, ThreadBusyError, ThreadFullError, UnreadableError: It never began.
             ServerUnavailableError: Temporal does not answer.
         """
         transport = self._saver.transport
@@ -236,6 +236,27 @@ class Run:
         if error is None:
             return None
         return RunFailure(type_name=error.type_name, message=error.message)
+
+    async def aproblem(self) -> str:
+        """Why a run that goes on waits for another worker; "" if it does not.
+
+        Its last attempt was lost, or its worker could not read the call or the thread; or the
+        workers that poll lack the payload codec.
+        """
+        transport = self._saver.transport
+        if await transport.open_run(self._workflow_id) is None:
+            return ""
+        if why := await transport.stuck(self._workflow_id):
+            return f"its workers cannot read it: {why}"
+        handle = transport.client.get_workflow_handle(self._workflow_id)
+        try:
+            query = handle.query(
+                names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=STATUS_TIMEOUT
+            )
+            reply = unpack(RunStatusReply, await query)
+        except RPCError:
+            return ""
+        return reply.last_failure if reply.state == "retrying" else ""
 
     async def _describe(self) -> WorkflowExecutionDescription:
         transport = self._saver.transport
@@ -287,6 +308,11 @@ class Run:
         """Sync ``afailure``."""
         failure: RunFailure | None = self._wait(self.afailure())
         return failure
+
+    def problem(self) -> str:
+        """Sync ``aproblem``."""
+        problem: str = self._wait(self.aproblem())
+        return problem
 
     def _wait(self, awaitable: Any) -> Any:
         async def wait() -> Any:

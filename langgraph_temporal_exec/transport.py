@@ -15,9 +15,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
-from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    GetWorkflowExecutionHistoryReverseRequest,
+)
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -41,6 +46,7 @@ from .errors import (
     TaskQueueError,
     TemporalExecError,
     ThreadFullError,
+    UnreadableError,
     UsageError,
 )
 from .options import Options
@@ -65,6 +71,11 @@ T = TypeVar("T")
 
 class StaleReadError(Exception):
     """What was to be appended builds on values that may be gone: read again, encode again."""
+
+
+class UnreachedError(UnreadableError):
+    """The workflow of a thread cannot be read by the workers of its queue, so that it answers
+    nothing. Nothing more must be sent to it: what it is sent, whoever can read it may not."""
 
 
 def check_thread_id(thread_id: str) -> None:
@@ -132,6 +143,18 @@ _NO_WORKER = (
     RPCStatusCode.FAILED_PRECONDITION,
 )
 """What becomes of a Query that nobody answers."""
+
+STUCK_EVENTS = 20
+"""Latest events of a workflow that are looked through for why its task failed."""
+
+_BETWEEN_TASKS = (
+    EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+    # What arrives meanwhile.
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED,
+    EventType.EVENT_TYPE_TIMER_FIRED,
+)
 
 _STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
@@ -615,6 +638,54 @@ class Transport:
             raise self.translate(exc) from exc
         return run if run.status in _OPEN else None
 
+    async def stuck(self, workflow_id: str) -> str:
+        """Why the workers that poll cannot take a workflow on; "" if they can, as far as is known.
+
+        They lack its payload codec, or it is of another release. Nothing of ours runs there then,
+        so Temporal alone can tell.
+        """
+        handle = self.client.get_workflow_handle(workflow_id)
+        with contextlib.suppress(RPCError, RuntimeError):
+            pending = (await handle.describe()).raw_description.pending_workflow_task
+            # Temporal records the first failure of a row, and counts the others.
+            if pending.attempt <= 1:
+                return ""
+            request = GetWorkflowExecutionHistoryReverseRequest(
+                namespace=self.client.namespace,
+                execution=WorkflowExecution(workflow_id=workflow_id),
+                maximum_page_size=STUCK_EVENTS,
+            )
+            service = self.client.workflow_service
+            reply = await service.get_workflow_execution_history_reverse(request)
+            for event in reply.history.events:
+                if event.event_type in _BETWEEN_TASKS:
+                    continue
+                if event.event_type != EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    return ""
+                return await self._why(event.workflow_task_failed_event_attributes.failure)
+        return ""
+
+    async def _why(self, failure: Failure) -> str:
+        try:
+            exc: BaseException | None = await self.client.data_converter.decode_failure(failure)
+        except Exception as problem:
+            # Codecs are the user's, and raise what they like.
+            return f"{failure.message} ({type(problem).__name__}: {problem})"
+        texts = []
+        while exc is not None:
+            named = exc.type if isinstance(exc, ApplicationError) and exc.type else ""
+            texts.append(": ".join(filter(None, [named, failure_text(exc)])))
+            exc = exc.__cause__
+        return ": ".join(filter(None, texts)) or "no reason is known"
+
+    def unreadable(self, what: str, why: str) -> UnreachedError:
+        """The error for what the workers of the queue cannot take on, with the remedy."""
+        return UnreachedError(
+            f"The workers on task queue {self.options.task_queue!r} cannot read {what}: {why}. "
+            "Their client must have the payload codec, with its key, and a release of "
+            "langgraph-temporal-exec of whoever wrote it."
+        )
+
     async def is_served(self, run: WorkflowExecutionDescription) -> bool:
         """Whether an open run is driven, or there is a worker that may come to drive it.
 
@@ -710,7 +781,7 @@ class Transport:
                 with contextlib.suppress(RPCError, RuntimeError):
                     queue = await self.queue_of(workflow_id) or own
                 if queue == own:
-                    await asyncio.wait([task], timeout=None if here else timeout_s * 0.4)
+                    await self._while_readable(workflow_id, task, here=here)
                 if task.done() or await self._is_alive(workflow_id, timeout_s * 0.3):
                     # Slow, not absent: nodes may take hours.
                     await asyncio.wait([task], timeout=pause_s)
@@ -732,6 +803,22 @@ class Transport:
                     asyncio.CancelledError, WorkflowUpdateRPCTimeoutOrCancelledError
                 ):
                     await task
+
+    async def _while_readable(
+        self, workflow_id: str, task: asyncio.Future[T], *, here: bool
+    ) -> None:
+        """Await what a worker of this queue is to answer: ``here``, for as long as it takes.
+
+        Raises:
+            UnreadableError: The workers have tried all this time and cannot read the workflow.
+        """
+        timeout_s = self.options.no_worker_timeout.total_seconds()
+        while True:
+            await asyncio.wait([task], timeout=timeout_s * (1 if here else 0.4))
+            if not task.done() and (why := await self.stuck(workflow_id)):
+                raise self.unreadable(repr(workflow_id), f"{why}. The thread is unchanged")
+            if task.done() or not here:
+                return
 
     def _elsewhere(self, workflow_id: str, queue: str) -> TaskQueueError:
         return TaskQueueError(

@@ -184,7 +184,10 @@ _INNER = [
     _layer("timings", ours={"protocol"}, third_party={"temporalio"}, side="Shared:"),
     _layer("resolver", ours={"blobs", "protocol"}, side="Shared:"),
     _layer(
-        "replica", ours={"blobs", "protocol", "resolver"}, third_party=CHECKPOINTS, side="Shared:"
+        "replica",
+        ours={"blobs", "errors", "protocol", "resolver"},
+        third_party=CHECKPOINTS,
+        side="Shared:",
     ),
     _layer("replicas", ours={"blobs", "replica"}, side="Shared:"),
     _layer(

@@ -43,6 +43,7 @@ NAMES = [
     "ThreadBusyError",
     "ThreadFullError",
     "ThreadInfo",
+    "UnreadableError",
     "UnserializableError",
     "UnsupportedLangGraphError",
     "UsageError",

@@ -26,6 +26,7 @@ from ..errors import (
     TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
+    UnreadableError,
 )
 from ..logs import about
 from ..protocol import names
@@ -51,8 +52,8 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
     """The outcome of a run, wherever it is driven.
 
     Raises:
-        GraphNotFoundError, RunFailedError, TaskQueueError, ThreadBusyError, ThreadFullError: There
-            will be none.
+        GraphNotFoundError, RunFailedError, TaskQueueError, ThreadBusyError, ThreadFullError,
+            UnreadableError: There will be none.
         ServerUnavailableError: It cannot be learned now.
     """
     handle = transport.client.get_workflow_handle(
@@ -96,6 +97,9 @@ def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) 
             raise ThreadBusyError(cause.message) from exc
         if cause.type == names.ELSEWHERE:
             raise TaskQueueError(cause.message) from exc
+        if cause.type == names.UNREADABLE:
+            text = str(cause.details[0]) if cause.details else cause.message
+            raise UnreadableError(f"Run {run_id} was given up: {text}") from exc
         if cause.type == names.GRAPH_NOT_FOUND:
             raise GraphNotFoundError(
                 f"{cause.message} Start a worker that serves it: `langgraph-temporal worker "

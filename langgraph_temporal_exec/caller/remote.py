@@ -43,6 +43,9 @@ QUIET_BEFORE_PROBE_S = 1.5
 PROBE_EVERY_S = 30.0
 CANCEL_WAIT_S = 10.0
 
+FAILED_EVENTS = UNTAKEN_EVENTS + 2
+"""Events of a run whose first workflow task was only ever begun and failed."""
+
 
 class Inbox:
     """Mail of one run: filled by the mailbox's thread, read on the loop of the call."""
@@ -267,8 +270,15 @@ async def _watch_for_worker(
             if exc.status is RPCStatusCode.UNAVAILABLE:
                 await asyncio.sleep(1.0)
                 continue
+            why = await transport.stuck(handle.id)
             if not seen and not heard():
                 seen = await _was_taken(handle)
+                if why and seen and await _never_ran(handle):
+                    await _withdraw(transport, run_id)
+                    raise transport.unreadable(
+                        f"the call on thread {thread_id!r}",
+                        f"{why}. The run was withdrawn: nothing ran, the thread is unchanged",
+                    ) from exc
             if not seen and not heard():
                 await _withdraw(transport, run_id)
                 raise NoWorkersError(
@@ -276,9 +286,10 @@ async def _watch_for_worker(
                     "withdrawn: nothing ran, the thread is unchanged."
                 ) from exc
             about(logger, thread_id=thread_id, run_id=run_id).warning(
-                "no worker answers on task queue %r; run %s goes on when one starts",
+                "no worker answers on task queue %r; run %s goes on when one starts%s",
                 options.task_queue,
                 run_id,
+                why and f" that can read it ({why})",
             )
         await asyncio.sleep(PROBE_EVERY_S)
 
@@ -288,6 +299,13 @@ async def _was_taken(handle: WorkflowHandle[Any, Any]) -> bool:
     with contextlib.suppress(RPCError):
         return (await handle.describe()).history_length > UNTAKEN_EVENTS
     return True
+
+
+async def _never_ran(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether no worker has got through the first workflow task of a run."""
+    with contextlib.suppress(RPCError):
+        return (await handle.describe()).history_length <= FAILED_EVENTS
+    return False
 
 
 async def _withdraw(transport: Transport, run_id: str) -> None:

@@ -67,6 +67,8 @@ BAD_ANSWER = "langgraph.BadAnswer"
 STALE_READ = "langgraph.StaleRead"
 NO_GRAPH = "langgraph.NoGraph"
 ELSEWHERE = "langgraph.Elsewhere"
+UNREADABLE = "langgraph.Unreadable"
+UNREACHED = "langgraph.UnreadableThread"
 
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to

@@ -23,6 +23,7 @@ from ..errors import (
     TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
+    UnreadableError,
     UnserializableError,
 )
 from ..protocol import names
@@ -37,6 +38,7 @@ from ..protocol.wire import pack
 from ..reader import Reader
 from ..record import Call
 from ..replica import Replica
+from ..transport import UnreachedError, opaque
 from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .questions import QuestionsInOrder
@@ -118,8 +120,8 @@ async def attach(
     )
 
 
-TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError)
-"""Why a thread does not take a run: no other attempt would help."""
+TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError, UnreadableError)
+"""Why a thread does not take a run: no other attempt in this process would help."""
 
 _TYPES: dict[type[Exception], str] = {
     ThreadFullError: names.THREAD_FULL,
@@ -128,11 +130,32 @@ _TYPES: dict[type[Exception], str] = {
 }
 
 
-def turned_away(exc: ThreadFullError | ThreadBusyError | TaskQueueError) -> ApplicationError:
-    """Why a thread does not take a run, as what ends the run workflow: no attempt follows."""
+def turned_away(
+    exc: ThreadFullError | ThreadBusyError | TaskQueueError | UnreadableError,
+) -> ApplicationError:
+    """Why a thread does not take a run, as what ends the run workflow: no attempt follows.
+
+    But for one that this worker cannot read: see ``unreadable``.
+    """
+    if isinstance(exc, UnreadableError):
+        return unreadable(exc)
     return ApplicationError(
         str(exc),
         type=_TYPES[type(exc)],
+        non_retryable=True,
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def unreadable(exc: UnreadableError) -> ApplicationError:
+    """This worker cannot read the call, or the thread; others of its queue may.
+
+    The texts are details, which payload codecs encode: what a serializer says may show state.
+    """
+    return ApplicationError(
+        UnreadableError.__name__,
+        *opaque(exc).details,
+        type=names.UNREACHED if isinstance(exc, UnreachedError) else names.UNREADABLE,
         non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )
@@ -413,11 +436,16 @@ class Attempt:
         if isinstance(exc, RunCancelledError):
             await self._end_cancelled()
             return
+        unread = isinstance(exc, UnreadableError) and not self.session.wrote
+        if unread and self._arrived is not None:
+            # Of the state it was to go on from. Another worker may have what this one lacks.
+            self.session.fail(exc)
+            return
         await self._record(
             replace(
                 self._stopped("error", _langgraph.stop_of(self.session.loop)),
                 error=describe(exc),
-                refused=isinstance(exc, ImpossibleResumeError),
+                refused=isinstance(exc, ImpossibleResumeError) or unread,
                 answered=self.session.answered_below,
             )
         )

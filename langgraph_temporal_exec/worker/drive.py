@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from .. import _langgraph
 from .._exits import Owned, contained, is_cancelled
 from .._threads import TaskElsewhere, stands_still
-from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError
+from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError, UnreadableError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
@@ -40,7 +40,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..record import Call, decode
 from ..transport import opaque, opaque_failures
-from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away
+from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
 from .embedded import EmbeddedRuns, LiveRun
 from .identity import RunIdentity
 from .ports import Host, SaverPort
@@ -292,7 +292,14 @@ class Activities:
         record = request.record
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
-        call = decode(_langgraph.reviving(graph, self._saver).serde, record)
+        try:
+            call = decode(_langgraph.reviving(graph, self._saver).serde, record)
+        except Exception as exc:
+            # Serializers are the user's, and raise what they like.
+            error = self._unread(request, exc)
+            error.__cause__ = exc
+            session.fail(error)
+            raise _not_read(session, error) from None
         caller = Listener(
             run_id=run.run_id,
             mailbox=call.mailbox,
@@ -330,6 +337,8 @@ class Activities:
                     return DriveReply(status=DriveStatus.MOVED)
                 if isinstance(session.error, TaskQueueError):
                     raise turned_away(session.error) from None
+                if isinstance(session.error, UnreadableError):
+                    raise _not_read(session, session.error) from None
                 # Whatever a node raised, an ApplicationError too, may show state.
                 raise opaque(session.error or exc) from None
         finally:
@@ -341,6 +350,15 @@ class Activities:
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,
             queue=self._host.queue,
+        )
+
+    def _unread(self, request: DriveRequest, exc: Exception) -> UnreadableError:
+        return UnreadableError(
+            f"The call (input or answer, context, config) of run {request.run_id} on thread "
+            f"{request.thread_id!r} cannot be read by worker {self._host.queue!r}. Give the "
+            "workers the caller's serializer, with its key and allow-list, and let them import "
+            "the classes of what is passed. Nothing of the call was done; the thread is "
+            f"unchanged. The cause: {type(exc).__name__}: {exc}"
         )
 
     def relay_to(
@@ -452,6 +470,12 @@ class Activities:
         finally:
             driving.cancel()
         return reply
+
+
+def _not_read(session: Session, error: UnreadableError) -> ApplicationError:
+    """This worker cannot read the call or the thread; a run that others could read is lost here,
+    and goes on when they are back."""
+    return opaque(error) if session.applied.checkpoints or session.wrote else unreadable(error)
 
 
 def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:

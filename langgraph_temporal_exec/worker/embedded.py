@@ -102,6 +102,7 @@ class LiveRun:
             WorkerStoppedError: The worker of this process stops; the run goes on elsewhere.
             ThreadFullError, ThreadBusyError, TaskQueueError: The thread does not take this run;
                 it has ended.
+            UnreadableError: Nor can this process read the thread.
         """
         while True:
             attempt = await self._next_attempt()

@@ -120,6 +120,10 @@ class WorkerHost:
                     max_concurrent_activities=MAX_DRIVES,
                     max_cached_workflows=self._max_cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+                    # Else whoever has a run's workflow gets each of its attempts, also the next one
+                    # of a run that it has just refused (no such graph, another key), and one who
+                    # could drive it never sees it.
+                    disable_eager_activity_execution=True,
                     # Only here: the other queues carry no workflows, and what is on them belongs
                     # to one process or to no version of a graph.
                     deployment_config=self._deployment,

@@ -119,6 +119,7 @@ class Session:
         self._error: BaseException | None = None
         self._rejected: BaseException | None = None
         self._closed = False
+        self.wrote = False
         self._life = replica.life("")
         self._holding: dict[BlobRef, Upload] = {}
         self._holding_lock = threading.Lock()
@@ -229,6 +230,7 @@ class Session:
 
     def _dispatch(self, task: _langgraph.SeamTask) -> LiveTask:
         self.check()
+        self.wrote = True
         key = f"{task.id}.{self.run.run_id[:8]}.{self.attempt}"
         live = LiveTask(key, task.name, lambda why: self.fail(AttemptSupersededError(why)))
         self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
@@ -283,6 +285,7 @@ class Session:
     ) -> None:
         """Record a checkpoint; returns before it is in the log (see ``flush``)."""
         self.check()
+        self.wrote = True
         ns = config["configurable"].get("checkpoint_ns", "")
         try:
             encoded = put_op(serde, config, checkpoint, metadata, new_versions, self._writer())
@@ -303,6 +306,7 @@ class Session:
         task_path: str,
     ) -> None:
         """Record writes: of a shipped task as its Activity's result, else as an op."""
+        self.wrote = True
         ns = config["configurable"].get("checkpoint_ns", "")
         live = self._live.pop((ns, config["configurable"]["checkpoint_id"], task_id), None)
         node = live.node if live else ""

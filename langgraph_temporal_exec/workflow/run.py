@@ -43,6 +43,14 @@ TURN_RECHECK = timedelta(seconds=30)
 GRAPH_RETRIES = 3
 """Workers of one queue may serve different graphs; this many must refuse before a new run fails."""
 
+UNREADABLE_FOR_S = 10.0
+"""Or hold keys and classes of different deploys: of a call or thread that none of them can read,
+this long and ``GRAPH_RETRIES`` must have passed."""
+
+UNREADABLE_PAUSE_S = 2.0
+
+_UNREADABLE = (names.UNREADABLE, names.UNREACHED)
+
 BACKOFF_MAX_S = 30.0
 
 MAX_LISTENERS = 20
@@ -76,6 +84,8 @@ class RunWorkflow:
         self._turn = False
         self._lost = 0
         self._lost_since_s = 0.0
+        self._unread_since_s = 0.0
+        self._unreached = False
         self._refused = 0
         self._last_failure = ""
         self._last_trace = ""
@@ -206,7 +216,7 @@ class RunWorkflow:
             await self._after_loss(exc.cause or exc)
             return None
         self._lost = self._refused = 0
-        self._lost_since_s = 0.0
+        self._lost_since_s = self._unread_since_s = 0.0
         self._was_driven = True
         return unpack(DriveReply, result)
 
@@ -225,6 +235,7 @@ class RunWorkflow:
     async def _after_loss(self, cause: BaseException) -> None:
         """Decide what follows an attempt that ended without a reply."""
         start = self._start
+        at_home = bool(start.home_queue) and self._queue == start.home_queue
         self._queue = start.task_queue
         # Replies of Queries are encoded, and are in no history.
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
@@ -244,6 +255,7 @@ class RunWorkflow:
                 "attempt": self._attempt,
             },
         )
+        self._unreached = isinstance(cause, ApplicationError) and cause.type == names.UNREACHED
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             return
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
@@ -263,12 +275,34 @@ class RunWorkflow:
             # A run that was under way waits for its graph to be served again, however long.
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.3 * 2 ** min(self._refused, 7)))
             return
+        if isinstance(cause, ApplicationError) and cause.type in _UNREADABLE:
+            await self._after_unreadable(cause, at_home=at_home)
+            return
         self._was_driven = True
         self._lost += 1
         if self._lost >= start.max_lost_attempts:
             raise self._given_up(f"{self._lost} times in a row", cause)
         if not isinstance(cause, TimeoutError):
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
+
+    async def _after_unreadable(self, cause: ApplicationError, *, at_home: bool) -> None:
+        """A worker cannot read the call or the thread; it has done nothing.
+
+        During a deploy others can. But what none of them can read would never end by itself.
+        """
+        now_s = workflow.now().timestamp()
+        self._refused += 1
+        self._unread_since_s = self._unread_since_s or now_s
+        waited = now_s - self._unread_since_s >= UNREADABLE_FOR_S
+        # Its caller's own process could not read it, and has told its caller.
+        if at_home or (waited and self._refused >= GRAPH_RETRIES):
+            raise ApplicationError(
+                f"no worker could read the call or the thread of run {self._start.run_id}",
+                *cause.details,
+                type=names.UNREADABLE,
+                non_retryable=True,
+            )
+        await asyncio.sleep(min(UNREADABLE_PAUSE_S, 0.3 * 2 ** min(self._refused, 7)))
 
     def _log_failure(self, exc: BaseException) -> None:
         """Nobody may be waiting for a run that ends without an outcome."""
@@ -344,6 +378,10 @@ class RunWorkflow:
         return data
 
     async def _free_thread(self) -> None:
+        if self._unreached:
+            # What is sent now, by a process with another codec, would be in the thread's history
+            # for ever, and who can read the rest could not read that.
+            return
         await self._tell_thread(names.RUN_CLOSED_SIGNAL)
 
     async def _tell_thread(self, signal: str) -> None:
