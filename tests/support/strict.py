@@ -8,14 +8,52 @@ import json
 from typing import Any, TypedDict
 
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
-from tests.support.values import Item, Order
+from tests.support.values import (
+    Box,
+    Colour,
+    Item,
+    Named,
+    Numbers,
+    Order,
+    Page,
+    Pair,
+    Right,
+    Size,
+)
 
 READY = "the strict worker serves"
+
+
+class Asking(TypedDict, total=False):
+    given: list[Any]
+    order: Order
+
+
+def give() -> list[Any]:
+    """Objects of all kinds of classes, none of them in a schema."""
+    return [
+        *(Item(n=1), Colour.POINT, Size.SMALL, Right.READ, Pair(1, Item(n=2)), Box((1, 2))),
+        *(Named("a", "b"), Numbers([1]), Page[Item](rows=[Item(n=3)]), {Colour.RED: (Item(n=4),)}),
+    ]
+
+
+def ask(state: Asking, runtime: Runtime[Any]) -> Asking:
+    runtime.stream_writer(give())
+    return {"given": interrupt([*give(), state["order"]])}
+
+
+def build_asking(checkpointer: Any) -> Any:
+    builder = StateGraph(Asking).add_node("ask", ask).add_edge(START, "ask")
+    graph = builder.compile(checkpointer=checkpointer)
+    graph.name = "asking"
+    return graph
 
 
 class State(TypedDict, total=False):
@@ -44,18 +82,34 @@ def build(checkpointer: Any) -> Any:
     return graph
 
 
+async def start(saver: TemporalSaver, sqlite: str) -> str:
+    """A run that asks, and the same with LangGraph's SQLite saver; the id of the run."""
+    given = {"given": give(), "order": Order(lines=[Order.Line(sku="a")])}
+    config: Any = {"configurable": {"thread_id": "asks"}}
+    async with AsyncSqliteSaver.from_conn_string(sqlite) as plain:
+        await build_asking(plain).ainvoke(given, config)
+    run = await saver.astart(build_asking(saver), given, config, stream_mode=["custom"])
+    await run.aresult()
+    return run.run_id
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["worker", "caller"])
+    parser.add_argument("role", choices=["worker", "caller", "starter"])
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
+    parser.add_argument("--sqlite", default="")
     args = parser.parse_args()
     client = await Client.connect(args.address)
     saver = TemporalSaver(client, task_queue=args.task_queue, id_prefix=args.task_queue)
     if args.role == "worker":
-        async with saver.worker(build(None)):
+        async with saver.worker(build(None), build_asking(None)):
             print(READY, flush=True)
             await asyncio.Event().wait()
+    if args.role == "starter":
+        print(await start(saver, args.sqlite), flush=True)
+        saver.close()
+        return
     order, config = Order(lines=[Order.Line(sku="a")]), {"configurable": {"thread_id": "strict"}}
     given = {"order": order, "other": Item(n=1)}
     told: dict[str, Any] = {}
