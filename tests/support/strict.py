@@ -8,7 +8,6 @@ import json
 from typing import Any, TypedDict
 
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
@@ -84,6 +83,9 @@ def build(checkpointer: Any) -> Any:
 
 async def start(saver: TemporalSaver, sqlite: str) -> str:
     """A run that asks, and the same with LangGraph's SQLite saver; the id of the run."""
+    # The lowest supported LangGraph has no such saver, and its tests import this module.
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
     given = {"given": give(), "order": Order(lines=[Order.Line(sku="a")])}
     config: Any = {"configurable": {"thread_id": "asks"}}
     async with AsyncSqliteSaver.from_conn_string(sqlite) as plain:
