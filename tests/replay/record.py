@@ -1,8 +1,9 @@
-"""Record the golden histories: ``python -m tests.replay.record`` writes ``histories/v1``.
+"""Record the golden histories: ``python -m tests.replay.record`` writes ``histories/v2``.
 
 Histories are kept for ever: a thread's workflow stays open for years, and every later release has
 to replay what this one did. A release whose workflow code makes other commands (behind a patch)
-adds a folder ``v2`` and leaves ``v1`` alone; recording refuses to overwrite a folder.
+adds a folder, with what histories did not look like before, and leaves the others alone; recording
+refuses to overwrite a folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from langgraph_temporal_exec.local import start_server
 from tests.replay.scenarios import IDENTITY, ROOT, SCENARIOS, Scenario, neutral_host
 
 HISTORIES = Path(__file__).parent / "histories"
-NEWEST = "v1"
+NEWEST = "v2"
 MUST_FAIL = HISTORIES / "must_fail.json"
 RUNS_OF_A_WORKFLOW = 3
 """Of a thread that continued as new often: the first, the middle and the last run."""
@@ -55,7 +56,7 @@ async def record(folder: Path) -> None:
     """Play every scenario against a server of its own, and keep what Temporal recorded."""
     server = await start_server()
     try:
-        for scenario in SCENARIOS:
+        for scenario in SCENARIOS[folder.name]:
             async with asyncio.timeout(120):
                 await _record(server.address, scenario, folder)
     finally:
@@ -162,7 +163,9 @@ def tampered(document: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", default=NEWEST, help="below tests/replay/histories")
+    parser.add_argument(
+        "folder", nargs="?", default=NEWEST, choices=SCENARIOS, help="below tests/replay/histories"
+    )
     target = HISTORIES / parser.parse_args().folder
     target.mkdir(parents=True)
     asyncio.run(record(target))

@@ -1,11 +1,15 @@
-"""What is recorded: each scenario plays threads and runs of one deployment, named after itself."""
+"""What is recorded: each scenario plays threads and runs of one deployment, named after itself.
+
+``SCENARIOS`` says for each folder which of them it holds. A later one holds what histories did not
+look like before: earlier ones are replayed for ever, and show the rest.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,21 +19,36 @@ from unittest.mock import patch
 
 import pytest
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import RunCancelledError, TemporalSaver, ThreadBusyError
+from langgraph_temporal_exec import interrupt_with_default as ask
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
 from tests.storage.conftest import converse
 from tests.storage.graphs import big, chat, turn
-from tests.support.graphs import State, all_graphs, config, failing, nested, parallel, wide
+from tests.support.graphs import (
+    LargeState,
+    State,
+    all_graphs,
+    config,
+    failing,
+    nested,
+    parallel,
+    wide,
+)
 
 ROOT = Path(__file__).parents[2]
 TINY = 4_000
 HEARTBEAT = timedelta(seconds=1)
 IDENTITY = "recorder"
 """Of clients and workers; the default one names the process and the machine."""
+
+SERVES = "serves"
+"""Printed by a worker process that can be called."""
 
 HELD = "held"
 """Printed by a worker process whose node has begun and will not end."""
@@ -43,6 +62,17 @@ Scenario = Callable[[str, Connect], Awaitable[None]]
 def neutral_host() -> Any:
     """Names of queues hold the host's."""
     return patch.object(socket, "gethostname", lambda: "host")
+
+
+def flag() -> tuple[asyncio.Event, Callable[[], None]]:
+    """An event of this loop, and what sets it from any thread."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def begin() -> None:
+        loop.call_soon_threadsafe(event.set)
+
+    return event, begin
 
 
 def held(*, ends: bool, begun: Callable[[], None] = lambda: None) -> Any:
@@ -64,9 +94,18 @@ def held(*, ends: bool, begun: Callable[[], None] = lambda: None) -> Any:
     )
 
 
-def saver_of(client: Client, queue: str, **thresholds: int) -> TemporalSaver:
-    """A saver of the deployment."""
-    saver = TemporalSaver(client, task_queue=queue, id_prefix=queue, heartbeat_timeout=HEARTBEAT)
+def saver_of(
+    client: Client,
+    queue: str,
+    *,
+    task_queue: str = "",
+    heartbeat: timedelta = HEARTBEAT,
+    **thresholds: int,
+) -> TemporalSaver:
+    """A saver of the deployment, which may have several task queues."""
+    saver = TemporalSaver(
+        client, task_queue=task_queue or queue, id_prefix=queue, heartbeat_timeout=heartbeat
+    )
     saver.transport.archive_bytes = thresholds.get("archive_bytes", 0)
     saver.transport.roll_events = thresholds.get("roll_events", 0)
     return saver
@@ -137,9 +176,8 @@ async def error(queue: str, connect: Connect) -> None:
 async def cancelled(queue: str, connect: Connect) -> None:
     """A run that its caller cancels, then another one."""
     saver = saver_of(await connect(), queue)
-    begun = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    graph = held(ends=False, begun=lambda: loop.call_soon_threadsafe(begun.set) and None)
+    begun, begin = flag()
+    graph = held(ends=False, begun=begin)
     async with serving(saver, graph, parallel()):
         bound = graph.with_config(checkpointer=saver)
         call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
@@ -170,12 +208,11 @@ async def elsewhere(queue: str, connect: Connect) -> None:
 
 async def moved(queue: str, connect: Connect) -> None:
     """The worker is stopped in order in the middle of a run: attempt 2 is elsewhere."""
-    begun = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    begun, begin = flag()
     first = saver_of(await connect(), queue)
     second = saver_of(await connect(), queue)
     caller = saver_of(await connect(), queue)
-    graph = held(ends=False, begun=lambda: loop.call_soon_threadsafe(begun.set) and None)
+    graph = held(ends=False, begun=begin)
     async with first.worker(graph):
         bound = held(ends=True).with_config(checkpointer=caller)
         call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
@@ -193,12 +230,15 @@ async def lost(queue: str, connect: Connect) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    bound = held(ends=True).with_config(checkpointer=caller)
-    call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
-    assert process.stdout is not None
-    assert (await process.stdout.readline()).decode().strip() == HELD
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
+    try:
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).decode().strip() == SERVES
+        bound = held(ends=True).with_config(checkpointer=caller)
+        call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
+        assert (await process.stdout.readline()).decode().strip() == HELD
+    finally:
+        process.kill()
+        await process.wait()
     second = saver_of(await connect(), queue)
     async with serving(second, held(ends=True)):
         assert (await call)["x"] == ["before", "ended"]
@@ -211,6 +251,7 @@ async def worker_that_holds(address: str, queue: str) -> None:
     graph = held(ends=False, begun=lambda: print(HELD, flush=True))
     with neutral_host():
         async with saver_of(client, queue).worker(graph):
+            print(SERVES, flush=True)
             await asyncio.Event().wait()
 
 
@@ -272,10 +313,264 @@ async def deleted(queue: str, connect: Connect) -> None:
         await saver.adelete_thread("t")
 
 
-SCENARIOS: tuple[Scenario, ...] = (
-    *(interrupts, fan_out, namespaces, error, cancelled, in_line, elsewhere, moved, lost),
-    *(archived, compacted, rolled, edited, deleted),
-)
+# -- since v1 ---------------------------------------------------------------------------------
+
+
+def remembering(begun: Callable[[], None] = lambda: None) -> Any:
+    """A nested graph that remembers asks; told to wait, it never ends."""
+
+    async def question(state: State) -> State:
+        answer = interrupt("well?")
+        if answer == "wait":
+            begun()
+            await asyncio.Event().wait()
+        return {"x": [answer]}
+
+    inner = StateGraph(State).add_node("question", question).add_edge(START, "question")
+    return (
+        StateGraph(State)
+        .add_node("inner", inner.compile(checkpointer=True))
+        .add_edge(START, "inner")
+        .compile(name="remembering")
+    )
+
+
+async def stopped(queue: str, connect: Connect) -> None:
+    """A run is cancelled from elsewhere, in a nested graph, and learns of it at once."""
+    begun, begin = flag()
+    host, caller = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    async with serving(host, remembering(begin)):
+        graph = remembering().with_config(checkpointer=caller)
+        await graph.ainvoke({"x": ["in"]}, config("t"))
+        run = await caller.aresume("t", "wait")
+        await begun.wait()
+        await run.acancel()
+        with pytest.raises(RunCancelledError):
+            await run.aresult()
+        await graph.ainvoke(Command(resume="yes"), config("t"))
+    caller.close()
+
+
+async def fail_attempt(client: Client, workflow_id: str) -> None:
+    """As if whoever drives a run had gone, although it is there."""
+    (pending,) = (
+        await client.get_workflow_handle(workflow_id).describe()
+    ).raw_description.pending_activities
+    drive = client.get_async_activity_handle(
+        workflow_id=workflow_id, run_id=None, activity_id=pending.activity_id
+    )
+    await drive.fail(ApplicationError("gone"))
+
+
+async def superseded(queue: str, connect: Connect) -> None:
+    """An attempt takes over while tasks of the one before it are under way."""
+    begun, begin = flag()
+    go = threading.Event()
+
+    def step(state: State) -> State:
+        if not begun.is_set():
+            begin()
+            go.wait()
+        return {"x": ["ended"]}
+
+    builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
+    graph = builder.compile(name="superseded")
+    # No heartbeat tells the first attempt that it is over.
+    rare = timedelta(hours=1)
+    host = saver_of(await connect(), queue, heartbeat=rare)
+    caller = saver_of(await connect(), queue, heartbeat=rare)
+    async with serving(host, graph):
+        run = await caller.astart(graph, {"x": []}, config("t"))
+        await begun.wait()
+        await fail_attempt(caller.client, f"{queue}/run/{run.run_id}")
+        assert await run.aresult() == {"x": ["ended"]}
+        go.set()
+    caller.close()
+
+
+async def cancelled_and_lost(queue: str, connect: Connect) -> None:
+    """Cancelled while a node does not stop, and then whoever drives the run is gone."""
+    begun, begin = flag()
+    told, tell = flag()
+    end = asyncio.Event()
+
+    async def step(state: State) -> State:
+        begin()
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                tell()
+        return {"x": ["ended"]}
+
+    builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
+    graph = builder.compile(name="stubborn")
+    host, caller = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    async with serving(host, graph):
+        run = await caller.astart(graph, {"x": []}, config("t"))
+        await begun.wait()
+        await run.acancel()
+        await told.wait()
+        await fail_attempt(caller.client, f"{queue}/run/{run.run_id}")
+        with pytest.raises(RunCancelledError):
+            await run.aresult()
+        end.set()
+    caller.close()
+
+
+async def deleted_running(queue: str, connect: Connect) -> None:
+    """Deleted between two supersteps."""
+
+    async def step(state: State) -> State:
+        if len(state["x"]) == 3:
+            begin()
+        return {"x": ["again"]}
+
+    builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
+    graph = builder.add_edge("step", "step").compile(name="busy")
+    begun, begin = flag()
+    host, caller = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    async with serving(host, graph):
+        where: Any = {**config("t"), "recursion_limit": 100_000}
+        bound = graph.with_config(checkpointer=caller)
+        call = asyncio.create_task(bound.ainvoke({"x": []}, where))
+        await begun.wait()
+        await caller.adelete_thread("t")
+        with pytest.raises(RunCancelledError):
+            await call
+    caller.close()
+
+
+async def announced(queue: str, connect: Connect) -> None:
+    """Runs that nobody waits for are known to their thread before any worker is there."""
+    caller = saver_of(await connect(), queue)
+    runs = [await caller.astart(parallel(), {"x": [n]}, config("t")) for n in range(2)]
+    host = saver_of(await connect(), queue)
+    async with serving(host, parallel()):
+        for run in runs:
+            await run.aresult()
+        # By an Update that any client may send.
+        await (await caller.aresume("t", "yes")).aresult()
+    caller.close()
+
+
+async def relocated(queue: str, connect: Connect) -> None:
+    """A thread and its namespace leave a task queue that nobody serves any more."""
+    old = saver_of(await connect(), queue, task_queue=f"{queue}-old")
+    new = saver_of(await connect(), queue, task_queue=f"{queue}-new")
+    async with old.worker(remembering()):
+        graph = remembering().with_config(checkpointer=old)
+        await graph.ainvoke({"x": ["in"]}, config("t"))
+    old.close()
+    async with serving(new, remembering()):
+        graph = remembering().with_config(checkpointer=new)
+        await graph.ainvoke(Command(resume="yes"), config("t"))
+        query = f"TaskQueue = '{queue}-old' AND ExecutionStatus = 'Running'"
+        while (await new.client.count_workflows(query)).count:  # noqa: ASYNC110 # a server has no event
+            await asyncio.sleep(0.2)
+        await graph.ainvoke({"x": ["again"]}, config("t"))
+
+
+def _ended_update(event: HistoryEvent) -> bool:
+    return event.HasField("workflow_execution_update_completed_event_attributes")
+
+
+async def handed_over(queue: str, connect: Connect) -> None:
+    """A stream of differences, with one more reader; a result that no outcome has room for."""
+    begun, begin = flag()
+    go = threading.Event()
+
+    def hold(state: LargeState) -> LargeState:
+        if state["start"] == 1:
+            begin()
+            go.wait()
+        return {"start": 2}
+
+    def write(state: LargeState) -> LargeState:
+        return {"a": "a" * 2_000_000}
+
+    builder = StateGraph(LargeState).add_sequence([("hold", hold), ("write", write)])
+    graph = builder.add_edge(START, "hold").compile(name="large")
+    host, caller = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    async with serving(host, graph):
+        run = await caller.astart(graph, {"start": 1}, config("t"))
+        await begun.wait()
+        stream = run.astream()
+        first = asyncio.ensure_future(anext(stream))
+        handle = caller.client.get_workflow_handle(f"{queue}/run/{run.run_id}")
+        while not any(map(_ended_update, (await handle.fetch_history()).events)):  # noqa: ASYNC110 # a server has no event
+            await asyncio.sleep(0.1)
+        go.set()
+        assert [await first] + [chunk async for chunk in stream]
+        assert await graph.with_config(checkpointer=caller).ainvoke({"start": 0}, config("t"))
+    caller.close()
+
+
+async def strategies(queue: str, connect: Connect) -> None:
+    """Runs that find another one: rejected, in its stead, or in its stead as if it never was."""
+    begun, begin = flag()
+    go = threading.Event()
+
+    def step(state: State) -> State:
+        if state["x"][-1] == "first":
+            begin()
+            go.wait()
+        return {"x": ["ended"]}
+
+    def asked(strategy: str) -> Any:
+        return {"configurable": {"thread_id": "t", "multitask_strategy": strategy}}
+
+    builder = StateGraph(State).add_sequence([("before", step), ("node", step)])
+    graph = builder.add_edge(START, "before").compile(name="steps")
+    host, caller = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    async with serving(host, graph):
+        bound = graph.with_config(checkpointer=caller)
+        for strategy in ("interrupt", "rollback"):
+            first = asyncio.create_task(bound.ainvoke({"x": ["first"]}, config("t")))
+            await begun.wait()
+            with pytest.raises(ThreadBusyError):
+                await bound.ainvoke({"x": ["second"]}, asked("reject"))
+            second = await caller.astart(graph, {"x": ["second"]}, asked(strategy))
+            while strategy == "interrupt" and await second.astatus() != "queued":  # noqa: ASYNC110 # a server has no event
+                await asyncio.sleep(0.1)
+            if strategy == "interrupt":
+                go.set()
+            with pytest.raises(RunCancelledError):
+                await first
+            go.set()
+            await second.aresult()
+            begun.clear()
+            go.clear()
+    caller.close()
+
+
+async def overdue(queue: str, connect: Connect) -> None:
+    """A question that answers itself."""
+
+    async def question(state: State) -> State:
+        return {"x": [ask("well?", within=timedelta(seconds=1), default="nobody")]}
+
+    builder = StateGraph(State).add_node("question", question).add_edge(START, "question")
+    graph = builder.compile(name="overdue")
+    saver = saver_of(await connect(), queue)
+    async with serving(saver, graph):
+        await graph.with_config(checkpointer=saver).ainvoke({"x": ["in"]}, config("t"))
+        while (info := await saver.aget_thread("t")) is None or info.status != "idle":  # noqa: ASYNC110 # a server has no event
+            await asyncio.sleep(0.2)
+
+
+SCENARIOS: dict[str, tuple[Scenario, ...]] = {
+    "v1": (
+        *(interrupts, fan_out, namespaces, error, cancelled, in_line, elsewhere, moved, lost),
+        *(archived, compacted, rolled, edited, deleted),
+    ),
+    "v2": (
+        # Also with the patches that v1 does not have.
+        *(cancelled, moved, lost),
+        *(stopped, superseded, cancelled_and_lost, deleted_running),
+        *(announced, relocated, handed_over, strategies, overdue),
+    ),
+}
 
 if __name__ == "__main__":
     asyncio.run(worker_that_holds(*sys.argv[1:]))

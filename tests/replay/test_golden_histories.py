@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,18 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.workflow.run import RunWorkflow
+from langgraph_temporal_exec.workflow.limits import RESULTS_FIRST
+from langgraph_temporal_exec.workflow.run import (
+    CANCELLED_IS_CANCELLED,
+    STOP_AT_ONCE,
+    RunWorkflow,
+)
 from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.replay.record import HISTORIES, MUST_FAIL, load
 
 GOLDEN = sorted(HISTORIES.glob("v*/*.json.gz"))
 MAX_BYTES = 300_000
+"""Of a folder."""
 
 
 def activities(history: WorkflowHistory) -> set[str]:
@@ -69,9 +76,55 @@ def test_what_is_recorded() -> None:
     assert "work" in activities(middle)
 
 
+def updates(history: WorkflowHistory) -> set[str]:
+    accepted = [e.workflow_execution_update_accepted_event_attributes for e in history.events]
+    return {a.accepted_request.input.name for a in accepted} - {""}
+
+
+def signals(history: WorkflowHistory) -> set[str]:
+    return {e.workflow_execution_signaled_event_attributes.signal_name for e in history.events}
+
+
+def patches(history: WorkflowHistory) -> set[str]:
+    markers = [e.marker_recorded_event_attributes for e in history.events]
+    found = [m.details["patch-data"].payloads[0].data for m in markers if m.marker_name]
+    return {json.loads(data)["id"] for data in found}
+
+
+def test_what_is_recorded_since() -> None:
+    """What workflow code does since v1 is among the golden histories of v2, each patch included."""
+    v2 = {p.name: load(p) for p in GOLDEN if p.parent.name == "v2"}
+    histories = v2.values()
+    assert {names.STOP_ACTIVITY, names.LISTEN_ACTIVITY} <= set().union(*map(activities, histories))
+    assert {names.RESUME_UPDATE, names.LISTEN_UPDATE} <= set().union(*map(updates, histories))
+    sent = set().union(*map(signals, histories))
+    assert {
+        names.STOP_SIGNAL,
+        names.ANNOUNCE_SIGNAL,
+        names.MOVE_SIGNAL,
+        names.RUN_CLOSED_SIGNAL,
+    } <= sent
+    assert set().union(*map(patches, histories)) == {
+        RESULTS_FIRST,
+        STOP_AT_ONCE,
+        CANCELLED_IS_CANCELLED,
+    }
+    for kind in (
+        EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED,
+        EventType.EVENT_TYPE_TIMER_FIRED,
+    ):
+        assert any(has(h, kind) for h in histories), EventType.Name(kind)
+    # Moved: the thread, and the namespace after it, begin anew on another task queue.
+    for label in ("t", "t-inner"):
+        left = v2[f"relocated.thread-{label}.0.json.gz"].events[-1]
+        queue = left.workflow_execution_continued_as_new_event_attributes.task_queue.name
+        assert queue == "relocated-new"
+
+
 def test_small_and_neutral() -> None:
     """They are kept for ever, and name nobody's machine."""
-    assert sum(p.stat().st_size for p in HISTORIES.rglob("*.json*")) < MAX_BYTES
+    for folder in HISTORIES.glob("v*"):
+        assert sum(p.stat().st_size for p in folder.iterdir()) < MAX_BYTES
     for path in GOLDEN:
         data = gzip.decompress(path.read_bytes())
         assert b"stackTrace" not in data
