@@ -136,7 +136,11 @@ class _Contained(Coroutine[Any, Any, Any]):
         except StopIteration:
             raise
         except BaseException as exc:
-            if exc is given or not is_exit(exc):
+            # What a future ended with comes this way, too; a closed coroutine gets GeneratorExit.
+            closed = isinstance(exc, GeneratorExit)
+            if (closed if exc is given else not is_exit(exc)) or isinstance(
+                exc, (Exception, asyncio.CancelledError)
+            ):
                 raise
             raise as_error(exc, self._where) from exc
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -81,6 +82,16 @@ async def _threaded(state: State) -> State:
     return {"seen": ["fine"]}
 
 
+async def _awaited(state: State) -> State:
+    """In a thread of the node's own, which hands it over in a future."""
+    # A future takes no StopIteration; and GeneratorExit closes the coroutine that awaits it.
+    if state["kind"] not in ("SystemExit", "KeyboardInterrupt", "Own"):
+        leave(state["kind"])
+    with ThreadPoolExecutor(1) as pool:
+        await asyncio.wrap_future(pool.submit(leave, state["kind"]))
+    return {"seen": ["fine"]}
+
+
 @tool
 def sync_tool(kind: str) -> str:
     """Leaves."""
@@ -151,6 +162,7 @@ PLACES = {
     "one_of_two": _parallel(),
     "started_task": _one(_started),
     "thread": _one(_threaded),
+    "awaited_future": _one(_awaited),
     "sync_tool": _tools(sync_tool),
     "async_tools": _tools(async_tool, sync_tool),
     "sub_graph": _one(_one(_async).compile()),
