@@ -10,6 +10,8 @@ ARGS ?=
 # Most tests wait for processes and servers, so three keep two cores busy; each has a Temporal
 # server of its own.
 PARALLEL ?= -n 3 --dist worksteal
+# Tests start hundreds of Python processes: each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint types test check test-min demo bench format clean

@@ -44,6 +44,8 @@ def test_the_server_dies_with_its_process(tmp_path: Path, signum: signal.Signals
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job in the background of a shell ignores SIGINT, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     assert process.stdout is not None
     address = process.stdout.readline().strip()

@@ -96,10 +96,13 @@ async def test_a_stream_of_values_sends_what_changed(
 
 
 async def _is_joined(client: Client, workflow_id: str) -> bool:
-    """Whether the process that drives a run was told of a reader."""
+    """Whether the process that drives a run was told of a reader; before it does, nobody is."""
     events = client.get_workflow_handle(workflow_id).fetch_history_events()
-    name = "workflow_execution_update_completed_event_attributes"
-    return any([event.HasField(name) async for event in events])
+    replies = [
+        event.workflow_execution_update_completed_event_attributes.outcome.success.payloads
+        async for event in events
+    ]
+    return any(payload.data == b"true" for reply in replies for payload in reply)
 
 
 async def test_who_joins_a_run_gets_what_changed_too(

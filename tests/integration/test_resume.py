@@ -139,8 +139,14 @@ async def test_without_a_worker_nothing_is_sent(saver: TemporalSaver) -> None:
     graph = _asking().with_config(checkpointer=saver)
     async with saver.worker(_asking()):
         await graph.ainvoke({"x": []}, config("t"))
+    impatient = TemporalSaver(
+        saver.client,
+        task_queue=saver.options.task_queue,
+        id_prefix=saver.options.id_prefix,
+        no_worker_timeout=timedelta(seconds=1),
+    )
     with pytest.raises(NoWorkersError, match=r"answer was not sent"):
-        await saver.aresume("t", "yes")
+        await impatient.aresume("t", "yes")
     async with saver.worker(_asking()):
         assert (await saver.aget_thread("t")).status == "interrupted"  # type: ignore[union-attr] # it is there
         assert [r async for r in saver.alist_runs("t")][1:] == []

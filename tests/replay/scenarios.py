@@ -471,8 +471,10 @@ async def relocated(queue: str, connect: Connect) -> None:
         await graph.ainvoke({"x": ["again"]}, config("t"))
 
 
-def _ended_update(event: HistoryEvent) -> bool:
-    return event.HasField("workflow_execution_update_completed_event_attributes")
+def _is_told(event: HistoryEvent) -> bool:
+    """Whether whoever drives a run was told of a reader; before it does, nobody is."""
+    reply = event.workflow_execution_update_completed_event_attributes.outcome.success
+    return any(payload.data == b"true" for payload in reply.payloads)
 
 
 async def handed_over(queue: str, connect: Connect) -> None:
@@ -498,7 +500,7 @@ async def handed_over(queue: str, connect: Connect) -> None:
         stream = run.astream()
         first = asyncio.ensure_future(anext(stream))
         handle = caller.client.get_workflow_handle(f"{queue}/run/{run.run_id}")
-        while not any(map(_ended_update, (await handle.fetch_history()).events)):  # noqa: ASYNC110 # a server has no event
+        while not any(map(_is_told, (await handle.fetch_history()).events)):  # noqa: ASYNC110 # a server has no event
             await asyncio.sleep(0.1)
         go.set()
         assert [await first] + [chunk async for chunk in stream]
