@@ -133,14 +133,12 @@ class _Contained(Coroutine[Any, Any, Any]):
         given: Any = typ if val is None else val
         try:
             return self._coro.throw(given)
-        except StopIteration:
+        except (Exception, asyncio.CancelledError):
             raise
         except BaseException as exc:
-            # What a future ended with comes this way, too; a closed coroutine gets GeneratorExit.
-            closed = isinstance(exc, GeneratorExit)
-            if (closed if exc is given else not is_exit(exc)) or isinstance(
-                exc, (Exception, asyncio.CancelledError)
-            ):
+            # What a future ended with is thrown in, too; GeneratorExit is by whoever closes.
+            from_outside = isinstance(exc, GeneratorExit) if exc is given else not is_exit(exc)
+            if from_outside:
                 raise
             raise as_error(exc, self._where) from exc
 

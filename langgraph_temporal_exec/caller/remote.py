@@ -272,8 +272,9 @@ async def _watch_for_worker(
                 continue
             why = await transport.stuck(handle.id)
             if not seen and not heard():
-                seen = await _was_taken(handle)
-                if why and seen and await _never_ran(handle):
+                events = await _events(handle)
+                seen = events > UNTAKEN_EVENTS
+                if why and UNTAKEN_EVENTS < events <= FAILED_EVENTS:
                     await _withdraw(transport, run_id)
                     raise transport.unreadable(
                         f"the call on thread {thread_id!r}",
@@ -294,18 +295,11 @@ async def _watch_for_worker(
         await asyncio.sleep(PROBE_EVERY_S)
 
 
-async def _was_taken(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether a worker has ever worked on the run, even if none answers now."""
+async def _events(handle: WorkflowHandle[Any, Any]) -> int:
+    """Events of a run; while Temporal does not tell, as many as one has that was begun."""
     with contextlib.suppress(RPCError):
-        return (await handle.describe()).history_length > UNTAKEN_EVENTS
-    return True
-
-
-async def _never_ran(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether no worker has got through the first workflow task of a run."""
-    with contextlib.suppress(RPCError):
-        return (await handle.describe()).history_length <= FAILED_EVENTS
-    return False
+        return (await handle.describe()).history_length
+    return FAILED_EVENTS + 1
 
 
 async def _withdraw(transport: Transport, run_id: str) -> None:

@@ -96,13 +96,7 @@ async def test_classes_of_the_schemas_cross(
         async with asyncio.timeout(RUN_S):
             while READY not in (await worker.stdout.readline()).decode():
                 assert worker.returncode is None
-        caller = await _program("caller", temporal_server, task_queue)
-        try:
-            async with asyncio.timeout(RUN_S):
-                output, _ = await caller.communicate()
-        finally:
-            if caller.returncode is None:
-                caller.kill()
+        output = await _output(await _program("caller", temporal_server, task_queue))
     finally:
         worker.kill()
         await worker.wait()

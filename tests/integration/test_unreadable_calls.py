@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 
 from langgraph_temporal_exec import TemporalSaver, UnreadableError
 from tests.conftest import TemporalServer
@@ -81,19 +81,28 @@ async def _status(saver: TemporalSaver, thread_id: str) -> tuple[str, bool]:
     return info.status, info.error is not None and info.error.type_name.endswith("UnreadableError")
 
 
-async def test_a_serializer_with_another_key(setting: Setting) -> None:
+async def _asked(setting: Setting) -> tuple[TemporalSaver, Any, StateSnapshot]:
+    """Thread "asks" waits for an answer: who can read it, and its state."""
     saver, graph = await setting.caller(serde="ours")
     async with setting.worker(serde="ours"):
         await graph.ainvoke({"text": "ask"}, config("asks"))
-    before = await graph.aget_state(config("asks"))
+    return saver, graph, await graph.aget_state(config("asks"))
+
+
+async def _still_asks(saver: TemporalSaver, graph: Any, before: StateSnapshot) -> None:
+    assert await _status(saver, "asks") == ("interrupted", True)
+    after = await graph.aget_state(config("asks"))
+    assert (after.values, after.config, after.tasks) == (before.values, before.config, before.tasks)
+
+
+async def test_a_serializer_with_another_key(setting: Setting) -> None:
+    saver, graph, before = await _asked(setting)
     async with setting.worker(serde="other"):
         for thread_id, given in (("asks", Command(resume="yes")), ("new", {"text": "plain"})):
             with pytest.raises(UnreadableError, match="MAC check failed") as caught:
                 await graph.ainvoke(given, config(thread_id))
             assert f"on thread {thread_id!r}" in str(caught.value)
-    assert await _status(saver, "asks") == ("interrupted", True)
-    after = await graph.aget_state(config("asks"))
-    assert (after.values, after.config, after.tasks) == (before.values, before.config, before.tasks)
+    await _still_asks(saver, graph, before)
     async with setting.worker(serde="ours"):
         done = await graph.ainvoke(Command(resume="yes"), config("asks"))
         assert done["answer"] == "yes"
@@ -102,18 +111,13 @@ async def test_a_serializer_with_another_key(setting: Setting) -> None:
 
 
 async def test_a_state_with_another_key(setting: Setting) -> None:
-    saver, graph = await setting.caller(serde="ours")
-    async with setting.worker(serde="ours"):
-        await graph.ainvoke({"text": "ask"}, config("asks"))
-    before = await graph.aget_state(config("asks"))
+    saver, graph, before = await _asked(setting)
     async with setting.worker(serde="other"):
         _, other = await setting.caller(serde="other")
         for given in (Command(resume="yes"), {"text": "plain"}):
             with pytest.raises(UnreadableError, match="of thread 'asks' cannot be read"):
                 await other.ainvoke(given, config("asks"))
-    assert await _status(saver, "asks") == ("interrupted", True)
-    after = await graph.aget_state(config("asks"))
-    assert (after.values, after.config, after.tasks) == (before.values, before.config, before.tasks)
+    await _still_asks(saver, graph, before)
     # In this process, too.
     embedded, other = await setting.caller(serde="other")
     async with embedded.worker(build()):
