@@ -119,6 +119,24 @@ def test_a_default_factory_that_is_code_stays_behind() -> None:
     assert form(found) == form({"a": (2,)})
 
 
+def test_what_arrives_as_its_plain_kind() -> None:
+    class Mapping(dict[str, int]):
+        pass
+
+    class Sequence(list[int]):
+        pass
+
+    plain: tuple[tuple[Any, Any], ...] = (
+        (Mapping(a=1), {"a": 1}),
+        (Sequence([1]), [1]),
+        (memoryview(b"ab"), b"ab"),
+        ("a\udc00b", "a?b"),
+    )
+    for value, expected in plain:
+        found = crossed(value)
+        assert (type(found), found) == (type(expected), expected)
+
+
 def test_a_live_object_is_refused_by_name() -> None:
     for value in (threading.Lock(), [threading.Lock()], {"a": Box(threading.Lock())}):
         with pytest.raises(UnserializableError, match="it holds a value of type"):
@@ -375,6 +393,19 @@ def test_arrays_can_be_written_to() -> None:
     assert found.tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="read-only"):
         reloaded(numpy.arange(3)).sort()
+
+
+def test_kinds_of_arrays_arrive_as_plain_ones() -> None:
+    numpy = pytest.importorskip("numpy")
+    kinds = (
+        (numpy.ma.MaskedArray([1, 2], mask=[False, True]), "int64"),
+        (numpy.rec.array([(1, 2.0)], dtype=[("a", "i8"), ("b", "f8")]), "|V16"),
+        (numpy.matrix([[1, 2]]), "int64"),
+    )
+    for value, dtype in kinds:
+        found = crossed(value)
+        assert (type(found), found.dtype) == (numpy.ndarray, numpy.dtype(dtype))
+        assert not found.flags.writeable
 
 
 def test_no_array_of_addresses_is_made() -> None:
