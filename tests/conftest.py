@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import threading
 import uuid
@@ -26,6 +27,13 @@ SERVER_DEADLINE_S = 60
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests first: begun last, one would keep the session waiting by itself."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected lasts: a collection that walks all of it, on a busy machine,
+    holds an activation of workflow code for longer than Temporal lets it."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True, kw_only=True)

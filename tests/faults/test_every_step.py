@@ -30,7 +30,7 @@ from tests.conftest import TemporalServer
 from tests.faults import victim
 from tests.faults.ledger import ONCE, Ledger, Ran
 from tests.faults.points import LARGE_POINTS, POINTS, sides
-from tests.faults.victim import ANSWER, HEARTBEAT, INPUT, LARGE, Plan
+from tests.faults.victim import ANSWER, INPUT, LARGE, Plan
 
 AT_ONCE = 8
 """Cases under way at the same time: nearly all of one is waiting for a heartbeat not to come."""
@@ -105,7 +105,7 @@ class Case:
     async def worker(self) -> AsyncIterator[None]:
         """A worker in this process, with a saver of its own: calls are to remain remote."""
         host = TemporalSaver(
-            self.client, task_queue=self.plan.task_queue, heartbeat_timeout=HEARTBEAT
+            self.client, task_queue=self.plan.task_queue, heartbeat_timeout=self.plan.heartbeat
         )
         async with host.worker(self.graph):
             yield
@@ -219,7 +219,9 @@ def case(temporal_server: TemporalServer) -> Make:
                 kill=kill,
             )
             client = await Client.connect(temporal_server.address)
-            saver = TemporalSaver(client, task_queue=plan.task_queue, heartbeat_timeout=HEARTBEAT)
+            saver = TemporalSaver(
+                client, task_queue=plan.task_queue, heartbeat_timeout=plan.heartbeat
+            )
             graph = victim.build(plan.folder).with_config(checkpointer=saver)
             made = Case(plan=plan, client=client, graph=graph, saver=saver)
             try:

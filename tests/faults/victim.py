@@ -25,8 +25,6 @@ from langgraph_temporal_exec import TemporalSaver
 from tests.faults.ledger import Ledger
 from tests.faults.points import Interceptor, Points
 
-HEARTBEAT = timedelta(seconds=1)
-
 
 class Log(TypedDict):
     """Everything that was applied, in order: what is applied twice is in it twice."""
@@ -76,6 +74,11 @@ class Plan:
     kill: str = ""  # "before start-run"
 
     @property
+    def heartbeat(self) -> timedelta:
+        """Short where a worker dies; else nothing may be taken for dead on a busy machine."""
+        return timedelta(seconds=2 if self.mode in ("embedded", "worker") else 60)
+
+    @property
     def config(self) -> RunnableConfig:
         return {"configurable": {"thread_id": self.thread_id}}
 
@@ -98,7 +101,7 @@ def main(plan: Plan) -> None:
 
 async def _main(plan: Plan) -> None:
     client = await Client.connect(plan.address, interceptors=[Interceptor(plan.points)])
-    saver = TemporalSaver(client, task_queue=plan.task_queue, heartbeat_timeout=HEARTBEAT)
+    saver = TemporalSaver(client, task_queue=plan.task_queue, heartbeat_timeout=plan.heartbeat)
     graph = build(plan.folder).with_config(checkpointer=saver)
     hosts = plan.mode in ("embedded", "worker")
     try:

@@ -68,6 +68,13 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def _in_line(graph: Any, runs: int) -> None:
+    """Wait until so many runs stand behind the active one."""
+    async with asyncio.timeout(WAIT_S):
+        while (await graph.checkpointer.aget_thread("t")).waiting != runs:  # noqa: ASYNC110 # a server has no event
+            await asyncio.sleep(0.02)
+
+
 @contextlib.asynccontextmanager
 async def _held(
     client: Client, queue: str, folder: Path, mode: str
@@ -101,7 +108,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 async def test_enqueue(client: Client, task_queue: str, tmp_path: Path, mode: str) -> None:
     async with _held(client, task_queue, tmp_path, mode) as (graph, first):
         second = asyncio.create_task(graph.ainvoke({"x": ["second"]}, config("t")))
-        await asyncio.sleep(0.5)
+        await _in_line(graph, 1)
         (tmp_path / "go").touch()
         assert await first == {"x": FIRST}
         assert await second == {"x": FIRST + SECOND}
@@ -121,9 +128,9 @@ async def test_interrupt(client: Client, task_queue: str, tmp_path: Path, mode: 
     """The step under way ends and is kept; the one after it does not begin."""
     async with _held(client, task_queue, tmp_path, mode) as (graph, first):
         waiting = asyncio.create_task(graph.ainvoke({"x": ["third"]}, config("t")))
-        await asyncio.sleep(0.5)
+        await _in_line(graph, 1)
         second = asyncio.create_task(graph.ainvoke({"x": ["second"]}, _with("interrupt")))
-        await asyncio.sleep(0.5)
+        await _in_line(graph, 2)
         assert not first.done()
         (tmp_path / "go").touch()
         with pytest.raises(RunCancelledError):

@@ -13,6 +13,7 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol.mail import MailItem, MailStatus
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config
+from tests.support.joined import is_joined
 
 STEPS = 6
 BLOB = 2_000_000
@@ -95,16 +96,6 @@ async def test_a_stream_of_values_sends_what_changed(
     caller.close()
 
 
-async def _is_joined(client: Client, workflow_id: str) -> bool:
-    """Whether the process that drives a run was told of a reader; before it does, nobody is."""
-    events = client.get_workflow_handle(workflow_id).fetch_history_events()
-    replies = [
-        event.workflow_execution_update_completed_event_attributes.outcome.success.payloads
-        async for event in events
-    ]
-    return any(payload.data == b"true" for reply in replies for payload in reply)
-
-
 async def test_who_joins_a_run_gets_what_changed_too(
     client: Client, task_queue: str, delivered: list[int]
 ) -> None:
@@ -128,7 +119,7 @@ async def test_who_joins_a_run_gets_what_changed_too(
         stream = run.astream()
         first = asyncio.ensure_future(anext(stream))
         async with asyncio.timeout(60):
-            while not await _is_joined(client, f"{task_queue}/run/{run.run_id}"):  # noqa: ASYNC110 # a server has no event
+            while not await is_joined(client, f"{task_queue}/run/{run.run_id}"):  # noqa: ASYNC110 # a server has no event
                 await asyncio.sleep(0.05)
         go.set()
         chunks = [await first] + [chunk async for chunk in stream]

@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import (
     GraphNotFoundError,
+    Run,
     RunCancelledError,
     RunFailedError,
     RunFailure,
@@ -26,6 +27,7 @@ from langgraph_temporal_exec import (
 )
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
 from tests.support.graphs import NodeFailed, State, config, countdown
+from tests.support.joined import is_joined
 
 pytestmark = pytest.mark.compat
 
@@ -60,6 +62,13 @@ class Deployment:
         self.host = host
         self._new = lambda: TemporalSaver(client, task_queue=queue, id_prefix=queue)
         self._savers: list[TemporalSaver] = []
+
+    async def joined(self, run: Run) -> None:
+        """Wait until a call, or a reader, has joined the run."""
+        workflow_id = f"{self.host.options.id_prefix}/run/{run.run_id}"
+        async with asyncio.timeout(WAIT_S):
+            while not await is_joined(self.host.client, workflow_id):  # noqa: ASYNC110 # a server has no event
+                await asyncio.sleep(0.05)
 
     def saver(self) -> TemporalSaver:
         """One of another process."""
@@ -245,7 +254,7 @@ async def test_the_stream_of_a_cancelled_run_says_so(
     run = await deployment.saver().astart(deployment.graph, {"x": ["in"]}, config("t"))
     await _until(lambda: _ran(tmp_path) == ["hold"])
     stream = asyncio.create_task(_all(run.astream()))
-    await asyncio.sleep(0.5)
+    await deployment.joined(run)
     await run.acancel()
     with pytest.raises(RunCancelledError):
         await stream
@@ -268,7 +277,7 @@ async def test_a_call_without_input_joins_the_run_that_has_the_thread(
     saver = deployment.host if where == "embedded" else deployment.saver()
     durable = deployment.graph.with_config(checkpointer=saver)
     call = asyncio.create_task(durable.ainvoke(None, config("t")))
-    await asyncio.sleep(0.5)
+    await deployment.joined(run)
     (tmp_path / "go").touch()
     if kind == "fail":
         with pytest.raises(NodeFailed):

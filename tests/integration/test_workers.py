@@ -17,7 +17,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
-from tests.integration.test_multitask import _held
+from tests.integration.test_multitask import _held, _in_line
 from tests.support.graphs import config, countdown, durable, nested, parallel, wide
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ async def test_temporal_shows_what_a_thread_is_doing(
 
     async with _held(client, task_queue, tmp_path, "remote") as (graph, first):
         waiting = asyncio.create_task(graph.ainvoke({"x": ["second"]}, config("t")))
-        await asyncio.sleep(0.5)
+        await _in_line(graph, 1)
         thread = await details(f"{task_queue}/thread/t")
         assert "graph: **steps**" in thread
         assert "status: **busy**" in thread

@@ -1,4 +1,7 @@
-"""Threads of thousands of supersteps and hundreds of runs: nothing is lost, little is carried."""
+"""Threads of many supersteps and runs: nothing is lost, little is carried.
+
+What makes a thread long is how often it is archived and continues as new; it does so early here.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,14 @@ from tests.storage.test_archives import carried
 from tests.support.graphs import config
 
 RUNS = 5
-SUPERSTEPS = 1_000
+SUPERSTEPS = 160
 STATES = RUNS * (SUPERSTEPS + 2)  # the input and what START made of it are checkpoints as well
+
+SMALL = 8_000
+"""Bytes of the log that make it an archive."""
+
+ROLL_EVENTS = 400
+"""Events that make a thread continue as new."""
 
 CARRIED = (
     2 * ARCHIVE_BYTES  # the log, and what is added to it while it is being archived
@@ -102,8 +111,8 @@ async def check_archives(saver: TemporalSaver, thread_id: str) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.long
-async def test_a_thread_of_5000_supersteps(make_saver: MakeSaver, client: Client) -> None:
-    saver = make_saver()
+async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client) -> None:
+    saver = make_saver(archive_bytes=SMALL, roll_events=ROLL_EVENTS)
     limit = {**config("t"), "recursion_limit": SUPERSTEPS + 10}
     async with saver.worker(loop()):
         graph = loop().with_config(checkpointer=saver)
@@ -123,7 +132,7 @@ async def test_a_thread_of_5000_supersteps(make_saver: MakeSaver, client: Client
             run, within = divmod(step + 1, SUPERSTEPS + 2)
             done = run * SUPERSTEPS + max(0, within - 1)
             check(state, done)
-            if done == 2_500:
+            if done == 400:
                 middle = state
         assert found == STATES
         # Time travel to the very first one, and from the middle on.
@@ -133,17 +142,17 @@ async def test_a_thread_of_5000_supersteps(make_saver: MakeSaver, client: Client
         check(first, 0)
         fork = await graph.aupdate_state(middle.config, {"left": 30}, as_node="step")
         await graph.ainvoke(None, fork)
-        check(await graph.aget_state(config("t")), 2_530)
+        check(await graph.aget_state(config("t")), 430)
         again = loop().with_config(checkpointer=make_saver())
-        check(await again.aget_state(config("t")), 2_530)
+        check(await again.aget_state(config("t")), 430)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.long
-async def test_a_thread_of_300_runs(make_saver: MakeSaver, client: Client) -> None:
+async def test_a_thread_of_many_runs(make_saver: MakeSaver, client: Client) -> None:
     """Four callers at once: their runs wait in line, in whichever order."""
-    callers, runs = 4, 75
-    saver = make_saver()
+    callers, runs = 4, 30
+    saver = make_saver(archive_bytes=SMALL, roll_events=ROLL_EVENTS)
     async with saver.worker(loop()):
         graph = loop().with_config(checkpointer=saver)
 
