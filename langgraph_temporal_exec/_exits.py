@@ -36,9 +36,10 @@ def is_exit(exc: BaseException) -> bool:
     """Whether an exception would end more than the run whose code raised it."""
     if isinstance(exc, (Exception, asyncio.CancelledError)):
         return False
-    if isinstance(exc, (GeneratorExit, KeyboardInterrupt)):
-        return _was_raised(exc)
-    return True
+    if isinstance(exc, KeyboardInterrupt):
+        # Signals reach the main thread alone.
+        return _was_raised(exc) or threading.current_thread() is not threading.main_thread()
+    return not isinstance(exc, GeneratorExit) or _was_raised(exc)
 
 
 def _was_raised(exc: BaseException) -> bool:
@@ -65,17 +66,18 @@ def as_error(exc: BaseException, where: str) -> NodeExitError:
 
 
 @contextlib.contextmanager
-def contained(where: str) -> Iterator[None]:
+def contained(where: str, *, sync: bool = False) -> Iterator[None]:
     """Code of a graph runs here: what would end the process leaves as ``NodeExitError``.
 
     Args:
         where: Begins the error's text, such as "Node 'pay' of thread '42'".
+        sync: It is a plain call, which nobody can close from outside: any GeneratorExit is its own.
     """
     token = _where.set(where)
     try:
         yield
     except BaseException as exc:
-        if not is_exit(exc):
+        if not (is_exit(exc) or (sync and isinstance(exc, GeneratorExit))):
             raise
         raise as_error(exc, where) from exc
     finally:
@@ -131,14 +133,17 @@ class _Contained(Coroutine[Any, Any, Any]):
         tb: TracebackType | None = None,
     ) -> Any:
         given: Any = typ if val is None else val
+        if isinstance(given, GeneratorExit):
+            # A future ended with it: who closes a coroutine calls close(). Thrown in, it would
+            # close whatever is awaited in there, and be taken for somebody who has stopped the run.
+            given = as_error(given, self._where)
         try:
             return self._coro.throw(given)
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as exc:
-            # What a future ended with is thrown in, too; GeneratorExit is by whoever closes.
-            from_outside = isinstance(exc, GeneratorExit) if exc is given else not is_exit(exc)
-            if from_outside:
+            # What a future ended with is thrown in, too.
+            if exc is not given and not is_exit(exc):
                 raise
             raise as_error(exc, self._where) from exc
 
@@ -156,9 +161,7 @@ class _Contained(Coroutine[Any, Any, Any]):
 def guard(loop: asyncio.AbstractEventLoop) -> None:
     """Have what nodes start on a loop contain what it raises: tasks, calls in threads; idempotent.
 
-    What others start is not touched. Of a call in a thread ``GeneratorExit`` could not be
-    contained any more where it is awaited: asyncio throws it into the waiting coroutine, which to
-    Python means that the coroutine is closed.
+    What others start is not touched.
     """
     previous: Any = loop.get_task_factory()
     if getattr(previous, "contains_exits", False):
@@ -186,7 +189,7 @@ def guard(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _in_thread(where: str, func: Callable[..., Any], *args: Any) -> Any:
-    with contained(where):
+    with contained(where, sync=True):
         try:
             return func(*args)
         except StopIteration as exc:

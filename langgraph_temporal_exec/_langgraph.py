@@ -637,7 +637,7 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         below = _Below.of(task, configurable)
 
         def run(task: Any) -> Any:
-            with contained(where):
+            with contained(where, sync=True):
                 result = original(task, *args, **kwargs)
             if below is not None:
                 below.check()

@@ -24,8 +24,15 @@ settings.load_profile("no_deadline")
 SERVER_DEADLINE_S = 60
 
 
+LONG_TIMEOUT_S = 600
+"""Ends a test marked `long` that hangs."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests first: begun last, one would keep the session waiting by itself."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S))
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

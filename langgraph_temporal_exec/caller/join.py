@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import replace
@@ -22,7 +23,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from .. import _langgraph
 from .._exact import load_exact
 from .._stream import ShownInterrupts
-from ..errors import NoWorkersError
+from ..errors import NoWorkersError, UnserializableError
+from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
 from ..protocol.wire import pack, unpack
@@ -30,6 +32,8 @@ from ..transport import UNBOUNDED_CURSOR, Transport
 from ..workflow import mailbox_sinks
 from .outcome import await_outcome, raise_failure
 from .remote import Inbox, Ordered, next_item
+
+logger = logging.getLogger(__name__)
 
 
 class Reads(Protocol):
@@ -56,7 +60,8 @@ async def join_stream(
 ) -> AsyncGenerator[Any, None]:
     """Chunks of a run from now on, in the form its caller asked for; ends with the run.
 
-    Leaving it does not stop the run. What the run ended with is not part of the stream.
+    Leaving it does not stop the run. What the run ended with is not part of the stream. A chunk
+    that cannot be read here is left out and logged.
     """
     listener = Listener(run_id=run_id, mailbox=mailbox, stream_id=uuid.uuid4().hex, deltas=True)
     arrived, order, shown = Inbox(), Ordered(), ShownInterrupts()
@@ -68,8 +73,16 @@ async def join_stream(
             for last, data in order.accept(item):
                 if last.event:
                     continue
-                for chunk in shown.filter(last.attempt, load_exact(serde, data)):
-                    yield chunk
+                try:
+                    chunk = load_exact(serde, data)
+                except UnserializableError as exc:
+                    # Not this reader's call: what it lacks the class of is no reason to end here.
+                    about(logger, thread_id=thread_id, run_id=run_id).warning(
+                        "the stream of run %s: a chunk is left out: %s", run_id, exc
+                    )
+                    continue
+                for part in shown.filter(last.attempt, chunk):
+                    yield part
     finally:
         mailbox_sinks.stop(listener.stream_id)
         for task in (outcome, asking):

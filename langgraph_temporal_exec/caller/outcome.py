@@ -133,7 +133,13 @@ def raise_failure(outcome: Outcome, run_id: str) -> None:
 
 
 def finish(
-    serde: SerializerProtocol, data: bytes, *, received: int, run_id: str, thread_id: str
+    serde: SerializerProtocol,
+    data: bytes,
+    *,
+    received: int,
+    last: bytes = b"",
+    run_id: str,
+    thread_id: str,
 ) -> list[Any]:
     """Raise the run's error, or return the chunks a caller who missed some still needs.
 
@@ -141,6 +147,7 @@ def finish(
         serde: Serializer of the saver.
         data: The outcome.
         received: How many chunks of the final attempt the caller has seen.
+        last: The last one of them, serialized; b"": there is none.
         run_id: The run, for errors and logs.
         thread_id: Its thread, for logs.
 
@@ -153,16 +160,24 @@ def finish(
     raise_failure(outcome, run_id)
     if received >= outcome.chunks:
         return []
-    if received:
+    if outcome.tail and received:
         about(logger, thread_id=thread_id, run_id=run_id).warning(
-            "run %s: %d of %d stream chunks did not arrive; the result is complete",
+            "run %s: %d of %d stream chunks did not arrive%s; the result is complete",
             run_id,
             outcome.chunks - received,
             outcome.chunks,
+            outcome.unsent and f" ({outcome.unsent})",
         )
     if not outcome.tail:
+        if outcome.unsent:
+            raise StreamLostError(
+                f"Run {run_id} ended ({outcome.status}), but {outcome.chunks - received} of its "
+                f"{outcome.chunks} stream chunks hold what cannot be sent to another process: "
+                f"{outcome.unsent} What the run did is recorded: read it with get_state."
+            )
         raise StreamLostError(
             f"Run {run_id} ended ({outcome.status}), but its stream did not arrive and its result "
             "was lost with the worker that had it. Everything is recorded: read it with get_state."
         )
-    return [load_exact(serde, chunk) for chunk in outcome.tail]
+    # When one in the middle is missing, that of the result has arrived.
+    return [load_exact(serde, chunk) for chunk in outcome.tail if chunk != last]

@@ -92,6 +92,7 @@ class Ordered:
     def __init__(self) -> None:
         self.attempt = 0
         self.received = 0
+        self.last = b""
         self._next = (0, 1)
         self._early: dict[tuple[int, int], MailItem] = {}
         self._pieces: list[bytes] = []
@@ -102,7 +103,8 @@ class Ordered:
         if item.attempt < self.attempt:
             return []
         if item.attempt > self.attempt:
-            self.attempt, self.received, self._next = item.attempt, 0, (0, 1)
+            self.attempt, self.received, self.last = item.attempt, 0, b""
+            self._next = (0, 1)
             self._early.clear()
             self._pieces.clear()
             self._kept.clear()
@@ -133,7 +135,9 @@ class Ordered:
             data = patch([self._kept[last.slot]], data)
         if last.slot:
             self._kept[last.slot] = data
-        self.received += not last.event
+        if not last.event:
+            self.received += 1
+            self.last = data
         return data
 
 
@@ -202,8 +206,12 @@ async def stream_remote(
             for chunk in whole(item):
                 yield chunk
         finished = True
-        received = order.received if order.attempt == expected.attempt else 0
-        for chunk in finish(serde, data, received=received, run_id=run_id, thread_id=thread_id):
+        received, last = 0, b""
+        if order.attempt == expected.attempt:
+            received, last = order.received, order.last
+        for chunk in finish(
+            serde, data, received=received, last=last, run_id=run_id, thread_id=thread_id
+        ):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
         # The death of a caller does not stop its run.

@@ -495,6 +495,8 @@ class Outcome:
     checkpoint at which it ended; ``nodes`` are those that ask there, or are due at a breakpoint.
     ``asked`` are the interrupts that are open, also of a run that failed or was cancelled.
     ``answered``: a task of a nested namespace took an answer, of which the news may come later.
+    ``unsent``: why a chunk was not streamed, or the result is not in ``tail``: no serializer takes
+    what it holds.
     """
 
     status: str
@@ -509,6 +511,7 @@ class Outcome:
     nodes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     answered: bool = False
+    unsent: str = ""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -186,6 +186,7 @@ class Attempt:
         deliver: Sends the caller a chunk of the result, if it gets no others.
         arrived: Waits until a caller in another process has all chunks so far. It may miss some all
             the same, so the outcome carries those it cannot do without. ``None``: it is here.
+        unsent: Why a chunk could not be sent to that caller; "" if all could.
         heard: Whether a caller hears how the run ends. Of one that fails unheard the log tells.
     """
 
@@ -199,6 +200,7 @@ class Attempt:
         asked: Callable[[], bool],
         arrived: Callable[[], Awaitable[None]] | None = None,
         deliver: Callable[[Any, bytes], None] | None = None,
+        unsent: Callable[[], str] = lambda: "",
         heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session = session
@@ -206,6 +208,7 @@ class Attempt:
         self._heard = heard
         self._arrived = arrived
         self._deliver = deliver
+        self._unsent = unsent
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
@@ -217,6 +220,7 @@ class Attempt:
         self._plan: PlannedInput = plan
         self._latest: Any = None
         self._questions: list[Any] = []
+        self._result_unsent = ""
         self.chunks = 0
         self.outcome = b""
 
@@ -390,7 +394,8 @@ class Attempt:
     async def _end(self) -> None:
         tail = await self._handed_over() if self._arrived is not None else ()
         stop = _langgraph.stop_of(self.session.loop)
-        await self._record(self._stopped("interrupted" if stop.waits else "done", stop), tail)
+        outcome = self._stopped("interrupted" if stop.waits else "done", stop)
+        await self._record(replace(outcome, unsent=self._result_unsent or self._unsent()), tail)
 
     async def _handed_over(self) -> tuple[bytes, ...]:
         """Let the caller have its chunks; those of the result, if the outcome has room for them.
@@ -490,6 +495,7 @@ class Attempt:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
         try:
             return tuple(dump_exact(self._serde, chunk, what="the result") for chunk in self._tail)
-        except UnserializableError:
+        except UnserializableError as exc:
             # Untracked values, for example: allowed in the state, never on the wire.
+            self._result_unsent = str(exc)
             return ()

@@ -319,6 +319,7 @@ class Activities:
             asked=lambda: driven.asked,
             arrived=relays.drain,
             deliver=relays.deliver if call.result_only else None,
+            unsent=lambda: relays.unsent,
             heard=lambda: relay.listening,
         )
         self._driven[run.run_id] = driven

@@ -157,6 +157,7 @@ class Relay:
         # What is sent as a difference must follow what it is the difference to.
         self._ordering = threading.Lock()
         self.listening = bool(mailbox)
+        self.unsent = ""  # why a chunk was left out
 
     def offer(self, chunk: Any) -> bool:
         """Send a chunk, from any thread; ``False`` when the sender should wait (``drain``)."""
@@ -165,7 +166,8 @@ class Relay:
         try:
             data = dump_exact(self._serde, chunk, what="a stream chunk")
         except UnserializableError as exc:
-            # The caller sees that there are fewer than the outcome says.
+            # The caller sees that there are fewer than the outcome says, and there why.
+            self.unsent = self.unsent or str(exc)
             self._log.warning("stream %s: a chunk is not relayed: %s", self._stream_id, exc)
             return True
         return self.send(chunk, data)
@@ -341,6 +343,11 @@ class Relays:
             if not relay.offer(chunk):
                 relay.listening = False
         return self._caller is None or self._result_only or self._caller.offer(chunk)
+
+    @property
+    def unsent(self) -> str:
+        """Why a chunk could not be sent to the caller; "" if all could."""
+        return "" if self._caller is None else self._caller.unsent
 
     def deliver(self, chunk: Any, data: bytes) -> None:
         """Send the caller a chunk of the result, also as bytes, whatever else it gets."""

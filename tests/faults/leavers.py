@@ -84,8 +84,7 @@ async def _threaded(state: State) -> State:
 
 async def _awaited(state: State) -> State:
     """In a thread of the node's own, which hands it over in a future."""
-    # A future takes no StopIteration; and GeneratorExit closes the coroutine that awaits it.
-    if state["kind"] not in ("SystemExit", "KeyboardInterrupt", "Own"):
+    if state["kind"] == "StopIteration":  # which no future takes
         leave(state["kind"])
     with ThreadPoolExecutor(1) as pool:
         await asyncio.wrap_future(pool.submit(leave, state["kind"]))

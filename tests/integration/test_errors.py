@@ -6,10 +6,13 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from typing import Literal
 
 import pytest
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, StateGraph
 from temporalio.client import Client
 
 from langgraph_temporal_exec import (
@@ -18,6 +21,7 @@ from langgraph_temporal_exec import (
     NotDurableError,
     NoWorkersError,
     ServerUnavailableError,
+    StreamLostError,
     TemporalSaver,
     UnserializableError,
     _langgraph,
@@ -25,6 +29,7 @@ from langgraph_temporal_exec import (
 from langgraph_temporal_exec.errors import DuplicateGraphError, UsageError
 from langgraph_temporal_exec.local import start_server
 from tests.support.graphs import (
+    State,
     all_graphs,
     config,
     countdown,
@@ -175,6 +180,38 @@ async def test_unserializable_input(
             await graph.aupdate_state(config("t" * 20_000), {"x": ["in"]}, as_node="a")
         result = await graph.ainvoke({"x": ["small"]}, config(thread_id))
         assert result["x"] == ["small", "a", "b1", "b2"]
+
+
+def _writes_a_lock(given: State) -> State:
+    writer = get_stream_writer()
+    for chunk in ("before", {"held": threading.Lock()}, "after"):
+        writer(chunk)
+    return {"x": ["done"]}
+
+
+async def test_a_chunk_that_cannot_be_sent(
+    client: Client, task_queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are, the run ends well, and its caller is told why one is missing."""
+    graph = StateGraph(State).add_node("node", _writes_a_lock).add_edge(START, "node").compile()
+    host, caller = (TemporalSaver(client, task_queue=task_queue, graph="LangGraph") for _ in "ab")
+    async with host.worker({"LangGraph": graph}):
+        durable = graph.with_config(checkpointer=caller)
+        stream = durable.astream({"x": []}, config("t"), stream_mode="custom")
+        assert [await anext(stream), await anext(stream)] == ["before", "after"]
+        with pytest.raises(StreamLostError, match=r"1 of its 3 .* type _thread.lock"):
+            await anext(stream)
+        assert (await durable.aget_state(config("t"))).values == {"x": ["done"]}
+        stream = durable.astream({"x": []}, config("u"), stream_mode=["custom", "values"])
+        assert [chunk async for chunk in stream] == [
+            ("values", {"x": []}),
+            ("custom", "before"),
+            ("custom", "after"),
+            ("values", {"x": ["done"]}),
+        ]
+        (told,) = [r for r in caplog.records if "result is complete" in r.getMessage()]
+        assert "1 of 5 stream chunks did not arrive (a stream chunk holds" in told.getMessage()
+    caller.close()
 
 
 async def test_worker_arguments(client: Client, task_queue: str) -> None:

@@ -32,8 +32,10 @@ puts = st.builds(
 
 def written(checkpoint_id: str, task_id: str, *channels: str, node: str = "") -> Op:
     """Writes of one task."""
+    # The node that failed stands behind the error, where no write of a channel takes its place.
+    keys = {**WRITES_IDX_MAP, "__error_source_node__": 9}
     values = tuple(
-        Value(channel=c, key=WRITES_IDX_MAP.get(c, i), type="msgpack", data=b"")
+        Value(channel=c, key=keys.get(c, i), type="msgpack", data=b"")
         for i, c in enumerate(channels)
     )
     return Op(
@@ -62,15 +64,17 @@ def test_as_langgraph_reads_it(ops: list[Op]) -> None:
     standing = Standing()
     live: set[str] = set()
     pending: dict[str, dict[tuple[str, int], Any]] = {}
+    left: set[str] = set()
     for op in ops:
-        if op.kind == OpKind.WRITES and op.checkpoint_id < standing.top:
-            # Of tasks that ended before the latest checkpoint no more is remembered than they left.
+        if op.kind == OpKind.WRITES and op.checkpoint_id in left:
+            # Of tasks that ended before a later checkpoint no more is remembered than they left.
             continue
         latest = max(live.difference(op.dropped), default="")
         moved = standing.add(op, latest=latest)
         before = max(live, default="")
         if op.kind == OpKind.PUT:
             live.add(op.checkpoint_id)
+            left.update(c for c in CHECKPOINTS if c < op.checkpoint_id)
         elif op.kind == OpKind.DROP:
             live.difference_update(op.dropped)
             for gone in op.dropped:
@@ -78,7 +82,10 @@ def test_as_langgraph_reads_it(ops: list[Op]) -> None:
         else:
             slots = pending.setdefault(op.checkpoint_id, {})
             for value in op.values:
-                slots[(op.task_id, int(value.key))] = (op.task_id, value.channel, ["question"])
+                slot = (op.task_id, int(value.key))
+                # As InMemorySaver does: of what a task has written to channels the first stays.
+                if slot not in slots or slot[1] < 0:
+                    slots[slot] = (op.task_id, value.channel, ["question"])
         top = max(live, default="")
         assert (standing.top, moved) == (top, top != before)
         asked = _langgraph.questions(pending.get(top, {}).values()) if top else {}

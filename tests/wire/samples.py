@@ -270,6 +270,7 @@ SAMPLES: dict[str, Any] = {
         nodes=("node",),
         asked=("i",),
         answered=True,
+        unsent="holds a lock",
     ),
     "mail": ml.Mail(
         run_id="r",
