@@ -97,15 +97,17 @@ def outlives_python(client: Client) -> None:
 
 
 def keep_out(loop: asyncio.AbstractEventLoop) -> None:
-    """Let native threads wake a loop only until the interpreter exits.
+    """Let native threads wake a loop only until the interpreter exits; idempotent.
 
     The results of all that is awaited of core come by ``call_soon_threadsafe``, which lets go of
     Python while it writes to the loop's pipe.
 
     Args:
-        loop: Of one of our own threads, before it runs.
+        loop: Of one of our own threads, or one on which savers are used.
     """
     wake = loop.call_soon_threadsafe
+    if getattr(wake, "keeps_out", False):
+        return
 
     def call_soon_threadsafe(*args: Any, **kwargs: Any) -> Any:
         _entered.append(1)
@@ -117,6 +119,7 @@ def keep_out(loop: asyncio.AbstractEventLoop) -> None:
         finally:
             _entered.pop()
 
+    call_soon_threadsafe.keeps_out = True  # type: ignore[attr-defined]
     # uvloop's loops cannot be changed.
     with contextlib.suppress(AttributeError):
         setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)  # noqa: B010

@@ -121,6 +121,9 @@ class TemporalSaver(CheckpointMethods):
             )
         _langgraph.install()
         _native.outlives_python(client)
+        with contextlib.suppress(RuntimeError):
+            # Without a loop the calls are on one of our own.
+            _native.keep_out(asyncio.get_running_loop())
         options = Options(
             task_queue=task_queue,
             graph=graph,

@@ -27,13 +27,13 @@ from tests.storage.test_archives import carried
 from tests.support.graphs import config
 
 RUNS = 5
-SUPERSTEPS = 160
+SUPERSTEPS = 100
 STATES = RUNS * (SUPERSTEPS + 2)  # the input and what START made of it are checkpoints as well
 
-SMALL = 8_000
+SMALL = 4_000
 """Bytes of the log that make it an archive."""
 
-ROLL_EVENTS = 400
+ROLL_EVENTS = 200
 """Events that make a thread continue as new."""
 
 CARRIED = (
@@ -132,7 +132,7 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
             run, within = divmod(step + 1, SUPERSTEPS + 2)
             done = run * SUPERSTEPS + max(0, within - 1)
             check(state, done)
-            if done == 400:
+            if done == 200:
                 middle = state
         assert found == STATES
         # Time travel to the very first one, and from the middle on.
@@ -142,16 +142,16 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
         check(first, 0)
         fork = await graph.aupdate_state(middle.config, {"left": 30}, as_node="step")
         await graph.ainvoke(None, fork)
-        check(await graph.aget_state(config("t")), 430)
+        check(await graph.aget_state(config("t")), 230)
         again = loop().with_config(checkpointer=make_saver())
-        check(await again.aget_state(config("t")), 430)
+        check(await again.aget_state(config("t")), 230)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.long
 async def test_a_thread_of_many_runs(make_saver: MakeSaver, client: Client) -> None:
     """Four callers at once: their runs wait in line, in whichever order."""
-    callers, runs = 4, 30
+    callers, runs = 4, 26
     saver = make_saver(archive_bytes=SMALL, roll_events=ROLL_EVENTS)
     async with saver.worker(loop()):
         graph = loop().with_config(checkpointer=saver)
