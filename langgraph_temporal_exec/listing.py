@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from langchain_core.load import dumpd
+from langchain_core.load.serializable import Serializable
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
+from pydantic import BaseModel
 
 from . import _langgraph, maintenance
 from .errors import RunFailedError, RunNotFoundError, TemporalExecError
@@ -214,6 +217,33 @@ async def export(saver: Any, thread_id: str) -> AsyncIterator[dict[str, Any]]:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """JSON-compatible: LangChain's objects in LangChain's form, what has none as text."""
-    plain: dict[str, Any] = json.loads(json.dumps(dumpd(value), default=str))
+    """JSON-compatible: LangChain's objects in LangChain's form, others as far as they have one."""
+    plain: dict[str, Any] = json.loads(json.dumps(_langchain_forms(value), default=_form))
     return plain
+
+
+def _langchain_forms(value: Any) -> Any:
+    """Not left to ``dumpd``: of a value it has no form for it gives the ``repr``, all of it."""
+    if isinstance(value, dict):
+        return {
+            k if isinstance(k, str | int | float | None) else str(k): _langchain_forms(v)
+            for k, v in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_langchain_forms(v) for v in value]
+    return dumpd(value) if isinstance(value, Serializable) else value
+
+
+def _form(value: Any) -> Any:
+    """What JSON has no form for: the fields of an object, the items of a set, else its text."""
+    if isinstance(value, Interrupt):
+        fields: Any = {"value": value.value, "id": value.id}
+    elif isinstance(value, BaseModel):
+        fields = dict(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclass_fields(value)}
+    elif isinstance(value, (set, frozenset)):
+        fields = list(value)
+    else:
+        return str(value)
+    return _langchain_forms(fields)

@@ -477,7 +477,8 @@ class TemporalSaver(CheckpointMethods):
             For each checkpoint ``thread_id``, ``checkpoint_ns``, ``checkpoint_id``,
             ``parent_checkpoint_id`` (``None``: it has no parent), ``ts`` (ISO 8601), ``metadata``,
             ``values`` by channel and ``pending_writes``. LangChain's objects are in LangChain's
-            form; what JSON does not know is text. Nothing when there is no such thread.
+            form, interrupts, dataclasses and pydantic models by their fields, sets as lists; what
+            else JSON does not know is text. Nothing when there is no such thread.
 
         Raises:
             ServerUnavailableError: Temporal does not answer.

@@ -10,7 +10,7 @@ import contextlib
 import time
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -266,12 +266,10 @@ class Transport:
         data = pack(request)
 
         async def send() -> bytes:
-            result: bytes = await self.client.execute_update_with_start_workflow(
-                names.ATTACH_UPDATE,
-                data,
-                start_workflow_operation=self._start_thread(thread_id),
-                result_type=bytes,
-            )
+            with self._start_thread(thread_id) as start:
+                result: bytes = await self.client.execute_update_with_start_workflow(
+                    names.ATTACH_UPDATE, data, start_workflow_operation=start, result_type=bytes
+                )
             return result
 
         # A deleted thread is closing: its successor takes the Update in a moment.
@@ -320,11 +318,10 @@ class Transport:
         data = pack(request if root else AppendRequest(open=(checkpoint_ns,)))
 
         async def send_root() -> None:
-            await self.client.execute_update_with_start_workflow(
-                names.APPEND_UPDATE,
-                data,
-                start_workflow_operation=self._start_thread(thread_id),
-            )
+            with self._start_thread(thread_id) as start:
+                await self.client.execute_update_with_start_workflow(
+                    names.APPEND_UPDATE, data, start_workflow_operation=start
+                )
 
         workflow_id = self.thread_workflow_id(thread_id)
         await self._bounded(workflow_id, self._update(send_root, deleted_s=DELETED_S))
@@ -481,8 +478,19 @@ class Transport:
     def _handle(self, thread_id: str, checkpoint_ns: str = "") -> WorkflowHandle[object, object]:
         return self.client.get_workflow_handle(self.thread_workflow_id(thread_id, checkpoint_ns))
 
-    def _start_thread(self, thread_id: str) -> WithStartWorkflowOperation[object, object]:
-        return WithStartWorkflowOperation(**self._thread_options(thread_id))
+    @contextlib.contextmanager
+    def _start_thread(self, thread_id: str) -> Iterator[WithStartWorkflowOperation[object, object]]:
+        """The start of a thread's workflow, if there is none, together with one Update."""
+        operation = WithStartWorkflowOperation[object, object](**self._thread_options(thread_id))
+        try:
+            yield operation
+        except BaseException:
+            # The SDK keeps the error for who asks for the workflow's handle as well; unasked for,
+            # asyncio would log it some day.
+            asked = asyncio.ensure_future(operation.workflow_handle())
+            asked.add_done_callback(lambda task: task.cancelled() or task.exception())
+            asyncio.get_running_loop().call_later(0, asked.cancel)
+            raise
 
     def _thread_options(self, thread_id: str) -> dict[str, Any]:
         """A thread's workflow as it is started when there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def _impatient(client: Client, task_queue: str) -> TemporalSaver:
     )
 
 
-async def test_no_worker_for_state(client: Client, task_queue: str, thread_id: str) -> None:
+async def test_no_worker_for_state(
+    client: Client, task_queue: str, thread_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     graph = countdown().with_config(checkpointer=saver)
     async with saver.worker(countdown()):
@@ -88,6 +91,9 @@ async def test_no_worker_for_state(client: Client, task_queue: str, thread_id: s
         impatient = countdown().with_config(checkpointer=_impatient(client, task_queue))
         with pytest.raises(NoWorkersError, match=thread_id):
             await impatient.aupdate_state(config(thread_id), {"n": 5})
+    # Whoever is told has been told: nothing is left for asyncio to log.
+    gc.collect()
+    assert [r for r in caplog.records if "never retrieved" in r.getMessage()] == []
     async with saver.worker(countdown()):
         assert (await graph.aget_state(config(thread_id))).values == {"n": 0}
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from langgraph.types import Command
+from langchain_core.messages import HumanMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -57,6 +60,37 @@ async def settled(saver: TemporalSaver, thread_id: str = "t") -> Any:
         if not busy:
             return reply
         await asyncio.sleep(0.05)
+
+
+@dataclass
+class Ticket:
+    """An object of the user's in the state, with others inside."""
+
+    opened: date
+    by: dict[Any, Any]
+
+
+def _asks_about(ticket: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [interrupt({"about": ticket["ticket"]})]}
+
+
+async def test_an_export_has_the_fields_of_objects(make_saver: MakeSaver) -> None:
+    class WithTicket(MessagesState):
+        ticket: Ticket
+
+    builder = StateGraph(WithTicket).add_node("ask", _asks_about).add_edge(START, "ask")
+    ticket = Ticket(opened=date(2026, 1, 2), by={("ann", 1): HumanMessage("please", id="m")})
+    saver = make_saver()
+    async with saver.worker(graph := builder.compile(name="asks")):
+        await graph.with_config(checkpointer=saver).ainvoke({"ticket": ticket}, config("t"))
+        *_, last = [item async for item in saver.aexport_thread("t")]
+    assert json.loads(json.dumps(last)) == last
+    told = last["values"]["ticket"]
+    assert told["opened"] == "2026-01-02"
+    assert told["by"]["('ann', 1)"]["kwargs"]["content"] == "please"
+    ((asked,),) = [w["value"] for w in last["pending_writes"] if w["channel"] == "__interrupt__"]
+    assert asked["value"] == {"about": told}
+    assert len(asked["id"]) == 32
 
 
 @pytest.mark.parametrize("archive_bytes", [0, TINY])
