@@ -42,7 +42,7 @@ def load(reference: str, *, what: str) -> Any:
             else "Run the command where it can be imported."
         )
         raise UsageError(f"{what}: {reference!r}: no module {exc.name!r}. {remedy}") from exc
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise UsageError(f"{what}: {reference!r} cannot be imported: {_told(exc)}.") from exc
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -85,7 +85,7 @@ async def _made(make: Any, named: str) -> AsyncIterator[TemporalSaver]:
                 saver = await stack.enter_async_context(saver)
         except TemporalExecError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise UsageError(f"{named} failed: {_told(exc)}.") from exc
         if not isinstance(saver, TemporalSaver):
             more = (
@@ -101,7 +101,7 @@ async def _made(make: Any, named: str) -> AsyncIterator[TemporalSaver]:
         yield saver
 
 
-def _told(exc: Exception) -> str:
+def _told(exc: BaseException) -> str:
     """What code of the user's raised, and where: the rest of the traceback is of no use to them."""
     libraries = ("<", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), __file__)
     frames = traceback.extract_tb(exc.__traceback__)

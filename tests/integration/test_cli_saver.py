@@ -128,6 +128,7 @@ async def test_a_context_manager(task_queue: str) -> None:
         ("tests.support.sealed:nothing", "returned a NoneType; it must return a TemporalSaver"),
         ("tests.support.sealed:undecorated", "Decorate it with contextlib.asynccontextmanager"),
         ("tests.support.sealed:broken", "failed: KeyError: 'no key'"),
+        ("tests.support.sealed:leaving", "failed: SystemExit: 3"),
     ],
 )
 async def test_a_saver_that_is_none(reference: str, said: str) -> None:

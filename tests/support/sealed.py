@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,6 +51,10 @@ async def managed() -> AsyncIterator[TemporalSaver]:
 
 def broken() -> TemporalSaver:
     return TemporalSaver({}["no key"])
+
+
+def leaving() -> TemporalSaver:
+    sys.exit(3)
 
 
 def nothing() -> None: ...
