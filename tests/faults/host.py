@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from datetime import timedelta
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--trigger", required=True)
     parser.add_argument("--how", choices=["exit", "signals", "stop", "close"], required=True)
     args = parser.parse_args()
+    # A job in the background of a shell ignores it, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if args.how in ("exit", "signals"):
         asyncio.run(_host(args))
         return

@@ -25,6 +25,7 @@ from langgraph_temporal_exec import (
     ThreadBusyError,
     UsageError,
 )
+from langgraph_temporal_exec.caller import join
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
 from tests.support.graphs import NodeFailed, State, config, countdown
 from tests.support.joined import is_joined
@@ -64,7 +65,7 @@ class Deployment:
         self._savers: list[TemporalSaver] = []
 
     async def joined(self, run: Run) -> None:
-        """Wait until a call, or a reader, has joined the run."""
+        """Wait until a reader has joined the run."""
         workflow_id = f"{self.host.options.id_prefix}/run/{run.run_id}"
         async with asyncio.timeout(WAIT_S):
             while not await is_joined(self.host.client, workflow_id):  # noqa: ASYNC110 # a server has no event
@@ -270,14 +271,26 @@ async def test_the_stream_of_a_cancelled_run_says_so(
 @pytest.mark.parametrize("where", ["embedded", "remote"])
 @pytest.mark.parametrize("kind", ["end", "ask", "fail"])
 async def test_a_call_without_input_joins_the_run_that_has_the_thread(
-    deployment: Deployment, tmp_path: Path, where: str, kind: str
+    deployment: Deployment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    kind: str,
 ) -> None:
+    found: list[str] = []
+    sign_of_life = join._sign_of_life
+
+    async def finds(transport: Any, run_id: str, thread_id: str) -> None:
+        found.append(run_id)
+        await sign_of_life(transport, run_id, thread_id)
+
+    monkeypatch.setattr(join, "_sign_of_life", finds)
     run = await deployment.saver().astart(deployment.graph, {"x": [kind]}, config("t"))
     await _until(lambda: _ran(tmp_path) == ["hold"])
     saver = deployment.host if where == "embedded" else deployment.saver()
     durable = deployment.graph.with_config(checkpointer=saver)
     call = asyncio.create_task(durable.ainvoke(None, config("t")))
-    await deployment.joined(run)
+    await _until(lambda: found == [run.run_id])
     (tmp_path / "go").touch()
     if kind == "fail":
         with pytest.raises(NodeFailed):

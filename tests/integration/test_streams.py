@@ -20,6 +20,10 @@ STEPS = 150
 CHUNK = 300_000
 """All chunks together are several times what the two sides keep for a reader (16 MB each)."""
 
+HEARTBEAT_S = 5.0
+AT_REST_S = 6.0
+"""Longer than the heartbeat timeout: a graph that is held back is not one that is lost."""
+
 
 class Count(TypedDict):
     n: int
@@ -44,10 +48,10 @@ def _read(progress: Path) -> str:
 
 async def _at_rest(progress: Path) -> int:
     """Where the graph stands when it has stopped moving."""
-    last, since = "", 0
-    while since < 20:
+    last, since = "", 0.0
+    while since < AT_REST_S:
         text = _read(progress)
-        last, since = text, since + 1 if text == last else 0
+        last, since = text, since + 0.1 if text == last else 0
         await asyncio.sleep(0.1)
     return int(last)
 
@@ -68,7 +72,7 @@ async def _the_run(client: Client, saver: TemporalSaver) -> WorkflowHandle[Any, 
 def _savers(client: Client, task_queue: str) -> tuple[TemporalSaver, TemporalSaver]:
     """Those of a worker and of a caller elsewhere."""
     options: dict[str, Any] = {"task_queue": task_queue, "id_prefix": task_queue}
-    options["heartbeat_timeout"] = timedelta(seconds=2)
+    options["heartbeat_timeout"] = timedelta(seconds=HEARTBEAT_S)
     return TemporalSaver(client, inline=["speak"], **options), TemporalSaver(client, **options)
 
 
