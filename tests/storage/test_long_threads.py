@@ -27,7 +27,7 @@ from tests.storage.test_archives import carried
 from tests.support.graphs import config
 
 RUNS = 5
-SUPERSTEPS = 100
+SUPERSTEPS = 60
 STATES = RUNS * (SUPERSTEPS + 2)  # the input and what START made of it are checkpoints as well
 
 SMALL = 4_000
@@ -132,7 +132,7 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
             run, within = divmod(step + 1, SUPERSTEPS + 2)
             done = run * SUPERSTEPS + max(0, within - 1)
             check(state, done)
-            if done == 200:
+            if done == 120:
                 middle = state
         assert found == STATES
         # Time travel to the very first one, and from the middle on.
@@ -140,11 +140,11 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
         assert first.metadata["step"] == -1
         assert first.next == ("__start__",)
         check(first, 0)
-        fork = await graph.aupdate_state(middle.config, {"left": 30}, as_node="step")
+        fork = await graph.aupdate_state(middle.config, {"left": 20}, as_node="step")
         await graph.ainvoke(None, fork)
-        check(await graph.aget_state(config("t")), 230)
+        check(await graph.aget_state(config("t")), 140)
         again = loop().with_config(checkpointer=make_saver())
-        check(await again.aget_state(config("t")), 230)
+        check(await again.aget_state(config("t")), 140)
 
 
 @pytest.mark.timeout(600)
@@ -152,7 +152,7 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
 async def test_a_thread_of_many_runs(make_saver: MakeSaver, client: Client) -> None:
     """Four callers at once: their runs wait in line, in whichever order."""
     callers, runs = 4, 26
-    saver = make_saver(archive_bytes=SMALL, roll_events=ROLL_EVENTS)
+    saver = make_saver(roll_events=ROLL_EVENTS)
     async with saver.worker(loop()):
         graph = loop().with_config(checkpointer=saver)
 
