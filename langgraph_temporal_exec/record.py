@@ -39,7 +39,8 @@ class Call:
 
     ``callbacks`` says which handlers a caller elsewhere has (see ``_callbacks``), and
     ``message_events`` whether it asked for messages as events. ``result_only``: of the stream it
-    needs no more than the result is made of. ``deltas``: it can put chunks together (see ``Mail``).
+    needs no more than the result is made of. ``deltas``: it can put chunks together (see
+    ``MailItem``).
     """
 
     input: Any

@@ -22,7 +22,7 @@ from ..errors import NoWorkersError, RunFailedError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
-from ..protocol.mail import MailItem, MailStatus
+from ..protocol.mail import MailItem, MailStatus, unpacked
 from ..protocol.messages import Outcome
 from ..protocol.wire import unpack
 from ..transport import UNTAKEN_EVENTS, Transport
@@ -131,6 +131,8 @@ class Ordered:
     def _whole(self, last: MailItem) -> bytes:
         data = b"".join(self._pieces)
         self._pieces.clear()
+        if last.unpacked:
+            data = unpacked(data, last.unpacked)
         if last.delta:
             data = patch([self._kept[last.slot]], data)
         if last.slot:

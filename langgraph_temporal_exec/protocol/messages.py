@@ -374,7 +374,8 @@ class Listener:
     """Update ``listen`` of a run workflow, and Activity input: a mailbox that joins a run's stream.
 
     ``queue`` is that of the process that drives the run, if it was found. ``deltas``: whoever
-    listens can put chunks together, also of pieces in any order (see ``MailItem``).
+    listens can put chunks together, also of pieces in any order, and unpack them (see
+    ``MailItem``).
     """
 
     run_id: str

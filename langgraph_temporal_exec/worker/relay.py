@@ -24,7 +24,7 @@ from ..errors import UnserializableError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import diff
-from ..protocol.mail import Mail, MailItem, MailStatus
+from ..protocol.mail import Mail, MailItem, MailStatus, packed
 from ..protocol.messages import Listener
 from ..protocol.wire import pack
 
@@ -120,8 +120,8 @@ class Relay:
         run_id: The run, for logs.
         attempt: Number of the attempt whose chunks these are.
         patience_s: How long a mailbox that takes no more is waited for.
-        deltas: Whether the receiver can put chunks together, from their differences and from
-            pieces in any order.
+        deltas: Whether the receiver can put chunks together, from their differences, from pieces
+            in any order, and unpack them.
     """
 
     def __init__(
@@ -196,6 +196,10 @@ class Relay:
         self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
 
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
+        small = packed(data) if self._last is not None and not event else None
+        unpacked = 0
+        if small is not None:
+            data, unpacked = small, len(data)
         with self._numbering:
             seq, self._seq = self._seq, self._seq + 1
             for number, start in enumerate(range(0, len(data), BATCH_BYTES), 1):
@@ -209,6 +213,7 @@ class Relay:
                     slot=slot,
                     delta=delta,
                     piece=number if self._last is not None else 0,
+                    unpacked=unpacked,
                 )
                 self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any, TypedDict
 
 import pytest
@@ -20,6 +21,11 @@ BLOB = 2_000_000
 """More than the outcome of a run has room for."""
 
 SMALL = 100_000
+
+
+def text(size: int) -> str:
+    """So many characters in which nothing repeats; packed, they are a little more than half."""
+    return random.Random(size).randbytes(size // 2).hex()
 
 
 class State(TypedDict, total=False):
@@ -58,12 +64,12 @@ async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered:
     async with host.worker(_counts()):
         for size in (SMALL, BLOB):
             where = config(str(size))
-            expected = {"n": STEPS, "blob": "x" * size}
+            expected = {"n": STEPS, "blob": text(size)}
             assert await graph.ainvoke({"blob": expected["blob"]}, where) == expected
-            assert size < sum(delivered) < 1.1 * size
+            assert 0.5 * size < sum(delivered) < 0.7 * size
             delivered.clear()
             assert await asyncio.to_thread(graph.invoke, {"n": 0}, where) == expected
-            assert size < sum(delivered) < 1.1 * size
+            assert 0.5 * size < sum(delivered) < 0.7 * size
             delivered.clear()
             run = await caller.astart(_counts(), {"n": 0}, where)
             assert await run.aresult() == expected
@@ -83,11 +89,11 @@ async def test_a_stream_of_values_sends_what_changed(
         for i, mode in enumerate(modes):
             remote = _counts().with_config(checkpointer=caller)
             here = _counts().with_config(checkpointer=host)
-            given: Any = {"blob": "x" * BLOB}
+            given: Any = {"blob": text(BLOB)}
             delivered.clear()
             stream = remote.astream(given, config(f"r{i}"), stream_mode=mode, **options)
             chunks = [chunk async for chunk in stream]
-            assert BLOB < sum(delivered) < 1.1 * BLOB
+            assert 0.5 * BLOB < sum(delivered) < 0.7 * BLOB
             stream = here.astream(given, config(f"h{i}"), stream_mode=mode, **options)
             assert chunks == [chunk async for chunk in stream]
             # The values before the first step, then one after each.
@@ -115,7 +121,7 @@ async def test_who_joins_a_run_gets_what_changed_too(
     builder.add_conditional_edges("step", lambda s: "step" if s["n"] % STEPS else END)
     graph = builder.compile(name="waits")
     async with host.worker(graph):
-        run = await caller.astart(graph, {"blob": "x" * BLOB}, config("t"))
+        run = await caller.astart(graph, {"blob": text(BLOB)}, config("t"))
         stream = run.astream()
         first = asyncio.ensure_future(anext(stream))
         async with asyncio.timeout(60):
@@ -125,6 +131,6 @@ async def test_who_joins_a_run_gets_what_changed_too(
         chunks = [await first] + [chunk async for chunk in stream]
         assert chunks
         values = [payload for mode, payload in chunks if mode == "values"]
-        assert values[-1] == {"n": STEPS, "blob": "x" * BLOB}
-        assert sum(delivered) < 1.1 * BLOB
+        assert values[-1] == {"n": STEPS, "blob": text(BLOB)}
+        assert sum(delivered) < 0.7 * BLOB
     caller.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langgraph_temporal_exec.caller.remote import Ordered
 from langgraph_temporal_exec.protocol.delta import diff
-from langgraph_temporal_exec.protocol.mail import MailItem
+from langgraph_temporal_exec.protocol.mail import MailItem, packed, unpacked
+from langgraph_temporal_exec.protocol.wire import WireError
 
 
 def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int) -> list[MailItem]:
@@ -23,6 +25,7 @@ def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int)
             piece=number if numbered else 0,
             slot=options.get("slot", 0),
             delta=bool(options.get("delta", 0)),
+            unpacked=options.get("unpacked", 0),
         )
         for number, start in enumerate(starts, 1)
     ]
@@ -61,6 +64,28 @@ def test_differences_are_to_the_chunk_kept_before() -> None:
     # The difference arrives before what it is the difference to.
     got = [data for item in reversed(items) for _, data in order.accept(item)]
     assert got == [first, second]
+
+
+def test_packed_chunks() -> None:
+    first, small = b"one text and " * 5_000, packed(b"one text and " * 5_000)
+    assert small is not None
+    assert len(small) < len(first) / 50
+    assert packed(random.Random(0).randbytes(50_000)) is None
+    assert packed(b"short") is None
+    items = _pieces(0, small, 100, numbered=True, unpacked=len(first))
+    order = Ordered()
+    assert [data for item in reversed(items) for _, data in order.accept(item)] == [first]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1, 1_000_000])
+def test_no_more_is_unpacked_than_was_said(wrong: int) -> None:
+    data = b"one text and " * 5_000
+    small = packed(data)
+    assert small is not None
+    with pytest.raises(WireError):
+        unpacked(small, len(data) + wrong)
+    with pytest.raises(WireError):
+        unpacked(b"no such thing", 20)
 
 
 def test_another_attempt_starts_over() -> None:

@@ -276,7 +276,15 @@ SAMPLES: dict[str, Any] = {
         run_id="r",
         items=(
             ml.MailItem(
-                attempt=1, seq=2, data=b"\x12", more=True, event=True, slot=3, delta=True, piece=4
+                attempt=1,
+                seq=2,
+                data=b"\x12",
+                more=True,
+                event=True,
+                slot=3,
+                delta=True,
+                piece=4,
+                unpacked=5,
             ),
         ),
     ),
