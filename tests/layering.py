@@ -283,7 +283,7 @@ _INNER = [
     _layer(
         "listing",
         ours={"_langgraph", "errors", "maintenance", "protocol", "runs", "transport"},
-        third_party={"langchain_core", "langgraph"},
+        third_party={"langchain_core", "langgraph", "pydantic"},
         side="Public API:",
     ),
     _layer(
