@@ -33,6 +33,7 @@ from .blobs import BlobStore
 from .caller.mailbox import Mailbox
 from .errors import TemporalExecError
 from .history import HISTORY_MARK, HistoryReader
+from .known import KnownChunks
 from .protocol.messages import (
     AppendRequest,
 )
@@ -71,6 +72,7 @@ class Shared:
             asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Lock]
         ] = WeakKeyDictionary()
         self.mailbox = Mailbox(transport)
+        self.known = KnownChunks()
         self.host: WorkerHost | None = None
 
 

@@ -40,7 +40,7 @@ class Call:
     ``callbacks`` says which handlers a caller elsewhere has (see ``_callbacks``), and
     ``message_events`` whether it asked for messages as events. ``result_only``: of the stream it
     needs no more than the result is made of. ``deltas``: it can put chunks together (see
-    ``MailItem``).
+    ``MailItem``). ``known``: the chunk of the thread that it has, see ``known.py``.
     """
 
     input: Any
@@ -52,6 +52,7 @@ class Call:
     message_events: bool = False
     result_only: bool = False
     deltas: bool = False
+    known: bytes = b""
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:
@@ -83,6 +84,7 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         "message_events": call.message_events,
         "result_only": call.result_only,
         "deltas": call.deltas,
+        "known": call.known,
     }
     try:
         data = dump_exact(serde, parts, what=f"the input for {where}")
@@ -149,4 +151,5 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         message_events=parts.get("message_events", False),
         result_only=parts.get("result_only", False),
         deltas=parts.get("deltas", False),
+        known=parts.get("known", b""),
     )

@@ -164,6 +164,7 @@ class TemporalSaver(CheckpointMethods):
             shared.mailbox,
             shared.blobs,
             shared.reader,
+            shared.known,
         )
 
     @property

@@ -19,10 +19,11 @@ from .._exact import load_exact
 from .._exits import torn_down
 from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError
+from ..known import KEPT_FROM_BYTES
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
-from ..protocol.mail import MailItem, MailStatus, unpacked
+from ..protocol.mail import KNOWN_SLOT, MailItem, MailStatus, unpacked
 from ..protocol.messages import Outcome
 from ..protocol.wire import unpack
 from ..transport import UNTAKEN_EVENTS, Transport
@@ -87,16 +88,22 @@ class Inbox:
 
 
 class Ordered:
-    """Chunks and events in order, each once per attempt; a newer attempt starts over."""
+    """Chunks and events in order, each once per attempt; a newer attempt starts over.
 
-    def __init__(self) -> None:
+    Args:
+        known: A chunk that is kept from the beginning, as the sender was told; b"": none.
+    """
+
+    def __init__(self, known: bytes = b"") -> None:
+        self._known = {KNOWN_SLOT: known} if known else {}
         self.attempt = 0
         self.received = 0
         self.last = b""
+        self.large = b""
         self._next = (0, 1)
         self._early: dict[tuple[int, int], MailItem] = {}
         self._pieces: list[bytes] = []
-        self._kept: dict[int, bytes] = {}
+        self._kept = dict(self._known)
 
     def accept(self, item: MailItem) -> list[tuple[MailItem, bytes]]:
         """What an item completes: chunks and events, with the last item of each."""
@@ -107,7 +114,7 @@ class Ordered:
             self._next = (0, 1)
             self._early.clear()
             self._pieces.clear()
-            self._kept.clear()
+            self._kept = dict(self._known)
         if not item.piece:
             # Of a worker of an earlier release, which sends all in order.
             place = (item.seq, self._next[1] if item.seq == self._next[0] else 1)
@@ -140,6 +147,7 @@ class Ordered:
         if not last.event:
             self.received += 1
             self.last = data
+            self.large = data if len(data) >= KEPT_FROM_BYTES else self.large
         return data
 
 
@@ -152,11 +160,14 @@ async def stream_remote(
     start: Callable[[], Awaitable[None]],
     leaves: Callable[[], bool] = lambda: False,
     result_only: bool = False,
+    known: bytes = b"",
+    keep: Callable[[bytes], None] = lambda data: None,
 ) -> AsyncGenerator[Any, None]:
     """Start a run and yield what its worker streams; the result comes from the run itself.
 
     ``result_only``: the worker streams nothing, and the outcome has the chunks of the result, or
-    they are sent at the end if they are too large for it.
+    they are sent at the end if they are too large for it. ``known`` is the chunk the worker was
+    told that this process has, and ``keep`` is given the one to be known by the next call.
 
     Among the chunks are ``Event``s for the callback handlers of the call. Closing the stream
     cancels the run, unless ``leaves()`` says that its caller only goes away.
@@ -167,7 +178,7 @@ async def stream_remote(
         Exception: What a node raised.
     """
     arrived = Inbox()
-    order = Ordered()
+    order = Ordered(known)
     shown = ShownInterrupts()
 
     def whole(item: MailItem) -> Iterator[Any]:
@@ -211,6 +222,7 @@ async def stream_remote(
         received, last = 0, b""
         if order.attempt == expected.attempt:
             received, last = order.received, order.last
+        keep(order.large if received else next(reversed(expected.tail), b""))
         for chunk in finish(
             serde, data, received=received, last=last, run_id=run_id, thread_id=thread_id
         ):

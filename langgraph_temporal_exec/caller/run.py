@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +24,7 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
+from ..known import KnownChunks, digest
 from ..logs import about
 from ..options import Options, check_give_up, check_lost_attempts, check_strategy
 from ..protocol import names
@@ -107,6 +109,7 @@ class Caller:
         mailbox: Where streams of remote runs arrive.
         blobs: Where large inputs are kept.
         reader: Reads threads.
+        known: What remote calls have got.
     """
 
     session: _langgraph.Session | None = None
@@ -119,8 +122,10 @@ class Caller:
         mailbox: Mailbox,
         blobs: BlobStore,
         reader: Reads,
+        known: KnownChunks,
     ) -> None:
         self.blobs = blobs
+        self.known = known
         self._reader = reader
         self._transport = transport
         self._serde = serde
@@ -355,6 +360,9 @@ class _Prepared:
             message_events=_langgraph.wants_message_events(self.full),
             deltas=True,
         )
+        chunks = self._caller.known
+        known = chunks.get(self.thread_id)
+        call = replace(call, known=digest(known))
         return stream_remote(
             self._transport,
             self._serde,
@@ -363,6 +371,8 @@ class _Prepared:
             start=self._starter(call),
             leaves=leaves,
             result_only=call.result_only,
+            known=known,
+            keep=partial(chunks.keep, self.thread_id),
         )
 
     async def joined(self, host: EmbeddedPort | None, run_id: str) -> list[Any]:

@@ -8,6 +8,9 @@ from enum import IntEnum
 
 from .wire import WireError
 
+KNOWN_SLOT = 1
+"""See ``MailItem.slot``."""
+
 PACKED_FROM_BYTES = 20_000
 """Less is not worth packing."""
 
@@ -18,9 +21,10 @@ class MailItem:
 
     ``event``: it is no chunk but an event for the caller's callback handlers. ``slot``, from 1: the
     chunk is to be kept, in place of the one kept under this number, because the next one of its
-    kind may be sent as the difference to it; then ``delta`` is set. ``piece`` numbers the pieces
-    of a chunk from 1, so that they may arrive in any order; 0: they come in theirs. ``unpacked``:
-    the chunk, or the difference, is packed, and has this many bytes; 0: it is not.
+    kind may be sent as the difference to it; then ``delta`` is set. Under ``KNOWN_SLOT`` a caller
+    keeps the chunk it had before (``Call.known``), from the beginning. ``piece`` numbers the
+    pieces of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
+    ``unpacked``: the chunk, or the difference, is packed, and has this many bytes; 0: it is not.
     """
 
     attempt: int

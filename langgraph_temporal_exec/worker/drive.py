@@ -20,6 +20,7 @@ from .. import _langgraph
 from .._exits import Owned, contained, is_cancelled
 from .._threads import TaskElsewhere, stands_still
 from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError, UnreadableError
+from ..known import KnownChunks, digest
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
@@ -164,6 +165,7 @@ class Activities:
         self._registry = registry
         self._embedded = embedded
         self._driven: dict[str, _Driven] = {}
+        self._known = KnownChunks()
 
     @activity.defn(dynamic=True)
     @opaque_failures()
@@ -307,7 +309,9 @@ class Activities:
             deltas=call.deltas,
         )
         make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
-        relay = make(caller, patience_s=STALLED_S)
+        known = self._known.get(run.thread_id)
+        known = known if digest(known) == call.known else b""
+        relay = make(caller, patience_s=STALLED_S, known=known)
         relays = Relays(make, relay, request.listeners, result_only=call.result_only)
         call = _for_the_caller(call, relay, graph)
         driven = _Driven(call, relays, None if call.sync else self._registry.user_loop())
@@ -347,6 +351,7 @@ class Activities:
             if self._driven.get(run.run_id) is driven:
                 del self._driven[run.run_id]
         await relays.finish()
+        self._known.keep(run.thread_id, relay.large)
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,
@@ -369,6 +374,7 @@ class Activities:
         thread_id: str,
         attempt: int,
         patience_s: float = JOINED_STALLED_S,
+        known: bytes = b"",
     ) -> Relay:
         """A relay of an attempt that is driven here."""
         return Relay(
@@ -382,6 +388,7 @@ class Activities:
             attempt=attempt,
             patience_s=patience_s,
             deltas=listener.deltas,
+            known=known,
         )
 
     @activity.defn(name=names.LISTEN_ACTIVITY)

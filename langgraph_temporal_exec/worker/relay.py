@@ -21,10 +21,11 @@ from temporalio.service import RPCError
 from .._exact import dump_exact, dump_readable
 from .._threads import LoopThread
 from ..errors import UnserializableError
+from ..known import KEPT_FROM_BYTES
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import diff
-from ..protocol.mail import Mail, MailItem, MailStatus, packed
+from ..protocol.mail import KNOWN_SLOT, Mail, MailItem, MailStatus, packed
 from ..protocol.messages import Listener
 from ..protocol.wire import pack
 
@@ -78,6 +79,11 @@ class _LastOfEachKind:
     def __init__(self) -> None:
         self._sent: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
 
+    def begin_with(self, kind: Hashable, data: bytes) -> None:
+        """The receiver has this one already; only before any is sent."""
+        if not self._sent:
+            self._sent[kind] = KNOWN_SLOT, data
+
     def replaced_by(self, kind: Hashable, data: bytes) -> tuple[int, bytes | None]:
         """The slot of a chunk (0: it is not kept), and the difference to the one before it."""
         if len(data) > KEPT_BYTES:
@@ -122,6 +128,7 @@ class Relay:
         patience_s: How long a mailbox that takes no more is waited for.
         deltas: Whether the receiver can put chunks together, from their differences, from pieces
             in any order, and unpack them.
+        known: A chunk that the receiver has from before this stream; b"": none.
     """
 
     def __init__(
@@ -137,6 +144,7 @@ class Relay:
         attempt: int,
         patience_s: float = STALLED_S,
         deltas: bool = False,
+        known: bytes = b"",
     ) -> None:
         self._client = client
         self._thread = thread
@@ -158,6 +166,8 @@ class Relay:
         self._ordering = threading.Lock()
         self.listening = bool(mailbox)
         self.unsent = ""  # why a chunk was left out
+        self.large = b""  # the last one that was not sent in a moment
+        self._known = known
 
     def offer(self, chunk: Any) -> bool:
         """Send a chunk, from any thread; ``False`` when the sender should wait (``drain``)."""
@@ -178,6 +188,9 @@ class Relay:
             self._send(data, event=False)
         else:
             with self._ordering:
+                if self._known:
+                    self._last.begin_with(_kind_of(chunk), self._known)
+                self.large = data if len(data) >= KEPT_FROM_BYTES else self.large
                 slot, delta = self._last.replaced_by(_kind_of(chunk), data)
                 self._send(delta or data, event=False, slot=slot, delta=delta is not None)
         return self._chunks < MAX_BACKLOG and self._chunk_bytes < MAX_BACKLOG_BYTES

@@ -60,6 +60,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered: list[int]) -> None:
     host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    other = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     graph = _counts().with_config(checkpointer=caller)
     async with host.worker(_counts()):
         for size in (SMALL, BLOB):
@@ -68,14 +69,31 @@ async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered:
             assert await graph.ainvoke({"blob": expected["blob"]}, where) == expected
             assert 0.5 * size < sum(delivered) < 0.7 * size
             delivered.clear()
+            # The next one is the difference to what this caller has.
             assert await asyncio.to_thread(graph.invoke, {"n": 0}, where) == expected
+            assert sum(delivered) < 2_000
+            delivered.clear()
+            changed = {"n": 0, "blob": "new " + expected["blob"]}
+            assert await graph.ainvoke(changed, where) == {**changed, "n": STEPS}
+            assert sum(delivered) < 2_000
+            delivered.clear()
+            # Another caller has nothing, and changes it behind the back of the first.
+            assert await _counts().with_config(checkpointer=other).ainvoke(expected, where)
+            assert 0.5 * size < sum(delivered) < 0.7 * size
+            delivered.clear()
+            assert await graph.ainvoke({"n": 0}, where) == expected
             assert 0.5 * size < sum(delivered) < 0.7 * size
             delivered.clear()
             run = await caller.astart(_counts(), {"n": 0}, where)
             assert await run.aresult() == expected
             # From the record of the run, or the thread, not from a stream.
             assert delivered == []
+    async with host.worker(_counts()):
+        # Another worker has nothing either.
+        assert await graph.ainvoke({"n": 0}, where) == expected
+        assert 0.5 * size < sum(delivered) < 0.7 * size
     caller.close()
+    other.close()
 
 
 @pytest.mark.parametrize("options", [{"version": "v1"}, {"version": "v2"}], ids=["v1", "v2"])
@@ -99,6 +117,13 @@ async def test_a_stream_of_values_sends_what_changed(
             # The values before the first step, then one after each.
             whole = [chunk for chunk in chunks if "blob" in str(chunk)[:100]]
             assert len(whole) == STEPS + 1
+            # What this caller has from the last run is not sent again by the next one.
+            delivered.clear()
+            again = remote.astream({"n": 0}, config(f"r{i}"), stream_mode=mode, **options)
+            chunks = [chunk async for chunk in again]
+            assert sum(delivered) < 20_000
+            stream = here.astream({"n": 0}, config(f"h{i}"), stream_mode=mode, **options)
+            assert chunks == [chunk async for chunk in stream]
     caller.close()
 
 

@@ -88,6 +88,19 @@ def test_no_more_is_unpacked_than_was_said(wrong: int) -> None:
         unpacked(b"no such thing", 20)
 
 
+def test_a_result_known_before_is_kept_for_every_attempt() -> None:
+    known, new = b"what was " * 1_000, b"what was " * 999 + b"what is  "
+    delta = diff([known], new)
+    assert delta is not None
+    order = Ordered(known)
+    for attempt in (1, 2):
+        item = MailItem(attempt=attempt, seq=0, data=delta, slot=1, delta=True, piece=1)
+        assert [data for _, data in order.accept(item)] == [new]
+    # Whoever does not know it sends the whole.
+    whole = MailItem(attempt=3, seq=0, data=new, slot=1, piece=1)
+    assert [data for _, data in order.accept(whole)] == [new]
+
+
 def test_another_attempt_starts_over() -> None:
     order = Ordered()
     order.accept(MailItem(attempt=1, seq=0, data=b"half", more=True, piece=1))
