@@ -152,12 +152,12 @@ async def test_above_the_limit_is_refused_before_anything_is_sent(
 async def test_many_small_values_are_one_large_record(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    """No value is large, all of them are: a superstep of 400 Sends with a kilobyte each."""
+    """No value is large, all of them are: a superstep of 100 Sends with kilobytes each."""
     saver = make_saver()
     async with saver.worker(wide()):
         graph = wide().with_config(checkpointer=saver)
-        result = await graph.ainvoke({"n": 400, "out": []}, config("t"))
-        assert len(result["out"]) == 400
+        result = await graph.ainvoke({"n": 100, "out": []}, config("t"))
+        assert len(result["out"]) == 100
         cold = wide().with_config(checkpointer=make_saver())
         assert (await cold.aget_state(config("t"))).values["out"] == result["out"]
         assert len([s async for s in cold.aget_state_history(config("t"))]) == 4
