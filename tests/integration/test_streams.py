@@ -31,8 +31,8 @@ class Count(TypedDict):
 
 def _chatty(progress: Path) -> Any:
     def speak(state: Count) -> Count:
-        # Not like the one before: of chunks that are alike only the difference is sent.
-        noise = random.Random(state["n"]).randbytes(CHUNK // 2).hex()
+        # Not like the one before, and nothing in it repeats: what travels is what is new, packed.
+        noise = random.Random(state["n"]).randbytes(CHUNK).decode("latin-1")
         get_stream_writer()(f"{state['n']} {noise}")
         progress.write_text(str(state["n"] + 1))
         return {"n": state["n"] + 1}
