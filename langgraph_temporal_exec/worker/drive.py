@@ -309,7 +309,7 @@ class Activities:
             deltas=call.deltas,
         )
         make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
-        known = self._known.get(run.thread_id)
+        known = self._known.get(run.thread_id) if call.known else b""
         known = known if digest(known) == call.known else b""
         relay = make(caller, patience_s=STALLED_S, known=known)
         relays = Relays(make, relay, request.listeners, result_only=call.result_only)

@@ -64,17 +64,25 @@ def test_as_langgraph_reads_it(ops: list[Op]) -> None:
     standing = Standing()
     live: set[str] = set()
     pending: dict[str, dict[tuple[str, int], Any]] = {}
-    left: set[str] = set()
+    left: set[tuple[str, str]] = set()
     for op in ops:
-        if op.kind == OpKind.WRITES and op.checkpoint_id in left:
-            # Of tasks that ended before a later checkpoint no more is remembered than they left.
+        if op.kind == OpKind.WRITES and op.checkpoint_id < standing.top:
+            # Of tasks that ended before the latest checkpoint no more is remembered than they left.
+            continue
+        if op.kind == OpKind.WRITES and (op.checkpoint_id, op.task_id) in left:
+            # Nor when that checkpoint was dropped: a task that has ended does not go on.
             continue
         latest = max(live.difference(op.dropped), default="")
         moved = standing.add(op, latest=latest)
         before = max(live, default="")
         if op.kind == OpKind.PUT:
             live.add(op.checkpoint_id)
-            left.update(c for c in CHECKPOINTS if c < op.checkpoint_id)
+            left.update(
+                (checkpoint, task)
+                for checkpoint, slots in pending.items()
+                for task, channel, _ in slots.values()
+                if checkpoint < op.checkpoint_id and channel == "x"
+            )
         elif op.kind == OpKind.DROP:
             live.difference_update(op.dropped)
             for gone in op.dropped:
