@@ -7,7 +7,6 @@ never had it, sends or gets the whole.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 
@@ -46,8 +45,3 @@ class KnownChunks:
             while self._bytes > self._max_bytes:
                 _, oldest = self._chunks.popitem(last=False)
                 self._bytes -= len(oldest)
-
-
-def digest(data: bytes) -> bytes:
-    """What a chunk is called between processes; b"" for none."""
-    return hashlib.blake2b(data, digest_size=16).digest() if data else b""

@@ -24,11 +24,12 @@ from .._serde import MAX_OP_BYTES
 from .._threads import LoopThread
 from ..blobs import BlobStore
 from ..errors import MissingThreadIdError, UsageError
-from ..known import KnownChunks, digest
+from ..known import KnownChunks
 from ..logs import about
 from ..options import Options, check_give_up, check_lost_attempts, check_strategy
 from ..protocol import names
 from ..protocol.blob import plan
+from ..protocol.delta import digest
 from ..protocol.messages import RunStart
 from ..protocol.wire import pack
 from ..record import Call, encode
@@ -362,7 +363,7 @@ class _Prepared:
         )
         chunks = self._caller.known
         known = chunks.get(self.thread_id)
-        call = replace(call, known=digest(known))
+        call = replace(call, known=digest(known) if known else b"")
         return stream_remote(
             self._transport,
             self._serde,

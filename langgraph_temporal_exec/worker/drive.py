@@ -20,9 +20,10 @@ from .. import _langgraph
 from .._exits import Owned, contained, is_cancelled
 from .._threads import TaskElsewhere, stands_still
 from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError, UnreadableError
-from ..known import KnownChunks, digest
+from ..known import KnownChunks
 from ..logs import about
 from ..protocol import names
+from ..protocol.delta import digest
 from ..protocol.messages import (
     AttachStatus,
     DriveReply,

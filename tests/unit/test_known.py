@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langgraph_temporal_exec.known import KEPT_FROM_BYTES, KnownChunks, digest
+from langgraph_temporal_exec.known import KEPT_FROM_BYTES, KnownChunks
 
 SIZE = KEPT_FROM_BYTES
 
@@ -27,9 +27,3 @@ def test_the_longest_unused_go_first() -> None:
     assert [thread for thread in "abcd" if chunks.get(thread)] == ["a", "c", "d"]
     chunks.keep("e", b"e" * 4 * SIZE)
     assert [thread for thread in "abcde" if chunks.get(thread)] == ["a", "c", "d"]
-
-
-def test_digests() -> None:
-    assert digest(b"") == b""
-    assert len(digest(b"a")) == 16
-    assert digest(b"a") != digest(b"b")
