@@ -57,9 +57,11 @@ with workflow.unsafe.imports_passed_through():
         FORCED_ROLL_FACTOR,
         HISTORY_BYTES_FULL,
         HISTORY_EVENTS_FULL,
-        LET_RESULTS_IN_S,
         MAX_ACTIVITY_TYPE,
+        NEXT_WORKFLOW_TASK_S,
         RESULTS_FIRST,
+        STARTS_AT_ONCE,
+        STARTS_PACED,
         STOP_TIMEOUT,
         TASK_TIMEOUT,
         UPDATES_BEFORE_FORCED_ROLL,
@@ -84,6 +86,12 @@ class ThreadWorkflow:
         self._restored = self._state.restart()
         self._state.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}
+        # Scheduled by the workflow task that began when the history was that long.
+        self._started = 0
+        self._started_at = 0
+        # Coroutines that have more to schedule than this workflow task may.
+        self._pausing = 0
+        self._details_are_due = False
         self._background: set[asyncio.Task[None]] = set()
         # What may be left behind by continue-as-new: the next run takes it up again.
         self._repeatable: set[asyncio.Task[None]] = set()
@@ -162,7 +170,8 @@ class ThreadWorkflow:
         """Whether steps are to be repeated in the next run of the workflow."""
         if not self._roll_is_due():
             return False
-        return not (self._activities or self._state.archiving) or self._roll_is_forced()
+        under_way = self._activities or self._pausing or self._state.archiving
+        return not under_way or self._roll_is_forced()
 
     def _may_roll(self) -> bool:
         return self._must_roll() and workflow.all_handlers_finished() and not self._background
@@ -195,7 +204,7 @@ class ThreadWorkflow:
             self._check_alive()
         r = unpack(AttachRequest, request)
         if self._state.takes_over(r) and workflow.patched(RESULTS_FIRST):
-            await asyncio.sleep(LET_RESULTS_IN_S)
+            await asyncio.sleep(NEXT_WORKFLOW_TASK_S)
             self._check_alive()
         reply, effects = self._state.attach(r)
         await self._perform(effects)
@@ -385,9 +394,13 @@ class ThreadWorkflow:
     # -- effects ------------------------------------------------------------------------------
 
     async def _perform(self, effects: list[Effect]) -> None:
-        workflow.set_current_details(current_details(self._state, self._start.graph))
+        self._show_details()
         for effect in effects:
             if isinstance(effect, StartTask):
+                if self._has_started_many() and workflow.patched(STARTS_PACED):
+                    await self._pause()
+                    if not self._is_due(effect):
+                        continue
                 self._start_task(effect.spec, effect.epoch)
             elif isinstance(effect, CancelTask):
                 handle = self._activities.get(effect.key)
@@ -411,6 +424,31 @@ class ThreadWorkflow:
             else:
                 self._spawn(self._give_turn(effect))
         self._alarm.set(self._state.next_deadline())
+
+    def _show_details(self) -> None:
+        """Once for all results of a workflow task: the details of a wide superstep cost much."""
+        if not self._details_are_due:
+            self._details_are_due = True
+            asyncio.get_running_loop().call_soon(self._set_details)
+
+    def _set_details(self) -> None:
+        self._details_are_due = False
+        workflow.set_current_details(current_details(self._state, self._start.graph))
+
+    def _has_started_many(self) -> bool:
+        length = workflow.info().get_current_history_length()
+        if length != self._started_at:
+            self._started, self._started_at = 0, length
+        return self._started >= STARTS_AT_ONCE
+
+    async def _pause(self) -> None:
+        """Until a workflow task that may schedule more."""
+        self._pausing += 1
+        try:
+            while self._has_started_many():
+                await workflow.sleep(NEXT_WORKFLOW_TASK_S)
+        finally:
+            self._pausing -= 1
 
     async def _answer_overdue(self) -> None:
         overdue = self._state.overdue(workflow.now().timestamp())
@@ -505,6 +543,7 @@ class ThreadWorkflow:
             retry_policy=RetryPolicy(maximum_attempts=1),
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         )
+        self._started += 1
         self._activities[spec.key] = handle
         self._spawn_repeatable(self._await_task(spec.key, epoch, handle))
 

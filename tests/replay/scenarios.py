@@ -19,8 +19,7 @@ from unittest.mock import patch
 
 import pytest
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
-from temporalio.api.history.v1 import HistoryEvent
+from langgraph.types import Command, Send, interrupt
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
@@ -28,6 +27,7 @@ from langgraph_temporal_exec import RunCancelledError, TemporalSaver, ThreadBusy
 from langgraph_temporal_exec import interrupt_with_default as ask
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
+from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
 from tests.storage.conftest import converse
 from tests.storage.graphs import big, chat, turn
 from tests.support.graphs import (
@@ -40,6 +40,7 @@ from tests.support.graphs import (
     parallel,
     wide,
 )
+from tests.support.joined import is_joined
 
 ROOT = Path(__file__).parents[2]
 TINY = 4_000
@@ -471,12 +472,6 @@ async def relocated(queue: str, connect: Connect) -> None:
         await graph.ainvoke({"x": ["again"]}, config("t"))
 
 
-def _is_told(event: HistoryEvent) -> bool:
-    """Whether whoever drives a run was told of a reader; before it does, nobody is."""
-    reply = event.workflow_execution_update_completed_event_attributes.outcome.success
-    return any(payload.data == b"true" for payload in reply.payloads)
-
-
 async def handed_over(queue: str, connect: Connect) -> None:
     """A stream of differences, with one more reader; a result that no outcome has room for."""
     begun, begin = flag()
@@ -499,13 +494,27 @@ async def handed_over(queue: str, connect: Connect) -> None:
         await begun.wait()
         stream = run.astream()
         first = asyncio.ensure_future(anext(stream))
-        handle = caller.client.get_workflow_handle(f"{queue}/run/{run.run_id}")
-        while not any(map(_is_told, (await handle.fetch_history()).events)):  # noqa: ASYNC110 # a server has no event
+        while not await is_joined(caller.client, f"{queue}/run/{run.run_id}"):  # noqa: ASYNC110 # a server has no event
             await asyncio.sleep(0.1)
         go.set()
         assert [await first] + [chunk async for chunk in stream]
         assert await graph.with_config(checkpointer=caller).ainvoke({"start": 0}, config("t"))
     caller.close()
+
+
+async def very_wide(queue: str, connect: Connect) -> None:
+    """A superstep with more tasks than one workflow task schedules."""
+    sends = [Send("work", {"x": [str(i)]}) for i in range(STARTS_AT_ONCE + 1)]
+    graph = (
+        StateGraph(State)
+        .add_node("work", lambda state: state)
+        .add_conditional_edges(START, lambda state: sends, ["work"])
+        .compile(name="very wide")
+    )
+    saver = saver_of(await connect(), queue)
+    async with serving(saver, graph):
+        result = await graph.with_config(checkpointer=saver).ainvoke({"x": ["in"]}, config("t"))
+        assert len(result["x"]) == len(sends) + 1
 
 
 async def strategies(queue: str, connect: Connect) -> None:
@@ -572,6 +581,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         *(stopped, superseded, cancelled_and_lost, deleted_running),
         *(announced, relocated, handed_over, strategies, overdue),
     ),
+    "v3": (very_wide,),
 }
 
 if __name__ == "__main__":

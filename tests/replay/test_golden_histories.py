@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.workflow.limits import RESULTS_FIRST
+from langgraph_temporal_exec.workflow.limits import RESULTS_FIRST, STARTS_AT_ONCE, STARTS_PACED
 from langgraph_temporal_exec.workflow.run import (
     CANCELLED_IS_CANCELLED,
     STOP_AT_ONCE,
@@ -119,6 +120,16 @@ def test_what_is_recorded_since() -> None:
         left = v2[f"relocated.thread-{label}.0.json.gz"].events[-1]
         queue = left.workflow_execution_continued_as_new_event_attributes.task_queue.name
         assert queue == "relocated-new"
+
+
+def test_a_wide_superstep_is_scheduled_by_several_workflow_tasks() -> None:
+    """Before v3 all of it was scheduled by one; what is narrower still is, without a patch."""
+    history = load(HISTORIES / "v3" / "very_wide.thread-t.0.json.gz")
+    scheduled = [e.activity_task_scheduled_event_attributes for e in history.events]
+    by = Counter(a.workflow_task_completed_event_id for a in scheduled if a.activity_type.name)
+    assert max(by.values()) == STARTS_AT_ONCE
+    assert sum(by.values()) == STARTS_AT_ONCE + 1
+    assert patches(history) == {STARTS_PACED}
 
 
 def test_small_and_neutral() -> None:
