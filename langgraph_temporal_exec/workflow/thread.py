@@ -395,13 +395,14 @@ class ThreadWorkflow:
 
     async def _perform(self, effects: list[Effect]) -> None:
         self._show_details()
+        paused = False
         for effect in effects:
             if isinstance(effect, StartTask):
                 if self._has_started_many() and workflow.patched(STARTS_PACED):
                     await self._pause()
-                    if not self._is_due(effect):
-                        continue
-                self._start_task(effect.spec, effect.epoch)
+                    paused = True
+                if not paused or self._is_due(effect):
+                    self._start_task(effect.spec, effect.epoch)
             elif isinstance(effect, CancelTask):
                 handle = self._activities.get(effect.key)
                 if handle is not None:
