@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .delta import digest
+from .inflate import inflate
 from .stored import (
     BlobRef,
     OpList,
     Segment,
     SegmentList,
 )
-from .wire import WireError, pack, unpack
+from .wire import pack, unpack
 
 BLOB_AT = 100_000
 """Bytes at which a value moves out of the log into a blob."""
@@ -65,20 +66,11 @@ def squeeze_segments(segments: Sequence[Segment]) -> bytes:
 
 def expand(data: bytes) -> tuple[bytes, ...]:
     """The inverse of ``squeeze``."""
-    return unpack(OpList, _inflate(data)).ops
+    return unpack(OpList, inflate(data, at_most=MAX_UNPACKED_BYTES)).ops
 
 
 def expand_segments(data: bytes) -> tuple[Segment, ...]:
     """The inverse of ``squeeze_segments``."""
-    return unpack(SegmentList, _inflate(data)).segments
+    return unpack(SegmentList, inflate(data, at_most=MAX_UNPACKED_BYTES)).segments
 
 
-def _inflate(data: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        whole = inflater.decompress(data, MAX_UNPACKED_BYTES)
-    except zlib.error as exc:
-        raise WireError(f"Not a pack: {exc}") from exc
-    if inflater.unconsumed_tail:
-        raise WireError(f"A pack of more than {MAX_UNPACKED_BYTES:,} bytes.")
-    return whole

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .inflate import inflate
 from .wire import WireError
 
 KNOWN_SLOT = 1
@@ -57,12 +58,8 @@ def unpacked(data: bytes, size: int) -> bytes:
     Raises:
         WireError: It is nothing of this size.
     """
-    inflater = zlib.decompressobj()
-    try:
-        whole = inflater.decompress(data, size + 1)
-    except zlib.error as exc:
-        raise WireError(f"Not a packed chunk: {exc}") from exc
-    if len(whole) != size or not inflater.eof:
+    whole = inflate(data, at_most=size)
+    if len(whole) != size:
         raise WireError(f"A packed chunk that has not the {size:,} bytes it is said to have.")
     return whole
 
