@@ -72,5 +72,3 @@ def expand(data: bytes) -> tuple[bytes, ...]:
 def expand_segments(data: bytes) -> tuple[Segment, ...]:
     """The inverse of ``squeeze_segments``."""
     return unpack(SegmentList, inflate(data, at_most=MAX_UNPACKED_BYTES)).segments
-
-
