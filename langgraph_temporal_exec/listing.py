@@ -239,7 +239,8 @@ def _form(value: Any) -> Any:
     if isinstance(value, Interrupt):
         fields: Any = {"value": value.value, "id": value.id}
     elif isinstance(value, BaseModel):
-        fields = dict(value)
+        # Not ``dict(value)``, which a model may have given another meaning.
+        fields = {**vars(value), **(value.model_extra or {})}
     elif is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclass_fields(value)}
     elif isinstance(value, (set, frozenset)):

@@ -484,6 +484,9 @@ class Transport:
         operation = WithStartWorkflowOperation[object, object](**self._thread_options(thread_id))
         try:
             yield operation
+        except GeneratorExit:
+            # Closed, maybe where no loop runs any more.
+            raise
         except BaseException:
             # The SDK keeps the error for who asks for the workflow's handle as well; unasked for,
             # asyncio would log it some day.

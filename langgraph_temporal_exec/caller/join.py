@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from .. import _langgraph
 from .._exact import load_exact
 from .._stream import ShownInterrupts
-from ..errors import NoWorkersError, UnserializableError
+from ..errors import NoWorkersError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
@@ -70,18 +70,21 @@ async def join_stream(
     asking = asyncio.create_task(_ask(transport, listener))
     try:
         while (item := await next_item(arrived, outcome, asking)) is not None:
-            for last, data in order.accept(item):
-                if last.event:
-                    continue
-                try:
-                    chunk = load_exact(serde, data)
-                except UnserializableError as exc:
-                    # Not this reader's call: what it lacks the class of is no reason to end here.
-                    about(logger, thread_id=thread_id, run_id=run_id).warning(
-                        "the stream of run %s: a chunk is left out: %s", run_id, exc
-                    )
-                    continue
-                for part in shown.filter(last.attempt, chunk):
+            # Not this reader's call: what it cannot read is no reason to end here.
+            try:
+                chunks = [
+                    (last.attempt, load_exact(serde, data))
+                    for last, data in order.accept(item)
+                    if not last.event
+                ]
+            except Exception as exc:
+                # Serializers are the user's, and raise what they like.
+                about(logger, thread_id=thread_id, run_id=run_id).warning(
+                    "the stream of run %s: a chunk is left out: %s", run_id, exc
+                )
+                continue
+            for attempt, chunk in chunks:
+                for part in shown.filter(attempt, chunk):
                     yield part
     finally:
         mailbox_sinks.stop(listener.stream_id)

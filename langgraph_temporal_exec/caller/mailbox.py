@@ -17,7 +17,6 @@ import threading
 import time
 import uuid
 import weakref
-from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -34,13 +33,14 @@ from ..workflow.mailbox import MailboxWorkflow
 LIFETIME = timedelta(hours=24)
 """A mailbox whose process was killed disappears by itself after this long."""
 
+RENEWED_S = 12 * 3600.0
+"""One whose process lives continues as new each time this has passed."""
+
 CLOSE_S = 2.0
 """How long the server may take to terminate a mailbox; one that is away is not waited for."""
 
 EXIT_S = 0.8
 """How long the end of the interpreter waits for all that is still open."""
-
-RENEW_AFTER_S = 12 * 3600.0
 
 _AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
@@ -92,14 +92,6 @@ class Mailbox:
             hub.thread.join(CLOSE_S + 1.0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A mailbox workflow, and when it was started (on the loop's clock)."""
-
-    workflow_id: str
-    at_s: float
-
-
 class _Hub:
     """What the savers of one client share: a thread, a worker, and mailbox workflows."""
 
@@ -111,8 +103,8 @@ class _Hub:
         self._worker: Worker | None = None
         self._running: asyncio.Task[None] | None = None
         self._queue = ""
-        self._mailboxes: dict[str, _Opened] = {}
-        self._opened: list[str] = []
+        self._mailboxes: dict[str, str] = {}
+        self._opened: set[str] = set()
         self._opening = asyncio.Lock()
         self._retired = False
         self._closing: asyncio.Task[None] | None = None
@@ -121,33 +113,31 @@ class _Hub:
         """Workflow id of the mailbox for an id prefix; on this hub's loop."""
         prefix = transport.options.id_prefix
         async with self._opening:
-            now_s = asyncio.get_running_loop().time()
-            known = self._mailboxes.get(prefix)
-            if known is None or now_s - known.at_s > RENEW_AFTER_S:
-                known = _Opened(workflow_id=await self._open(transport), at_s=now_s)
-                self._mailboxes[prefix] = known
-            return known.workflow_id
+            if prefix not in self._mailboxes:
+                await self._open(transport, prefix)
+            return self._mailboxes[prefix]
 
-    async def _open(self, transport: Transport) -> str:
+    async def _open(self, transport: Transport, prefix: str) -> None:
         key = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        workflow_id = names.mailbox_workflow_id(transport.options.id_prefix, key)
+        workflow_id = names.mailbox_workflow_id(prefix, key)
         if self._worker is None:
             self._client = await transport.worker_client()
             self._queue = names.pinned_queue(transport.options.task_queue, f"mail-{key}")
             self._worker = Worker(self._client, task_queue=self._queue, workflows=[MailboxWorkflow])
             self._running = asyncio.create_task(self._worker.run())
-        self._opened.append(workflow_id)
+        self._opened.add(workflow_id)
         try:
             await self._client.start_workflow(
                 names.MAILBOX_WORKFLOW,
+                RENEWED_S,
                 id=workflow_id,
                 task_queue=self._queue,
-                execution_timeout=LIFETIME,
+                run_timeout=LIFETIME,
                 static_summary="stream of remote runs to one caller process",
             )
         except RPCError as exc:
             raise transport.translate(exc) from exc
-        return workflow_id
+        self._mailboxes[prefix] = workflow_id
 
     # -- its end ------------------------------------------------------------------------------
 

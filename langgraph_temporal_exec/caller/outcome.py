@@ -138,6 +138,7 @@ def finish(
     *,
     received: int,
     last: bytes = b"",
+    streamed: bool = False,
     run_id: str,
     thread_id: str,
 ) -> list[Any]:
@@ -148,6 +149,7 @@ def finish(
         data: The outcome.
         received: How many chunks of the final attempt the caller has seen.
         last: The last one of them, serialized; b"": there is none.
+        streamed: Whether the caller asked for all of them, not for the result alone.
         run_id: The run, for errors and logs.
         thread_id: Its thread, for logs.
 
@@ -160,7 +162,7 @@ def finish(
     raise_failure(outcome, run_id)
     if received >= outcome.chunks:
         return []
-    if outcome.tail and received:
+    if outcome.tail and streamed:
         about(logger, thread_id=thread_id, run_id=run_id).warning(
             "run %s: %d of %d stream chunks did not arrive%s; the result is complete",
             run_id,
@@ -172,8 +174,9 @@ def finish(
         if outcome.unsent:
             raise StreamLostError(
                 f"Run {run_id} ended ({outcome.status}), but {outcome.chunks - received} of its "
-                f"{outcome.chunks} stream chunks hold what cannot be sent to another process: "
-                f"{outcome.unsent} What the run did is recorded: read it with get_state."
+                f"{outcome.chunks} stream chunks did not arrive. At least one holds what cannot be "
+                f"sent to another process: {outcome.unsent} What the run did is recorded: read it "
+                "with get_state."
             )
         raise StreamLostError(
             f"Run {run_id} ended ({outcome.status}), but its stream did not arrive and its result "

@@ -18,14 +18,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from .._exact import load_exact
 from .._exits import torn_down
 from .._stream import ShownInterrupts
-from ..errors import NoWorkersError, RunFailedError
+from ..errors import NoWorkersError, RunFailedError, StreamLostError
 from ..known import KEPT_FROM_BYTES
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
 from ..protocol.mail import KNOWN_SLOT, MailItem, MailStatus, unpacked
 from ..protocol.messages import Outcome
-from ..protocol.wire import unpack
+from ..protocol.wire import WireError, unpack
 from ..transport import UNTAKEN_EVENTS, Transport
 from ..workflow import mailbox_sinks
 from .handlers import Event
@@ -141,7 +141,7 @@ class Ordered:
         if last.unpacked:
             data = unpacked(data, last.unpacked)
         if last.delta:
-            data = patch([self._kept[last.slot]], data)
+            data = patch([self._kept.get(last.slot, b"")], data)
         if last.slot:
             self._kept[last.slot] = data
         if not last.event:
@@ -175,6 +175,7 @@ async def stream_remote(
     Raises:
         WorkflowAlreadyStartedError: There is a run of this id.
         NoWorkersError: No worker gave a sign of life; the run was withdrawn, nothing ran.
+        StreamLostError: The stream, or a result without one, cannot be read here; the run goes on.
         Exception: What a node raised.
     """
     arrived = Inbox()
@@ -182,11 +183,17 @@ async def stream_remote(
     shown = ShownInterrupts()
 
     def whole(item: MailItem) -> Iterator[Any]:
-        for last, data in order.accept(item):
-            if last.event:
-                yield Event(attempt=last.attempt, data=data)
-            else:
-                yield from shown.filter(last.attempt, load_exact(serde, data))
+        try:
+            for last, data in order.accept(item):
+                if last.event:
+                    yield Event(attempt=last.attempt, data=data)
+                else:
+                    yield from shown.filter(last.attempt, load_exact(serde, data))
+        except WireError as exc:
+            raise StreamLostError(
+                f"The stream of run {run_id} (thread {thread_id!r}) cannot be read: {exc} The run "
+                "goes on; read its result with get_state."
+            ) from exc
 
     mailbox_sinks.listen(run_id, arrived.put)
     background: list[asyncio.Task[Any]] = []
@@ -224,7 +231,13 @@ async def stream_remote(
             received, last = order.received, order.last
         keep(order.large if received else next(reversed(expected.tail), b""))
         for chunk in finish(
-            serde, data, received=received, last=last, run_id=run_id, thread_id=thread_id
+            serde,
+            data,
+            received=received,
+            last=last,
+            streamed=not result_only,
+            run_id=run_id,
+            thread_id=thread_id,
         ):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .delta import digest
-from .inflate import inflate
+from .inflate import MAX_INFLATED_BYTES, inflate
 from .stored import (
     BlobRef,
     OpList,
@@ -27,9 +27,6 @@ SHARED_PIECE_BYTES = 64_000
 
 SHARED_PIECES_UP_TO = 4_000_000
 """Above this, small pieces would be too many."""
-
-MAX_UNPACKED_BYTES = 300_000_000
-"""A pack claims no more than this; it bounds what a damaged one may cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,9 +63,9 @@ def squeeze_segments(segments: Sequence[Segment]) -> bytes:
 
 def expand(data: bytes) -> tuple[bytes, ...]:
     """The inverse of ``squeeze``."""
-    return unpack(OpList, inflate(data, at_most=MAX_UNPACKED_BYTES)).ops
+    return unpack(OpList, inflate(data, at_most=MAX_INFLATED_BYTES)).ops
 
 
 def expand_segments(data: bytes) -> tuple[Segment, ...]:
     """The inverse of ``squeeze_segments``."""
-    return unpack(SegmentList, inflate(data, at_most=MAX_UNPACKED_BYTES)).segments
+    return unpack(SegmentList, inflate(data, at_most=MAX_INFLATED_BYTES)).segments

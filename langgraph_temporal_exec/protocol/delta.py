@@ -104,11 +104,13 @@ def patch(bases: Sequence[bytes], delta: bytes) -> bytes:
                 i += 1
             else:
                 index, offset, length = parts[i : i + 3]
+                if not 0 <= offset <= offset + length <= len(bases[index]):
+                    raise ValueError("it copies what is not there")
                 pieces.append(memoryview(bases[index])[offset : offset + length])
                 i += 3
         return b"".join(pieces)
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as exc:
-        raise WireError(f"Not a delta: {exc}") from exc
+        raise WireError(f"Not a delta: {exc!r}") from exc
 
 
 def _common(a: bytes, i: int, b: bytes, j: int) -> int:

@@ -98,45 +98,93 @@ def unpack(cls: type[T], data: bytes) -> T:
             f"{WIRE_VERSION}. Caller and workers must run compatible releases of "
             "langgraph-temporal-exec."
         )
-    message: T = _builder(typing.cast(Hashable, cls))(raw[1:])
+    try:
+        message: T = _builder(typing.cast(Hashable, cls))(raw[1:])
+    except TypeError as exc:
+        raise WireError(f"Not a {cls.__name__} message: {exc}") from exc
     return message
 
 
+Read = Callable[[Any], Any]
+
+
 @cache
-def _builder(key: Hashable) -> Callable[[list[Any]], Any]:
+def _builder(key: Hashable) -> Read:
     cls: Any = key
     # Not those of ``sys.modules``, where the workflow sandbox may have no such module.
     hints = typing.get_type_hints(cls, globalns=cls.__init__.__globals__)
-    fields = [(f.name, _reader(hints[f.name])) for f in dataclasses.fields(cls)]
+    fields = [(f.name, *_reader(hints[f.name])) for f in dataclasses.fields(cls)]
 
     def build(raw: list[Any]) -> Any:
-        kwargs = {
-            name: (read(value) if read is not None else value)
-            for (name, read), value in zip(fields, raw, strict=False)
-        }
+        kwargs = {}
+        for (name, kinds, read), value in zip(fields, raw, strict=False):
+            if not isinstance(value, kinds):
+                raise TypeError(f"{cls.__name__}.{name} is of {type(value).__name__}")
+            kwargs[name] = value if read is None else read(value)
         return cls(**kwargs)
 
     return build
 
 
-def _reader(hint: Any) -> Callable[[Any], Any] | None:
-    """How to turn a raw msgpack value into ``hint``; ``None`` when it needs nothing."""
+def _reader(hint: Any) -> tuple[tuple[type, ...], Read | None]:
+    """What a raw msgpack value for ``hint`` may be, and how to turn it into one, if it is none yet.
+
+    Bytes may come from anybody who reaches the namespace: what is not of its field's type must be
+    refused here, or it would fail workflow code, which Temporal then runs again for ever.
+    """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        readers = [_reader(a) for a in typing.get_args(hint) if a is not type(None)]
-        inner = next((r for r in readers if r is not None), None)
-        return None if inner is None else (lambda v: None if v is None else inner(v))
+        options = [_reader(a) for a in typing.get_args(hint)]
+        kinds = tuple(kind for kinds, _ in options for kind in kinds)
+        inner = next((read for _, read in options if read is not None), None)
+        if inner is None:
+            return kinds, None
+        return kinds, lambda v: None if v is None else inner(v)
     if origin is tuple:
-        (item, *rest) = typing.get_args(hint)
-        if rest == [Ellipsis]:
-            read = _reader(item)
-            return tuple if read is None else (lambda v: tuple(read(x) for x in v))
-        return tuple
+        return (list,), _tuple_reader(typing.get_args(hint))
     if origin is dict:
-        read_value = _reader(typing.get_args(hint)[1])
-        if read_value is not None:
-            return lambda v: {k: read_value(x) for k, x in v.items()}
-        return None
+        read_key, read_value = (_item_reader(a) for a in typing.get_args(hint))
+        return (dict,), lambda v: {read_key(k): read_value(x) for k, x in v.items()}
     if dataclasses.is_dataclass(hint):
-        return _builder(typing.cast(Hashable, hint))
-    return None
+        return (list,), _builder(typing.cast(Hashable, hint))
+    # A whole number is a float's as well, and every message's enum is one of numbers.
+    return {float: (float, int), Any: (object,)}.get(hint, (_plain(hint),)), None
+
+
+def _plain(hint: Any) -> type:
+    assert isinstance(hint, type), f"no message can hold {hint}"
+    return int if issubclass(hint, int) and hint is not bool else hint
+
+
+def _tuple_reader(items: tuple[Any, ...]) -> Read:
+    if items[1:] == (Ellipsis,):
+        return _items_reader(*_reader(items[0]))
+    readers = [_item_reader(item) for item in items]
+
+    def read_each(value: list[Any]) -> tuple[Any, ...]:
+        if len(value) != len(readers):
+            raise TypeError(f"a tuple of {len(value)} instead of {len(readers)}")
+        return tuple(read(x) for read, x in zip(readers, value, strict=True))
+
+    return read_each
+
+
+def _items_reader(kinds: tuple[type, ...], read: Read | None) -> Read:
+    def read_all(value: list[Any]) -> tuple[Any, ...]:
+        for item in value:
+            if not isinstance(item, kinds):
+                raise TypeError(f"an item is of {type(item).__name__}")
+        return tuple(value if read is None else map(read, value))
+
+    return read_all
+
+
+def _item_reader(hint: Any) -> Read:
+    kinds, read = _reader(hint)
+
+    def read_item(value: Any) -> Any:
+        if not isinstance(value, kinds):
+            raise TypeError(f"an item is of {type(value).__name__}")
+        return value if read is None else read(value)
+
+    return read_item

@@ -55,6 +55,9 @@ worker. A caller that is gone is noticed much earlier."""
 MAX_TAIL_BYTES = 1_500_000
 """What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
 
+MAX_UNSENT = 2_000
+"""Characters of the reason why a chunk could not be sent, some of which are a serializer's."""
+
 MAX_ASKS = 20
 """How many of the nodes that wait for an answer Temporal's UI shows."""
 
@@ -395,7 +398,8 @@ class Attempt:
         tail = await self._handed_over() if self._arrived is not None else ()
         stop = _langgraph.stop_of(self.session.loop)
         outcome = self._stopped("interrupted" if stop.waits else "done", stop)
-        await self._record(replace(outcome, unsent=self._result_unsent or self._unsent()), tail)
+        unsent = self._result_unsent or self._unsent()
+        await self._record(replace(outcome, unsent=unsent[:MAX_UNSENT]), tail)
 
     async def _handed_over(self) -> tuple[bytes, ...]:
         """Let the caller have its chunks; those of the result, if the outcome has room for them.

@@ -81,8 +81,8 @@ class _LastOfEachKind:
 
     def begin_with(self, kind: Hashable, data: bytes) -> None:
         """The receiver has this one already; only before any is sent."""
-        if not self._sent:
-            self._sent[kind] = KNOWN_SLOT, data
+        assert not self._sent
+        self._sent[kind] = KNOWN_SLOT, data
 
     def replaced_by(self, kind: Hashable, data: bytes) -> tuple[int, bytes | None]:
         """The slot of a chunk (0: it is not kept), and the difference to the one before it."""
@@ -190,6 +190,8 @@ class Relay:
             with self._ordering:
                 if self._known:
                     self._last.begin_with(_kind_of(chunk), self._known)
+                    # The receiver's slot is taken by this chunk from now on.
+                    self._known = b""
                 self.large = data if len(data) >= KEPT_FROM_BYTES else self.large
                 slot, delta = self._last.replaced_by(_kind_of(chunk), data)
                 self._send(delta or data, event=False, slot=slot, delta=delta is not None)

@@ -7,6 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
+    from ..protocol.messages import Outcome
     from ..protocol.stored import Op
     from ..protocol.wire import unpack
     from .limits import CARRY_BYTES
@@ -68,3 +69,9 @@ def check_ops(ops: tuple[bytes, ...]) -> None:
     """In validators: bytes that are no ops must be refused before they are in history."""
     for data in ops:
         unpack(Op, data)
+
+
+def check_outcome(outcome: bytes) -> None:
+    """As ``check_ops``."""
+    if outcome:
+        unpack(Outcome, outcome)

@@ -18,9 +18,15 @@ class MailboxWorkflow:
     """Open as long as its caller's process wants mail; holds no state."""
 
     @workflow.run
-    async def run(self) -> None:
-        """Stay open until terminated or timed out."""
-        await workflow.wait_condition(lambda: False)
+    async def run(self, renewed_s: float) -> None:
+        """Stay open until terminated; without its process, until the run times out.
+
+        Args:
+            renewed_s: Seconds after which the next run of the workflow begins, with a timeout of
+                its own: a call may last for weeks.
+        """
+        await workflow.sleep(renewed_s)
+        workflow.continue_as_new(renewed_s)
 
     @workflow.query(name=names.DELIVER_QUERY)
     def deliver(self, mail: bytes) -> int:

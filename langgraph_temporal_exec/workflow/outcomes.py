@@ -22,7 +22,8 @@ def in_short(full: Outcome, limit: int) -> bytes:
             args=pack_plain([text]),
             attributes=pack_plain({}),
         )
-    return pack(replace(full, tail=(), error=error, deadlines=(), asks=(), nodes=(), asked=()))
+    short = replace(full, tail=(), error=error, unsent="")
+    return pack(replace(short, deadlines=(), asks=(), nodes=(), asked=()))
 
 
 def deadlines(full: Outcome, known: tuple[Deadline, ...], now_s: float) -> tuple[Deadline, ...]:

@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
     from .alarm import Alarm
-    from .checks import bad_answer, check_ops, full_up, no_graph, not_waiting, stale
+    from .checks import bad_answer, check_ops, check_outcome, full_up, no_graph, not_waiting, stale
     from .children import Children
     from .details import current_details
     from .effects import (
@@ -251,6 +251,7 @@ class ThreadWorkflow:
         self._check_alive()
         r = unpack(StepRequest, request)
         check_ops(r.ops)
+        check_outcome(r.outcome)
         self._check_epoch(r.epoch)
         if r.tasks:
             self._check_room()
@@ -553,6 +554,7 @@ class ThreadWorkflow:
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
+            check_ops((output.op,) if output.op else ())
         except (ActivityError, asyncio.CancelledError, WireError):
             self._state.task_lost(key, epoch)
         else:

@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol.mail import MailItem, MailStatus
+from langgraph_temporal_exec.worker import relay
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config
 from tests.support.joined import is_joined
@@ -158,4 +159,31 @@ async def test_who_joins_a_run_gets_what_changed_too(
         values = [payload for mode, payload in chunks if mode == "values"]
         assert values[-1] == {"n": STEPS, "blob": text(BLOB)}
         assert sum(delivered) < 0.7 * BLOB
+    caller.close()
+
+
+async def test_what_was_known_gives_way_to_the_first_chunk(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the next one is too large to be kept: what follows is no difference to either."""
+    monkeypatch.setattr(relay, "KEPT_BYTES", 60_000)
+    sizes = (40_000, 100_000, 40_100)
+
+    def build() -> Any:
+        def step(state: State) -> State:
+            n = state["n"]
+            return {"n": n + 1, "blob": text(sizes[n])}
+
+        builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
+        builder.add_conditional_edges("step", lambda s: "step" if s["n"] < len(sizes) else END)
+        return builder.compile(name="sizes")
+
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    graph = build().with_config(checkpointer=caller)
+    async with host.worker(build()):
+        for _ in range(2):
+            stream = graph.astream({"n": 0}, config("t"), stream_mode="values")
+            got = [chunk["blob"] async for chunk in stream if chunk["n"]]
+            assert got == [text(size) for size in sizes]
     caller.close()

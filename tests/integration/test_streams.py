@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict
@@ -11,10 +12,18 @@ from typing import Any, TypedDict
 import pytest
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import StreamLostError, TemporalSaver
+from langgraph_temporal_exec.caller import mailbox as caller_mailbox
+from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.protocol.mail import Mail, MailItem
+from langgraph_temporal_exec.protocol.wire import pack
+from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config
+from tests.support.joined import is_joined
+
+RUNNING = WorkflowExecutionStatus.RUNNING
 
 STEPS = 150
 CHUNK = 300_000
@@ -40,6 +49,18 @@ def _chatty(progress: Path) -> Any:
     builder = StateGraph(Count).add_node("speak", speak).add_edge(START, "speak")
     builder.add_conditional_edges("speak", lambda s: "speak" if s["n"] < STEPS else END)
     return builder.compile(name="chatty")
+
+
+def _paced(go: threading.Semaphore) -> Any:
+    """Three supersteps, each when it may."""
+
+    def step(state: Count) -> Count:
+        go.acquire()
+        return {"n": state["n"] + 1}
+
+    builder = StateGraph(Count).add_node("step", step).add_edge(START, "step")
+    builder.add_conditional_edges("step", lambda s: "step" if s["n"] < 3 else END)
+    return builder.compile(name="paced")
 
 
 def _read(progress: Path) -> str:
@@ -91,6 +112,81 @@ async def test_a_slow_reader_holds_the_graph_back_and_loses_nothing(
         chunks += [chunk async for chunk in stream]
         assert [int(chunk.split()[0]) for chunk in chunks] == list(range(STEPS))
         assert await _attempts(await _the_run(client, caller)) == 1
+    caller.close()
+
+
+async def _run_of(client: Client, workflow_id: str) -> str:
+    return (await client.get_workflow_handle(workflow_id).describe()).run_id
+
+
+async def test_a_mailbox_is_renewed_under_a_call(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call may take longer than any workflow of a mailbox may live."""
+    monkeypatch.setattr(caller_mailbox, "RENEWED_S", 0.5)
+    host, caller = _savers(client, task_queue)
+    go = threading.Semaphore(0)
+    graph = _paced(go).with_config(checkpointer=caller)
+    async with host.worker(_paced(go)):
+        stream = graph.astream({"n": 0}, config("t"))
+        go.release()
+        assert await anext(stream) == {"step": {"n": 1}}
+        mailbox = await caller.mailbox.address()
+        seen = {await _run_of(client, mailbox)}
+        for n in (2, 3):
+            while (run := await _run_of(client, mailbox)) in seen:  # noqa: ASYNC110 # a server has no event
+                await asyncio.sleep(0.1)
+            seen.add(run)
+            go.release()
+            assert await anext(stream) == {"step": {"n": n}}
+        assert [chunk async for chunk in stream] == []
+    caller.close()
+    assert (await client.get_workflow_handle(mailbox).describe()).status != RUNNING
+
+
+async def test_mail_that_nobody_can_read(client: Client, task_queue: str) -> None:
+    """Of somebody else, or of an incompatible release: its caller is told, the run goes on."""
+    host, caller = _savers(client, task_queue)
+    go = threading.Semaphore(0)
+    graph = _paced(go).with_config(checkpointer=caller)
+    async with host.worker(_paced(go)):
+        stream = graph.astream({"n": 0}, config("t"))
+        go.release()
+        assert await anext(stream) == {"step": {"n": 1}}
+        run = await _the_run(client, caller)
+        item = MailItem(attempt=1, seq=1, data=b"no difference", slot=5, delta=True, piece=1)
+        mail = pack(Mail(run_id=run.id.rpartition("/")[2], items=(item,)))
+        mailbox = client.get_workflow_handle(await caller.mailbox.address())
+        await mailbox.query(names.DELIVER_QUERY, mail)
+        with pytest.raises(StreamLostError, match=r"thread 't'\) cannot be read: Not a delta"):
+            await anext(stream)
+        go.release(2)
+        assert await run.result()
+        assert (await graph.aget_state(config("t"))).values == {"n": 3}
+    caller.close()
+
+
+async def test_a_reader_goes_on_after_mail_that_nobody_can_read(
+    client: Client, task_queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, caller = _savers(client, task_queue)
+    go = threading.Semaphore(0)
+    async with host.worker(_paced(go)):
+        run = await caller.astart(_paced(go), {"n": 0}, config("t"))
+        stream = run.astream()
+        first = asyncio.ensure_future(anext(stream))
+        while not await is_joined(client, f"{task_queue}/run/{run.run_id}"):  # noqa: ASYNC110 # as above
+            await asyncio.sleep(0.1)
+        bad = MailItem(attempt=1, seq=0, data=b"\xc1", slot=5, delta=True, piece=1)
+        for stream_id in list(mailbox_sinks._sinks):
+            mailbox_sinks.deliver(stream_id, (bad,))
+        go.release(3)
+        read = [await first, *[chunk async for chunk in stream]]
+        # The first update has the number of what could not be read.
+        steps = [(("updates", {"step": {"n": n}}), ("values", {"n": n})) for n in (1, 2, 3)]
+        assert read == [chunk for step in steps for chunk in step][1:]
+        assert "a chunk is left out" in caplog.text
+        assert await run.aresult() == {"n": 3}
     caller.close()
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgpack
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
@@ -19,7 +20,12 @@ from typer.testing import CliRunner
 from langgraph_temporal_exec import StorageError, TemporalSaver
 from langgraph_temporal_exec.cli.main import app
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.messages import AppendRequest, RunBounds, ThreadStart
+from langgraph_temporal_exec.protocol.messages import (
+    AppendRequest,
+    RunBounds,
+    StepRequest,
+    ThreadStart,
+)
 from langgraph_temporal_exec.protocol.stored import Op, OpKind
 from langgraph_temporal_exec.protocol.wire import pack
 from tests.conftest import TemporalServer
@@ -62,7 +68,17 @@ SIGNALS: list[tuple[str, list[Any]]] = [
         [1, 2],
         [1, "task", "more"],
     )
-] + [("of nobody", []), ("of nobody", [b"x", UNKNOWN])]
+] + [
+    ("of nobody", []),
+    ("of nobody", [b"x", UNKNOWN]),
+    (names.STOP_SIGNAL, [1]),
+    (names.STOP_SIGNAL, ["no run", "more"]),
+    (names.MOVE_SIGNAL, [""]),
+    (names.MOVE_SIGNAL, [b"bytes"]),
+    # A message without its fields, with others, and with fields of other types.
+    *((names.ANNOUNCE_SIGNAL, [x]) for x in ("text", UNKNOWN, b"", b"bytes", b"\x91\x01")),
+    *((names.ANNOUNCE_SIGNAL, [msgpack.packb([1, *x])]) for x in ([["a"], "w"], ["r", None])),
+]
 
 ANSWERS: list[Any] = [True, 0, 1.5, "yes", "", b"raw", [1, ["two"]], {"x": 1}, {"x": {}}]
 
@@ -80,6 +96,9 @@ REFUSED: list[tuple[str, list[Any]]] = [
     (names.STEP_UPDATE, [None]),
     (names.APPEND_UPDATE, [b"x", b"y"]),
     (names.APPEND_UPDATE, [pack(AppendRequest(ops=(b"no op",)))]),
+    (names.STEP_UPDATE, [pack(StepRequest(epoch=1, seq=0, run_id="r", outcome=b"no outcome"))]),
+    (names.STEP_UPDATE, [msgpack.packb([1, "epoch", 0])]),
+    (names.STEP_UPDATE, [msgpack.packb([1, 1, 0, [["a task"]]])]),
     ("of nobody", ["x"]),
 ]
 

@@ -13,6 +13,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -62,12 +63,22 @@ async def settled(saver: TemporalSaver, thread_id: str = "t") -> Any:
         await asyncio.sleep(0.05)
 
 
+class Tags(BaseModel):
+    """A model that iterates as its content does."""
+
+    names: list[str]
+
+    def __iter__(self) -> Any:
+        return iter(self.names)
+
+
 @dataclass
 class Ticket:
     """An object of the user's in the state, with others inside."""
 
     opened: date
     by: dict[Any, Any]
+    tags: Tags
 
 
 def _asks_about(ticket: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +90,11 @@ async def test_an_export_has_the_fields_of_objects(make_saver: MakeSaver) -> Non
         ticket: Ticket
 
     builder = StateGraph(WithTicket).add_node("ask", _asks_about).add_edge(START, "ask")
-    ticket = Ticket(opened=date(2026, 1, 2), by={("ann", 1): HumanMessage("please", id="m")})
+    ticket = Ticket(
+        opened=date(2026, 1, 2),
+        by={("ann", 1): HumanMessage("please", id="m")},
+        tags=Tags(names=["a"]),
+    )
     saver = make_saver()
     async with saver.worker(graph := builder.compile(name="asks")):
         await graph.with_config(checkpointer=saver).ainvoke({"ticket": ticket}, config("t"))
@@ -87,6 +102,7 @@ async def test_an_export_has_the_fields_of_objects(make_saver: MakeSaver) -> Non
     assert json.loads(json.dumps(last)) == last
     told = last["values"]["ticket"]
     assert told["opened"] == "2026-01-02"
+    assert told["tags"] == {"names": ["a"]}
     assert told["by"]["('ann', 1)"]["kwargs"]["content"] == "please"
     ((asked,),) = [w["value"] for w in last["pending_writes"] if w["channel"] == "__interrupt__"]
     assert asked["value"] == {"about": told}

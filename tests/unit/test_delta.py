@@ -121,6 +121,9 @@ def test_a_value_cut_to_shreds_is_bounded() -> None:
         msgpack.packb([5, 0, 1]),
         msgpack.packb(["text", 0, 1]),
         msgpack.packb([0, None, "x"]),
+        msgpack.packb([0, 2, 3]),
+        msgpack.packb([0, -1, 2]),
+        msgpack.packb([0, 2, -1]),
     ],
 )
 def test_bytes_that_are_no_delta_are_refused(delta: bytes) -> None:

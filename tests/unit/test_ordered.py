@@ -88,6 +88,22 @@ def test_no_more_is_unpacked_than_was_said(wrong: int) -> None:
         unpacked(b"no such thing", 20)
 
 
+@pytest.mark.parametrize("size", [-(2**62), -1, 0, 10**9, 2**62])
+def test_a_size_that_none_has_bounds_nothing(size: int) -> None:
+    small = packed(b"\0" * 50_000)
+    assert small is not None
+    with pytest.raises(WireError, match="said to have"):
+        unpacked(small, size)
+
+
+def test_a_difference_to_a_chunk_that_is_not_kept_is_refused() -> None:
+    base = b"what was " * 1_000
+    delta = diff([base], base + b"more")
+    assert delta is not None
+    with pytest.raises(WireError):
+        Ordered().accept(MailItem(attempt=1, seq=0, data=delta, slot=3, delta=True, piece=1))
+
+
 def test_a_result_known_before_is_kept_for_every_attempt() -> None:
     known, new = b"what was " * 1_000, b"what was " * 999 + b"what is  "
     delta = diff([known], new)

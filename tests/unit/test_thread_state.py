@@ -391,10 +391,12 @@ def test_an_archive_under_way_is_asked_for_again_after_a_roll() -> None:
 def test_a_long_outcome_is_remembered_without_its_stream() -> None:
     state = fresh()
     attach(state, "r1")
-    long = Outcome(status="done", chunks=3, tail=(b"x" * REMEMBERED_OUTCOME_BYTES,))
+    many = REMEMBERED_OUTCOME_BYTES
+    long = Outcome(status="done", chunks=3, tail=(b"x" * many,), unsent="y" * many)
     state.step(step(state, 0, outcome=pack(long)))
     remembered = unpack(Outcome, attach(state, "r1", 2)[0].outcome)
     assert (remembered.status, remembered.chunks, remembered.tail) == ("done", 3, ())
+    assert len(pack(remembered)) < many
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgpack
 import pytest
@@ -106,6 +106,30 @@ def test_unknown_fields_are_ignored_and_missing_ones_filled() -> None:
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.unpack(messages.TaskInput, data)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_fields_of_another_type_are_refused(name: str) -> None:
+    """Workflow code would fail with them, and be run again for ever."""
+    kind = type(SAMPLES[name])
+    sample = msgpack.unpackb(wire.pack(SAMPLES[name]), strict_map_key=False)
+    hints = get_type_hints(kind)
+    for i, field in enumerate(dataclasses.fields(kind), 1):
+        if hints[field.name] is Any:
+            continue
+        # Nothing is a set of three texts.
+        wrong = msgpack.packb([*sample[:i], msgpack.ExtType(7, b"x"), *sample[i + 1 :]])
+        with pytest.raises(wire.WireError, match=kind.__name__):
+            wire.unpack(kind, wrong)
+        if isinstance(sample[i], list) and sample[i]:
+            inner = [msgpack.ExtType(7, b"x"), *sample[i][1:]]
+            with pytest.raises(wire.WireError, match=kind.__name__):
+                wire.unpack(kind, msgpack.packb([*sample[:i], inner, *sample[i + 1 :]]))
+
+
+def test_a_message_without_a_field_that_has_no_default_is_refused() -> None:
+    with pytest.raises(wire.WireError, match="TaskInput"):
+        wire.unpack(messages.TaskInput, msgpack.packb([1]))
 
 
 if __name__ == "__main__":
