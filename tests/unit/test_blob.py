@@ -63,7 +63,7 @@ def test_a_pack_cut_short_is_refused() -> None:
 
 
 def test_a_pack_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blob, "MAX_UNPACKED_BYTES", 10_000)
+    monkeypatch.setattr(blob, "MAX_INFLATED_BYTES", 10_000)
     assert blob.expand(blob.squeeze([b"\0" * 5_000])) == (b"\0" * 5_000,)
     with pytest.raises(WireError, match="more than 10,000 bytes"):
         blob.expand(blob.squeeze([b"\0" * 20_000]))
