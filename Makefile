@@ -10,6 +10,8 @@ ARGS ?=
 # Most tests wait for processes and servers, so three keep two cores busy; each has a Temporal
 # server of its own.
 PARALLEL ?= -n 3 --dist worksteal
+# Servers and test processes share the cores; more threads would only wait for each other.
+test test-min: export GOMAXPROCS ?= 1
 # Tests start hundreds of Python processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
