@@ -49,6 +49,9 @@ STICKY_TIMEOUT = timedelta(seconds=3)
 """How long a workflow task waits for the process that had the workflow in its cache. The default
 of 10 s would be added to every failover."""
 
+SHUTDOWN_S = 60.0
+"""How long Temporal's workers may take to stop, a server that is away included."""
+
 STOP_GRACE = timedelta(seconds=5)
 
 
@@ -202,8 +205,23 @@ class WorkerHost:
         self.transport.mover = None
         if self._mover is not None:
             await self._mover.stop()
-        await asyncio.gather(*(w.shutdown() for w in self._workers), return_exceptions=True)
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._shut_down()
+
+    async def _shut_down(self) -> None:
+        """Stop Temporal's workers; what does not end, as a codec that never answers, is left."""
+        stopping = [asyncio.create_task(w.shutdown()) for w in self._workers]
+        done, left = await asyncio.wait([*stopping, *self._running], timeout=SHUTDOWN_S)
+        for task in done:
+            # A worker that has failed was logged when it did.
+            if not task.cancelled():
+                task.exception()
+        if left:
+            logger.error(
+                "worker %s: Temporal's worker has not stopped within %g s and is left behind; "
+                "another worker goes on with what it does not report",
+                self.queue,
+                SHUTDOWN_S,
+            )
 
     async def _closed(self, run_workflow_id: str) -> None:
         """Wait until a run that has ended is closed, which takes a last task of its workflow: no

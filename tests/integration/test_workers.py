@@ -7,18 +7,24 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter, PayloadCodec
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import TemporalExecError, TemporalSaver
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.worker import service
 from tests.conftest import TemporalServer
 from tests.integration.test_multitask import _held, _in_line
-from tests.support.graphs import config, countdown, durable, nested, parallel, wide
+from tests.support.graphs import State, config, countdown, durable, nested, parallel, wide
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -257,3 +263,57 @@ asyncio.run(main())
     async with asyncio.timeout(100):
         _, stderr = await process.communicate()
     assert process.returncode == 0, stderr.decode()
+
+
+class _Silent(PayloadCodec):
+    """A codec whose key server stops answering."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answers = True
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        if not self.answers:
+            self.asked.set()
+            await asyncio.Event().wait()
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return list(payloads)
+
+
+async def test_a_worker_that_cannot_stop_is_left(
+    temporal_server: TemporalServer,
+    task_queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever a codec does, leaving the worker ends."""
+    monkeypatch.setattr(service, "SHUTDOWN_S", 1.0)
+    codec = _Silent()
+    connect = partial(Client.connect, temporal_server.address)
+    client = await connect(data_converter=DataConverter(payload_codec=codec))
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+
+    async def fall_silent(state: State) -> State:
+        codec.answers = False
+        return {"x": ["done"]}
+
+    builder = StateGraph(State).add_node("node", fall_silent).add_edge(START, "node")
+    graph = builder.compile(name="silent")
+    async with saver.worker(graph):
+        bound = graph.with_config(checkpointer=saver)
+        call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
+        while codec.answers:  # noqa: ASYNC110 # set on another loop
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
+    assert "is left behind" in caplog.text
+    with pytest.raises((TemporalExecError, asyncio.CancelledError)):
+        await call
+    codec.answers = True
+    # The run is lost to whoever serves the queue next.
+    again = TemporalSaver(await connect(), task_queue=task_queue, id_prefix=task_queue)
+    builder = StateGraph(State).add_node("node", lambda state: {"x": ["done"]})
+    async with again.worker(builder.add_edge(START, "node").compile(name="silent")):
+        (run,) = [run async for run in again.alist_runs("t")]
+        assert (await run.aresult())["x"] == ["done"]

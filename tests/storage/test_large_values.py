@@ -149,15 +149,16 @@ async def test_above_the_limit_is_refused_before_anything_is_sent(
     caller.close()
 
 
+@pytest.mark.long
 async def test_many_small_values_are_one_large_record(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    """No value is large, all of them are: a superstep of 1,000 Sends of a kilobyte each."""
+    """No value is large, all of them are: a superstep of 600 Sends of two kilobytes each."""
     saver = make_saver()
     async with saver.worker(wide()):
         graph = wide().with_config(checkpointer=saver)
-        result = await graph.ainvoke({"n": 1_000, "out": []}, config("t"))
-        assert len(result["out"]) == 1_000
+        result = await graph.ainvoke({"n": 600, "out": []}, config("t"))
+        assert len(result["out"]) == 600
         cold = wide().with_config(checkpointer=make_saver())
         assert (await cold.aget_state(config("t"))).values["out"] == result["out"]
         assert len([s async for s in cold.aget_state_history(config("t"))]) == 4

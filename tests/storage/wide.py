@@ -15,7 +15,7 @@ class Wide(TypedDict, total=False):
 
 
 def wide() -> Any:
-    """``n`` Sends of a kilobyte each."""
+    """``n`` Sends of two kilobytes each."""
 
     async def begin(state: Wide) -> Any:
         return {}
@@ -30,7 +30,7 @@ def wide() -> Any:
         .add_edge(START, "begin")
         .add_conditional_edges(
             "begin",
-            lambda s: [Send("work", {"i": i, "text": f"{i} " * 300}) for i in range(s["n"])],
+            lambda s: [Send("work", {"i": i, "text": f"{i} " * 600}) for i in range(s["n"])],
             ["work"],
         )
         .compile(name="wide_sends")
