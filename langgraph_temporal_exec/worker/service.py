@@ -210,7 +210,11 @@ class WorkerHost:
     async def _shut_down(self) -> None:
         """Stop Temporal's workers; what does not end, as a codec that never answers, is left."""
         stopping = [asyncio.create_task(w.shutdown()) for w in self._workers]
-        done, left = await asyncio.wait([*stopping, *self._running], timeout=SHUTDOWN_S)
+        ending = [*stopping, *self._running]
+        if not ending:
+            # Refused before it had any.
+            return
+        done, left = await asyncio.wait(ending, timeout=SHUTDOWN_S)
         for task in done:
             # A worker that has failed was logged when it did.
             if not task.cancelled():
