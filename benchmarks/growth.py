@@ -19,8 +19,8 @@ from benchmarks.lab import SERVER_FLAGS, LabError, open_server, server_version
 from benchmarks.report import Json
 from benchmarks.shapes.long_thread import KINDS, Kind, text
 from benchmarks.whole import whole
-from langgraph_temporal_exec.blobs import CACHE_BYTES
-from langgraph_temporal_exec.replicas import REPLICA_BYTES
+from langgraph_temporal_exec.storage.blobs import CACHE_BYTES
+from langgraph_temporal_exec.storage.replica import REPLICA_BYTES
 
 SHORT = 50
 WINDOW = 25

@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .deadline import interrupt_with_default
     from .errors import (
         DuplicateGraphError,
         GraphNotFoundError,
@@ -39,11 +38,12 @@ if TYPE_CHECKING:
         WorkerStoppedError,
     )
     from .idempotency import idempotency_key
-    from .listing import ThreadInfo
+    from .interrupts import interrupt_with_default
     from .logs import RunLogFilter
     from .options import NodeOptions, Retention
     from .runs import Run, RunFailure
     from .saver import TemporalSaver
+    from .threads import ThreadInfo
 
 _EXPORTS = {
     "DuplicateGraphError": "errors",
@@ -71,7 +71,7 @@ _EXPORTS = {
     "TemporalSaver": "saver",
     "ThreadBusyError": "errors",
     "ThreadFullError": "errors",
-    "ThreadInfo": "listing",
+    "ThreadInfo": "threads",
     "UnreadableError": "errors",
     "UnserializableError": "errors",
     "UnsupportedLangGraphError": "errors",
@@ -79,7 +79,7 @@ _EXPORTS = {
     "ValueTooLargeError": "errors",
     "WorkerStoppedError": "errors",
     "idempotency_key": "idempotency",
-    "interrupt_with_default": "deadline",
+    "interrupt_with_default": "interrupts",
 }
 
 __all__ = [

@@ -19,8 +19,8 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from ._loops import settle
 from ._native import forward_core_logs
-from ._threads import settle
 from .errors import ServerUnavailableError
 
 TUNING = (

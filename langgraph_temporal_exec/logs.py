@@ -12,7 +12,7 @@ from typing import Any
 
 from langgraph.config import get_config
 
-from . import _langgraph
+from .seam import hooks
 
 FIELDS = ("thread_id", "run_id", "attempt", "node", "step")
 """What ``RunLogFilter`` adds to a record."""
@@ -72,7 +72,7 @@ def _place() -> Mapping[str, Any]:
         return {}
     metadata = config.get("metadata") or {}
     thread_id = (config.get("configurable") or {}).get("thread_id")
-    session = _langgraph.session_of(config)
+    session = hooks.session_of(config)
     return {
         "thread_id": None if thread_id is None else str(thread_id),
         "run_id": None if session is None else session.run_id,

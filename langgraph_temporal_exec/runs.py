@@ -13,8 +13,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from . import _langgraph
-from ._exact import load_exact
 from ._exits import Owned, left_anywhere
 from .caller.join import join_stream
 from .caller.mailbox import Mailbox
@@ -28,9 +26,11 @@ from .errors import (
 from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
-from .reader import Reader
-from .replica import Replica
-from .transport import UNBOUNDED_CURSOR, Transport
+from .seam import hooks
+from .storage.reader import Reader
+from .storage.replica import Replica
+from .storage.thread_client import UNBOUNDED_CURSOR, Transport
+from .values.exact import load_exact
 
 RunStatus = Literal[
     "scheduled", "no_workers", "queued", "running", "done", "interrupted", "error", "cancelled"
@@ -123,12 +123,12 @@ class Run:
             if mode == "values":
                 latest = payload
             else:
-                interrupts += payload[_langgraph.INTERRUPT]
+                interrupts += payload[hooks.INTERRUPT]
         if not outcome.tail:
             latest, interrupts = await self._recorded()
         if not interrupts:
             return latest
-        shown = {_langgraph.INTERRUPT: interrupts}
+        shown = {hooks.INTERRUPT: interrupts}
         return {**latest, **shown} if isinstance(latest, dict) else shown
 
     async def _recorded(self) -> tuple[Any, list[Any]]:
@@ -143,7 +143,7 @@ class Run:
         paths = replica.task_paths("", found.checkpoint["id"])
         return (
             {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
-            list(_langgraph.in_task_order(found.pending_writes or (), paths)),
+            list(hooks.in_task_order(found.pending_writes or (), paths)),
         )
 
     async def astream(self) -> AsyncGenerator[Any, None]:
@@ -328,7 +328,7 @@ def _parts(chunk: Any) -> tuple[str, Any]:
     if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in ("values", "updates"):
         return chunk[-2], chunk[-1]
     payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk
-    asks = isinstance(payload, dict) and payload.keys() == {_langgraph.INTERRUPT}
+    asks = isinstance(payload, dict) and payload.keys() == {hooks.INTERRUPT}
     return ("updates" if asks else "values"), payload
 
 

@@ -73,10 +73,7 @@ LIBRARIES = {"langgraph", "langchain_core", "temporalio"}
 # Where the pieces are put together; nobody imports these but they themselves.
 COMPOSITION_ROOTS = {
     "saver",
-    "checkpoints",
-    "sync",
-    "listing",
-    "maintenance",
+    "threads",
     "local",
     "runs",
     "references",
@@ -92,29 +89,14 @@ _INNER = [
     _layer("errors", side="Errors:"),
     _layer("options", ours={"errors"}, side="Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
-    _layer("known", side="Shared:"),
     _layer("_exits", ours={"errors"}, side="Shared:"),
     _layer("_native", third_party={"temporalio"}, side="Shared:"),
-    _layer("_threads", ours={"_native"}, side="Shared:"),
-    _layer("_stream", third_party={"langgraph.types"}, side="Shared:"),
-    # -- workflows
-    _layer("workflow.effects", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
-    _layer(
-        "workflow.log_state",
-        ours={"protocol", "workflow.effects"},
-        banned=IMPURE,
-        side="Workflow side:",
-    ),
-    _layer("workflow.outcomes", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
-    _layer(
-        "workflow.thread_state",
-        ours={"protocol", "workflow.effects", "workflow.log_state", "workflow.outcomes"},
-        banned=IMPURE,
-        side="Workflow side:",
-    ),
+    _layer("_loops", ours={"_native"}, side="Shared:"),
+    # -- workflows: the thread as a state machine, and the shells that perform what it decides
+    _layer("workflow.core", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
     _layer(
         "workflow",
-        ours={"protocol", "workflow.effects", "workflow.log_state", "workflow.thread_state"},
+        ours={"protocol", "workflow.core"},
         third_party={"temporalio"},
         banned=INDETERMINATE,
         side="Workflow side:",
@@ -128,95 +110,39 @@ _INNER = [
         side="Workflow side:",
     ),
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
-    # -- LangGraph, and its values as bytes
-    _layer("_paused", side="Shared:"),
-    _layer("_seam", third_party={"langchain_core"}, side="LangGraph seam:"),
+    # -- LangGraph's private parts, and its values as bytes
     _layer(
-        "_langgraph",
-        ours={"_exits", "_paused", "_seam", "errors"},
+        "seam",
+        ours={"_exits", "errors"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_langgraph=True,
     ),
     _layer(
-        "_serde",
+        "values",
         ours={"errors", "protocol"},
-        third_party={*CHECKPOINTS, "langchain_core"},
-        side="Shared:",
-    ),
-    _layer("_loaded", third_party={"pydantic"}, side="Shared:"),
-    _layer(
-        "_exact",
-        ours={"_loaded", "_remote_errors", "_serde", "errors", "protocol"},
         third_party={
             *(*CHECKPOINTS, "langchain_core", "langgraph.callbacks", "langgraph.types"),
-            *("pydantic", "pydantic_core"),
+            *("msgpack", "pydantic", "pydantic_core"),
         },
         side="Shared:",
     ),
-    _layer("_callbacks", third_party={"langchain_core", "langgraph.callbacks"}, side="Shared:"),
+    # -- what is stored, and how it is read; `history` runs the thread's state machine
+    _layer("storage.known", side="Shared:"),
     _layer(
-        "record",
-        ours={"errors", "_exact", "_serde"},
-        third_party={*CHECKPOINTS, "langchain_core"},
-        side="Shared:",
-    ),
-    _layer(
-        "_remote_errors",
-        ours={"errors", "protocol"},
-        third_party={"msgpack", "pydantic_core"},
-        side="Shared:",
-    ),
-    # -- what is stored, and how it is read
-    _layer(
-        "transport",
-        ours={"errors", "options", "protocol"},
-        third_party={"temporalio"},
-        side="Shared:",
-    ),
-    _layer("blobs", ours={"errors", "protocol"}, third_party={"temporalio"}, side="Shared:"),
-    # The one module outside `workflow/` that runs the thread's state machine.
-    _layer(
-        "history",
-        ours={"_threads", "errors", "protocol", "workflow.thread_state"},
-        third_party={"temporalio"},
-        side="Shared:",
-    ),
-    _layer("timings", ours={"protocol"}, third_party={"temporalio"}, side="Shared:"),
-    _layer("resolver", ours={"blobs", "protocol"}, side="Shared:"),
-    _layer(
-        "replica",
-        ours={"blobs", "errors", "protocol", "resolver"},
-        third_party=CHECKPOINTS,
-        side="Shared:",
-    ),
-    _layer("replicas", ours={"blobs", "replica"}, side="Shared:"),
-    _layer(
-        "reader",
-        ours={
-            *("_serde", "blobs", "errors", "history", "protocol", "replica", "resolver"),
-            "transport",
-        },
-        third_party=CHECKPOINTS,
+        "storage",
+        ours={"_loops", "errors", "options", "protocol", "values", "workflow.core"},
+        third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Shared:",
     ),
     # What both sides say about a run, and users' handlers say about nodes.
-    _layer("logs", ours={"_langgraph"}, third_party={"langgraph.config"}, side="Public API:"),
+    _layer("logs", ours={"seam"}, third_party={"langgraph.config"}, side="Public API:"),
     # -- the two sides
     _layer(
         "caller",
         ours={
-            *(
-                "_callbacks",
-                "_exact",
-                "_exits",
-                "_langgraph",
-                "_remote_errors",
-                "_serde",
-                "_stream",
-            ),
-            *("_threads", "blobs", "errors", "known", "logs", "options", "protocol", "record"),
-            *("transport", "workflow.mailbox", "workflow.mailbox_sinks"),
+            *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
+            *("storage.known", "values", "workflow.mailbox", "workflow.mailbox_sinks"),
         },
         third_party=LIBRARIES,
         side="Caller side:",
@@ -224,89 +150,42 @@ _INNER = [
     # Moves opaque bytes about: it must never need a value of LangGraph's.
     _layer(
         "worker.upkeep",
-        ours={"blobs", "protocol", "reader", "resolver", "transport"},
+        ours={"protocol", "storage"},
         third_party={"temporalio"},
         side="Worker side:",
     ),
     _layer(
         "worker",
         ours={
-            *(
-                "_callbacks",
-                "_exact",
-                "_exits",
-                "_langgraph",
-                "_remote_errors",
-                "_serde",
-                "_stream",
-            ),
-            *(
-                "_threads",
-                "blobs",
-                "errors",
-                "known",
-                "logs",
-                "options",
-                "protocol",
-                "reader",
-                "record",
-                "replica",
-                "transport",
-                "worker.upkeep",
-            ),
-            "workflow",
+            *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
+            *("storage.known", "values", "worker.upkeep", "workflow"),
         },
         third_party=LIBRARIES,
         side="Worker side:",
     ),
     # -- the public API
     _layer(
-        "deadline",
-        ours={"_langgraph", "errors", "protocol"},
+        "interrupts",
+        ours={"errors", "protocol", "seam"},
         third_party={"langgraph.config", "langgraph.errors", "langgraph.types"},
         side="Public API:",
     ),
     _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
     _layer(
         "runs",
-        ours={
-            *("_exact", "_exits", "_langgraph", "caller", "errors", "protocol", "reader"),
-            *("replica", "transport"),
-        },
+        ours={"_exits", "caller", "errors", "protocol", "seam", "storage", "values"},
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Public API:",
     ),
     _layer(
-        "maintenance",
-        ours={"blobs", "errors", "options", "protocol", "reader", "replica", "transport"},
-        third_party={"langchain_core", "temporalio"},
-        side="Public API:",
-    ),
-    _layer(
-        "listing",
-        ours={"_langgraph", "errors", "maintenance", "protocol", "runs", "transport"},
+        "threads",
+        ours={"errors", "protocol", "runs", "seam", "storage"},
         third_party={"langchain_core", "langgraph", "pydantic"},
         side="Public API:",
     ),
     _layer(
-        "sync",
-        ours={"listing", "runs"},
-        third_party={*CHECKPOINTS, "langchain_core"},
-        side="Public API:",
-    ),
-    _layer(
-        "checkpoints",
-        ours={
-            *("_langgraph", "_serde", "blobs", "caller", "errors", "history", "known"),
-            *("maintenance", "protocol", "reader", "replica", "replicas", "sync", "transport"),
-            "worker",
-        },
-        third_party={*CHECKPOINTS, "langchain_core"},
-        side="Public API:",
-    ),
-    _layer(
         "local",
-        ours={"_native", "_threads", "errors"},
+        ours={"_loops", "_native", "errors"},
         third_party={"temporalio"},
         side="Public API:",
     ),
@@ -320,18 +199,17 @@ LAYERS = {
         _layer(
             "saver",
             ours={
-                *("", "_langgraph", "_native", "_threads", "caller", "checkpoints", "errors"),
-                *("listing", "local", "maintenance", "options", "runs", "transport", "worker"),
+                *("", "_loops", "_native", "caller", "errors", "local", "options", "protocol"),
+                *("runs", "seam", "storage", "storage.known", "threads", "values", "worker"),
             },
             third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
             side="Public API:",
         ),
-        # LangGraph's API server; what is not ours there has no public API, and one module uses it.
         _layer(
             "connection", ours={"_native", "errors"}, third_party={"temporalio"}, side="Shared:"
         ),
         _layer("references", ours={"errors", "saver"}, side="Shared:"),
-        _layer("studio.aliases", side="Studio:"),
+        # LangGraph's API server; what is not ours there has no public API, and one module uses it.
         _layer(
             "studio.server",
             ours={"errors"},
@@ -344,8 +222,8 @@ LAYERS = {
         _layer(
             "studio",
             ours={
-                *("_langgraph", "caller", "connection", "errors", "listing", "maintenance"),
-                *("references", "saver", "studio.aliases", "studio.server", "timings"),
+                *("caller", "connection", "errors", "references", "saver", "seam", "storage"),
+                *("studio.server", "threads"),
             },
             third_party={
                 *(*CHECKPOINTS, "langchain_core", "langgraph.graph.message", "langgraph.types"),
@@ -356,8 +234,8 @@ LAYERS = {
         _layer(
             "cli",
             ours={
-                *("", "_threads", "connection", "errors", "listing", "local", "logs", "options"),
-                *("references", "saver"),
+                *("", "_loops", "connection", "errors", "local", "logs", "options", "references"),
+                *("saver", "threads"),
             },
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
@@ -569,3 +447,37 @@ def check_tree(package: Path) -> list[str]:
         for path, source in sources.items()
         for violation in check_module(path, source, modules)
     ]
+
+
+# -- the table of the architecture ------------------------------------------------------------
+
+
+def table() -> str:
+    """The layers as a Markdown table; `python -m tests.layering` writes it where it is shown."""
+    rows = ["| layer | may import of this package | and of others |", "|---|---|---|"]
+    for layer in sorted(LAYERS.values(), key=lambda layer: layer.name == ""):
+        ours = ", ".join(f"`{name}`" for name in sorted(layer.ours - {""})) or "nothing"
+        others = ", ".join(sorted(layer.third_party)) or "nothing"
+        without = [("asyncio", "asyncio"), ("datetime", "clock"), ("random", "randomness")]
+        banned = [word for module, word in without if module in layer.banned]
+        more = f"; no {', '.join(banned)}" if banned else ""
+        more += "; private names of langgraph too" if layer.private_langgraph else ""
+        if not layer.name:
+            ours = "everything, lazily"
+        rows.append(f"| `{layer.name or '__init__'}` | {ours} | {others}{more} |")
+    return "\n".join(rows)
+
+
+ARCHITECTURE = Path(__file__).parents[1] / "docs" / "architecture.md"
+HEADING = "## Who may import whom"
+
+
+def documented() -> str:
+    """The table that the architecture shows."""
+    section = ARCHITECTURE.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n## ")[0]
+    return "\n".join(line for line in section.splitlines() if line.startswith("|"))
+
+
+if __name__ == "__main__":
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    ARCHITECTURE.write_text(text.replace(documented(), table()), encoding="utf-8")

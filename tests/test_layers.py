@@ -6,7 +6,6 @@ checker sources that break each rule, so that it cannot pass by seeing nothing.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,8 @@ from tests.layering import (
     PACKAGE,
     check_module,
     check_tree,
+    documented,
+    table,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -55,21 +56,22 @@ def test_workflow_side_loads_no_langgraph() -> None:
 
 @pytest.mark.compat
 def test_thread_state_loads_no_temporal() -> None:
-    loaded = loaded_by(f"{PACKAGE}.workflow.thread_state", f"{PACKAGE}.workflow.effects")
+    loaded = loaded_by(f"{PACKAGE}.workflow.core.thread_state")
     assert not _of(loaded, "temporalio", "langgraph", "langchain_core")
 
 
 @pytest.mark.compat
 def test_reading_a_history_loads_no_langgraph() -> None:
-    loaded = loaded_by(f"{PACKAGE}.history", f"{PACKAGE}.blobs", f"{PACKAGE}.resolver")
+    loaded = loaded_by(*(f"{PACKAGE}.storage.{part}" for part in ("history", "blobs", "resolver")))
     assert not _of(loaded, "langgraph", "langchain_core")
 
 
 MODULES = frozenset(
     {"", "errors", "protocol", "protocol.names", "workflow", "workflow.thread", "workflow.run"}
-    | {"workflow.thread_state", "workflow.effects", "caller", "caller.client", "worker"}
-    | {"worker.drive", "worker.upkeep", "transport", "history", "blobs", "resolver", "replica"}
-    | {"reader", "_serde", "_langgraph", "options", "saver", "maintenance", "local"}
+    | {"workflow.core", "workflow.core.thread_state", "caller", "caller.client", "worker"}
+    | {"worker.drive", "worker.upkeep", "storage", "storage.thread_client", "storage.history"}
+    | {"storage.blobs", "storage.known", "values", "values.ops", "seam", "seam.hooks"}
+    | {"options", "saver", "local"}
 )
 
 
@@ -95,44 +97,35 @@ MODULES = frozenset(
         ("workflow/run.py", '"""Workflow side: x."""\nfrom ..caller import client', "{p}.caller"),
         ("workflow/run.py", '"""Workflow side: x."""\nimport time', "must do without time"),
         (
-            "workflow/thread_state.py",
+            "workflow/core/thread_state.py",
             '"""Workflow side: x."""\nfrom temporalio import workflow',
-            "layer `workflow.thread_state` must not import temporalio.workflow",
+            "layer `workflow.core` must not import temporalio.workflow",
         ),
         *(
-            ("workflow/thread_state.py", f'"""Workflow side: x."""\nimport {module}', module)
+            ("workflow/core/thread_state.py", f'"""Workflow side: x."""\nimport {module}', module)
             for module in ("asyncio", "time", "random", "uuid")
         ),
         (
-            "workflow/thread_state.py",
-            '"""Workflow side: x."""\nfrom . import thread',
+            "workflow/core/thread_state.py",
+            '"""Workflow side: x."""\nfrom .. import thread',
             "must not import {p}.workflow.thread",
         ),
-        (
-            "workflow/effects.py",
-            '"""Workflow side: x."""\nfrom . import thread_state',
-            "must not import {p}.workflow.thread_state",
-        ),
-        ("workflow/effects.py", '"""Workflow side: x."""\nimport asyncio', "without asyncio"),
-        ("history.py", '"""Shared: x."""\nfrom .workflow.thread import T', "workflow.thread"),
-        ("history.py", '"""Shared: x."""\nfrom langgraph.checkpoint import base', "langgraph"),
-        ("blobs.py", '"""Shared: x."""\nfrom .workflow.thread_state import T', "thread_state"),
-        ("resolver.py", '"""Shared: x."""\nfrom .transport import T', "import {p}.transport"),
-        ("replica.py", '"""Shared: x."""\nimport temporalio', "import temporalio"),
-        ("replica.py", '"""Shared: x."""\nfrom .reader import R', "import {p}.reader"),
-        ("reader.py", '"""Shared: x."""\nimport temporalio', "import temporalio"),
+        ("storage/history.py", '"""Shared: x."""\nfrom ..workflow.thread import T', ".thread"),
+        ("storage/history.py", '"""Shared: x."""\nfrom langgraph.pregel import P', "langgraph"),
+        ("storage/blobs.py", '"""Shared: x."""\nfrom ..caller.client import C', "{p}.caller"),
+        ("storage/known.py", '"""Shared: x."""\nfrom . import blobs', "import {p}.storage.blobs"),
         (
             "worker/upkeep.py",
             '"""Worker side: x."""\nfrom langgraph.checkpoint import base',
             "layer `worker.upkeep` must not import langgraph.checkpoint",
         ),
-        ("worker/upkeep.py", '"""Worker side: x."""\nfrom .. import _langgraph', "_langgraph"),
-        ("worker/drive.py", '"""Worker side: x."""\nfrom ..history import H', "{p}.history"),
-        ("maintenance.py", '"""Public API: x."""\nfrom .saver import S', "import {p}.saver"),
-        ("_serde.py", '"""Shared: x."""\nfrom langgraph.types import Command', "langgraph.types"),
-        ("_serde.py", '"""Shared: x."""\nfrom langgraph import types', "langgraph.types"),
-        ("_langgraph.py", '"""LangGraph seam: x."""\nfrom .options import Options', "{p}.options"),
-        ("transport.py", '"""Shared: x."""\nimport langgraph', "must not import langgraph"),
+        ("worker/upkeep.py", '"""Worker side: x."""\nfrom ..seam import hooks', "seam"),
+        ("worker/drive.py", '"""Worker side: x."""\nfrom ..saver import S', "{p}.saver"),
+        ("storage/reader.py", '"""Shared: x."""\nfrom ..saver import S', "import {p}.saver"),
+        ("values/ops.py", '"""Shared: x."""\nfrom langgraph.config import f', "langgraph.config"),
+        ("values/ops.py", '"""Shared: x."""\nfrom langgraph import pregel', "langgraph.pregel"),
+        ("seam/hooks.py", '"""LangGraph seam: x."""\nfrom ..options import O', "{p}.options"),
+        ("storage/blobs.py", '"""Shared: x."""\nimport langgraph', "must not import langgraph"),
         ("caller/client.py", '"""Caller side: x."""\nfrom ..worker import drive', "{p}.worker"),
         ("caller/client.py", '"""Caller side: x."""\nfrom ..workflow import run', "workflow.run"),
         ("caller/client.py", '"""Caller side: x."""\nfrom ..saver import S', "import {p}.saver"),
@@ -207,24 +200,27 @@ def test_violation_is_reported(path: str, source: str, expected: str) -> None:
         (
             "workflow/thread.py",
             '"""Workflow side: x."""\nimport asyncio\nfrom temporalio import workflow\n'
-            "from . import thread_state\nfrom .thread_state import T\nfrom ..protocol import names",
+            "from .core import thread_state\nfrom ..protocol import names",
         ),
         ("workflow/__init__.py", '"""Workflow side: x."""\nfrom .thread import Thread'),
         (
-            "_langgraph.py",
+            "seam/hooks.py",
             '"""LangGraph seam: x."""\nfrom langgraph._internal._constants import CONF\n'
-            "from langgraph.pregel import _runner\nx = _runner._y\nfrom .errors import E",
+            "from langgraph.pregel import _runner\nx = _runner._y\nfrom ..errors import E",
         ),
-        ("_serde.py", '"""Shared: x."""\nfrom langgraph import checkpoint\n'),
+        ("values/ops.py", '"""Shared: x."""\nfrom langgraph import checkpoint\n'),
         (
             "caller/client.py",
-            '"""Caller side: x."""\nfrom langgraph.types import Command\nfrom .. import transport\n'
-            "from ..workflow.mailbox import M\nfrom .. import _langgraph\n"
-            "x = _langgraph.f\nc = Command.__init__\n",
+            '"""Caller side: x."""\nfrom langgraph.types import Command\nfrom .. import storage\n'
+            "from ..workflow.mailbox import M\nfrom ..seam import hooks\n"
+            "x = hooks.f\nc = Command.__init__\n",
         ),
         ("worker/drive.py", '"""Worker side: see langgraph.pregel._runner."""\n'),
-        ("history.py", '"""Shared: x."""\nfrom .workflow.thread_state import ThreadState'),
-        ("worker/upkeep.py", '"""Worker side: x."""\nfrom ..reader import R\nimport temporalio'),
+        ("storage/history.py", '"""Shared: x."""\nfrom ..workflow.core.thread_state import T'),
+        (
+            "worker/upkeep.py",
+            '"""Worker side: x."""\nfrom ..storage.blobs import B\nimport temporalio',
+        ),
         ("saver.py", '"""Public API: x."""\nfrom . import caller, worker, local, __version__'),
         (
             "__init__.py",
@@ -271,23 +267,5 @@ def test_composition_roots_are_imported_by_composition_roots_alone() -> None:
     assert not {name for name, needed in inner.items() if needed & COMPOSITION_ROOTS}
 
 
-def _documented() -> dict[str, tuple[str, str]]:
-    """The table of the architecture: per layer, what it may import of ours and of others."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = text.partition("## Who may import whom")[2].partition("## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if "| `" in line]
-    return {
-        name.replace("__init__", ""): (ours, others)
-        for names, ours, others in rows
-        for name in re.findall(r"`([^`]+)`", names)
-    }
-
-
 def test_the_documented_table_is_this_one() -> None:
-    documented = _documented()
-    assert documented.keys() == LAYERS.keys()
-    for name, (ours, others) in documented.items():
-        libraries = set(others.partition(";")[0].split(", ")) - {"nothing"}
-        assert libraries == LAYERS[name].third_party, name
-        if not ours.startswith("everything"):
-            assert set(re.findall(r"`([^`]+)`", ours)) == LAYERS[name].ours - {""}, name
+    assert documented() == table()

@@ -14,9 +14,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.langchain import LangChainTracer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from .._callbacks import IGNORED_BY, TAP, UNTAP, Kind, description, kind_of
-from .._exact import load_exact
 from ..errors import AttemptSupersededError
+from ..values.callbacks import IGNORED_BY, TAP, UNTAP, Kind, description, kind_of
+from ..values.exact import load_exact
 
 
 @dataclass(frozen=True, kw_only=True)

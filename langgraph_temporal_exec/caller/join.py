@@ -20,15 +20,15 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from .. import _langgraph
-from .._exact import load_exact
-from .._stream import ShownInterrupts
 from ..errors import NoWorkersError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
 from ..protocol.wire import pack, unpack
-from ..transport import UNBOUNDED_CURSOR, Transport
+from ..seam import hooks
+from ..seam.chunks import ShownInterrupts
+from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
+from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
 from .outcome import await_outcome, raise_failure
 from .remote import Inbox, Ordered, next_item
@@ -175,7 +175,7 @@ async def joined(
         values = {k: v for k, v in values.items() if k in output}
     shown: list[tuple[str, Any]] = [("values", values)]
     if state.interrupts:
-        shown.insert(0, ("updates", {_langgraph.INTERRUPT: tuple(state.interrupts)}))
+        shown.insert(0, ("updates", {hooks.INTERRUPT: tuple(state.interrupts)}))
     asked = options.get("stream_mode") or graph.stream_mode
     alone = isinstance(asked, str)
     modes = [asked] if alone else asked

@@ -25,9 +25,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-from .._threads import LoopThread, settle
+from .._loops import LoopThread, settle
 from ..protocol import names
-from ..transport import Transport
+from ..storage.thread_client import Transport
 from ..workflow.mailbox import MailboxWorkflow
 
 LIFETIME = timedelta(hours=24)

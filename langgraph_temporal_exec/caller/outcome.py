@@ -15,8 +15,6 @@ from temporalio.exceptions import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from .._exact import load_exact
-from .._remote_errors import rebuild
 from ..errors import (
     GraphNotFoundError,
     RunCancelledError,
@@ -32,7 +30,9 @@ from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
-from ..transport import SERVER_AWAY_S, Transport, failure_text
+from ..storage.thread_client import SERVER_AWAY_S, Transport, failure_text
+from ..values.exact import load_exact
+from ..values.exceptions import rebuild
 
 logger = logging.getLogger(__name__)
 

@@ -15,18 +15,18 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from .._exact import load_exact
 from .._exits import torn_down
-from .._stream import ShownInterrupts
 from ..errors import NoWorkersError, RunFailedError, StreamLostError
-from ..known import KEPT_FROM_BYTES
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
 from ..protocol.mail import KNOWN_SLOT, MailItem, MailStatus, unpacked
 from ..protocol.messages import Outcome
 from ..protocol.wire import WireError, unpack
-from ..transport import UNTAKEN_EVENTS, Transport
+from ..seam.chunks import ShownInterrupts
+from ..storage.known import KEPT_FROM_BYTES
+from ..storage.thread_client import UNTAKEN_EVENTS, Transport
+from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
 from .handlers import Event
 from .outcome import await_outcome, finish

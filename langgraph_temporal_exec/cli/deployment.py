@@ -94,7 +94,7 @@ class Deployment:
             ServerUnavailableError: No Temporal server answers.
             UsageError: The configuration or ``--saver`` is wrong, or there is no such namespace.
         """
-        from .._threads import settle
+        from .._loops import settle
 
         try:
             async with self._given() if self.saver else self._made(runtime, options) as saver:

@@ -19,8 +19,8 @@ from ..errors import TemporalExecError, UsageError
 from .deployment import PLAIN, Deployment, deployed, tell
 
 if TYPE_CHECKING:
-    from ..listing import ThreadInfo
     from ..saver import TemporalSaver
+    from ..threads import ThreadInfo
 
 app = typer.Typer(help="Threads in Temporal.", no_args_is_help=True, rich_markup_mode=PLAIN)
 

@@ -31,7 +31,12 @@ SHARED_PIECES_UP_TO = 4_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
-    """A blob that must be stored before what refers to it is sent. ``what`` names it in errors."""
+    """A blob that must be stored before what refers to it is sent. ``what`` names it in errors.
+
+    Args:
+        ref: Where it will be.
+        data: Its bytes.
+    """
 
     ref: BlobRef
     data: bytes

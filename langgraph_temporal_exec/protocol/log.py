@@ -107,7 +107,18 @@ def blobs_of(op: Op) -> Iterator[BlobRef]:
 
 @dataclass
 class Log:
-    """A log by its headers. Ops whose values are outside (``body``) must have them back."""
+    """A log by its headers. Ops whose values are outside (``body``) must have them back.
+
+    Args:
+        puts: Checkpoints by their ids.
+        writes: Writes by the checkpoint they are pending on, in the order of the log.
+        loose: Values of dropped checkpoints that others refer to.
+        dropped: Ids of checkpoints that are gone.
+        opened: Nested namespaces, in the order in which they were opened.
+        stored: Values by channel and version.
+        latest: Of each channel the last value: what whoever has read all of it builds on next.
+        latest_parts: The last checkpoint and its metadata, for the same.
+    """
 
     puts: dict[str, Op] = field(default_factory=dict)
     writes: dict[str, list[Op]] = field(default_factory=dict)
@@ -115,7 +126,6 @@ class Log:
     dropped: set[str] = field(default_factory=set)
     opened: dict[str, None] = field(default_factory=dict)
     stored: dict[tuple[str, Version], Value] = field(default_factory=dict)
-    # What whoever has read all of it builds on next.
     latest: dict[str, Value] = field(default_factory=dict)
     latest_parts: tuple[Value, ...] = ()
 

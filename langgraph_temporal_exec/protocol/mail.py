@@ -26,6 +26,11 @@ class MailItem:
     keeps the chunk it had before (``Call.known``), from the beginning. ``piece`` numbers the
     pieces of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
     ``unpacked``: the chunk, or the difference, is packed, and has this many bytes; 0: it is not.
+
+    Args:
+        attempt: Attempt of the run that sends it; a newer one starts the stream over.
+        seq: Number of the chunk or event within the attempt, from 0.
+        data: The bytes, or a piece of them.
     """
 
     attempt: int
@@ -78,6 +83,9 @@ class Mail:
     """Query ``deliver`` of a mailbox workflow: mail of a stream (``run_id``: its ``stream_id``).
 
     Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
+
+    Args:
+        items: Chunks and events, in order.
     """
 
     run_id: str

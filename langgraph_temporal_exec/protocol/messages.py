@@ -29,6 +29,12 @@ class ThreadStart:
     new by itself (0: when the server suggests it). ``archive_bytes`` is the size of the log at
     which it moves into archives (0: the default). ``rules`` are those by which the workflow decides
     (``RULES``). ``graph`` names the graph of a namespace, a sub-agent for example, if it has one.
+
+    Args:
+        thread_id: The thread.
+        id_prefix: First part of the workflow ids of the deployment.
+        incarnation: Identity of this life of the thread, from the run before; "": the
+            workflow's own first run id.
     """
 
     thread_id: str
@@ -45,7 +51,13 @@ class ThreadStart:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Announcement:
     """Signal ``announce`` of the root thread workflow, and part of ``Snapshot``: a run was recorded
-    for the thread, and may not have asked for it yet."""
+    for the thread, and may not have asked for it yet.
+
+    Args:
+        run_id: The run.
+        run_workflow_id: Workflow id of the run.
+        graph: Name of its graph.
+    """
 
     run_id: str
     run_workflow_id: str
@@ -70,6 +82,12 @@ class AttachRequest:
     the active run when the asker found its run workflow closed. ``strategy`` is what happens when
     another run has the thread: "" waits in line; "reject", "interrupt", "rollback". ``queue`` is
     that of the process which drives the attempt.
+
+    Args:
+        run_id: The run.
+        attempt: Number of the attempt, from 1.
+        run_workflow_id: Workflow id of the run.
+        graph: Name of its graph.
     """
 
     run_id: str
@@ -91,6 +109,11 @@ class LogPage:
     or who knows another incarnation, forgets what it has first. What lies before the log is in
     ``segments``, and what the latest checkpoint needs of it in ``head``; both are given to
     readers whose cursor lies before it.
+
+    Args:
+        incarnation: Identity of the log that the positions belong to.
+        ops: Entries of the log, packed.
+        more: Whether there are entries after these.
     """
 
     incarnation: str
@@ -108,6 +131,10 @@ class Applied:
     ``answered`` are the tasks, nested ones included, that recorded an answer of their own.
     ``spent`` is the checkpoint whose resume value, of whatever run, is not given any more: an
     interrupt has taken it, or it was refused.
+
+    Args:
+        checkpoints: How many checkpoints the run has made.
+        null_writes: Whether its input, or its resume value, is in the log.
     """
 
     checkpoints: int = 0
@@ -121,6 +148,15 @@ class AttachReply:
     """Reply to ``attach``. ``outcome`` is set when the run has already ended.
 
     ``undo`` are runs whose checkpoints are to be dropped before anything else is done.
+
+    Args:
+        status: An ``AttachStatus``.
+        epoch: The epoch that the grant begins; steps carry it.
+        page: What of the log the asking process has not read.
+        namespaces: Nested namespaces that have a workflow, the latest.
+        applied: What earlier attempts of the run have done.
+        active_run: Who has the thread instead; with QUEUED and REJECTED.
+        active_run_workflow_id: Its workflow.
     """
 
     status: int
@@ -136,7 +172,16 @@ class AttachReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpec:
-    """Part of ``StepRequest``: schedule one task as an Activity named after its node."""
+    """Part of ``StepRequest``: schedule one task as an Activity named after its node.
+
+    Args:
+        key: Names the task within its attempt; the process finds the live task by it.
+        node: The node, which becomes the Activity's type.
+        queue: Task queue of the process that holds the task.
+        summary: A line for Temporal's UI.
+        heartbeat_s: How long its process may be silent.
+        step: LangGraph's superstep.
+    """
 
     key: str
     node: str
@@ -168,6 +213,13 @@ class StepRequest:
     ends the run. An ``extra`` request appends ops before the one with the same ``seq``: results of
     lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
     of ``open``, in the same order; "" for one without.
+
+    Args:
+        epoch: Of the grant that the sender acts under.
+        run_id: The run.
+        ops: Entries to append, packed.
+        tasks: Tasks to schedule.
+        open: Nested namespaces that get a workflow.
     """
 
     epoch: int
@@ -210,6 +262,10 @@ class AppendRequest:
     to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
     of its source, and with ``spent``, as in ``Applied``.
+
+    Args:
+        ops: Entries to append, packed.
+        open: Nested namespaces that get a workflow.
     """
 
     ops: tuple[bytes, ...] = ()
@@ -233,6 +289,10 @@ class ReadRequest:
 
     ``erasing``: also answered after the thread was deleted, to whoever removes what is left.
     ``runs``: name the runs as well. ``standing``: tell where the thread stands, for a copy.
+
+    Args:
+        incarnation: Identity of the log that ``cursor`` belongs to; "": the reader knows none.
+        cursor: Sequence number of the first entry the reader has not read.
     """
 
     incarnation: str = ""
@@ -250,6 +310,14 @@ class ThreadSummary:
     "cancelled", "lost"), or "" if none did or the state was changed by hand since.
     ``asks``: the nodes that wait for an answer. ``error_type`` and ``error_text`` are of the last
     run to end, if it failed; ``closed_run`` has ended since, and not told the thread how.
+
+    Args:
+        thread_id: The thread.
+        graph: Graph of the last run.
+        active_run: The run that has the thread.
+        waiting: How many runs want it next.
+        created_s: When it was begun.
+        updated_s: When something was written last.
     """
 
     thread_id: str
@@ -271,6 +339,12 @@ class ReadReply:
 
     ``runs`` are the latest runs, oldest first, if they were asked for; the last of them are
     ``announced`` and have not asked for the thread yet. ``spent`` is that of ``Applied``.
+
+    Args:
+        page: Entries after the reader's cursor.
+        deleted: The thread is deleted.
+        summary: The thread as a list shows it.
+        standing: Where it stands, if that was asked for.
     """
 
     page: LogPage
@@ -289,6 +363,12 @@ class ArchiveRequest:
 
     ``compact``: rewrite the archives without what was dropped. ``workflow_id`` is that of the
     thread or namespace.
+
+    Args:
+        thread_id: The thread.
+        namespace: Its nested namespace; "" for the thread itself.
+        base: Sequence number of the first entry.
+        generation: How many compactions there were before.
     """
 
     thread_id: str
@@ -305,6 +385,10 @@ class ArchiveReply:
     """Activity result of ``langgraph:archive``.
 
     ``garbage`` is a pack of ``BlobList``: blobs nothing refers to once this is applied.
+
+    Args:
+        segments: All archives there are now.
+        head: Archives of archives.
     """
 
     segments: tuple[Segment, ...]
@@ -314,7 +398,12 @@ class ArchiveReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscardRequest:
-    """Activity input of ``langgraph:discard``: remove blobs nothing refers to any more."""
+    """Activity input of ``langgraph:discard``: remove blobs nothing refers to any more.
+
+    Args:
+        thread_id: The thread.
+        garbage: A ``BlobList``.
+    """
 
     thread_id: str
     garbage: BlobRef
@@ -322,7 +411,14 @@ class DiscardRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EraseRequest:
-    """Activity input of ``langgraph:erase``: remove all blobs of a deleted thread or namespace."""
+    """Activity input of ``langgraph:erase``: remove all blobs of a deleted thread or namespace.
+
+    Args:
+        thread_id: The thread.
+        namespace: Its nested namespace; "" for the thread itself.
+        workflow_id: The workflow that held the log.
+        deleted_s: When it was deleted: blobs that are younger belong to its successor.
+    """
 
     thread_id: str
     namespace: str
@@ -332,14 +428,23 @@ class EraseRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskInput:
-    """Activity input of a task: the key under which its process finds the live task."""
+    """Activity input of a task: the key under which its process finds the live task.
+
+    Args:
+        key: As in ``TaskSpec``.
+    """
 
     key: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOutput:
-    """Activity result of a task: its writes as an op; ``error`` names what the node raised."""
+    """Activity result of a task: its writes as an op; ``error`` names what the node raised.
+
+    Args:
+        status: A ``TaskStatus``.
+        op: The writes, packed; b"": there are none.
+    """
 
     status: int
     op: bytes = b""
@@ -353,6 +458,15 @@ class RunStart:
     ``record`` is opaque to the workflow (see ``record.py``). ``home_queue`` is
     the pinned queue of an embedded caller, tried first; ``task_queue`` is the shared one.
     A large record is a blob, ``record_ref``. ``strategy``: see ``AttachRequest``.
+
+    Args:
+        run_id: The run.
+        thread_id: The thread.
+        thread_workflow_id: Its workflow.
+        graph: Name of the graph.
+        heartbeat_s: How long a process that drives the run may be silent.
+        max_lost_attempts: So many lost attempts in a row end it.
+        give_up_s: So long after the first of them it ends; 0: never.
     """
 
     run_id: str
@@ -376,6 +490,11 @@ class Listener:
     ``queue`` is that of the process that drives the run, if it was found. ``deltas``: whoever
     listens can put chunks together, also of pieces in any order, and unpack them (see
     ``MailItem``).
+
+    Args:
+        run_id: The run.
+        mailbox: Workflow id of the listener's mailbox.
+        stream_id: Names the stream in it.
     """
 
     run_id: str
@@ -387,7 +506,11 @@ class Listener:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequest:
-    """Activity input: have the process that drives a run stop it, because it was cancelled."""
+    """Activity input: have the process that drives a run stop it, because it was cancelled.
+
+    Args:
+        run_id: The run.
+    """
 
     run_id: str
 
@@ -408,6 +531,15 @@ class DriveRequest:
 
     ``at_home``: on the queue of an embedded caller, whose process has the live objects; then
     ``record`` is empty. ``strategy``: see ``AttachRequest``. ``listeners`` joined the run so far.
+
+    Args:
+        run_id: The run.
+        attempt: Number of the attempt, from 1.
+        thread_id: The thread.
+        thread_workflow_id: Its workflow.
+        run_workflow_id: Workflow id of the run.
+        graph: Name of the graph.
+        record_ref: The record, if it is large.
     """
 
     run_id: str
@@ -425,7 +557,12 @@ class DriveRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriveReply:
-    """Activity result of ``langgraph:drive``. ``queue`` is where the next attempt should go."""
+    """Activity result of ``langgraph:drive``. ``queue`` is where the next attempt should go.
+
+    Args:
+        status: A ``DriveStatus``.
+        outcome: With ENDED an ``Outcome``, packed.
+    """
 
     status: int
     outcome: bytes = b""
@@ -434,7 +571,14 @@ class DriveReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatusReply:
-    """Reply to the Query ``status`` of a run workflow."""
+    """Reply to the Query ``status`` of a run workflow.
+
+    Args:
+        state: "scheduled", "running", "queued" or "retrying"; then the outcome's status.
+        attempt: Number of the latest attempt.
+        queue: Task queue of the process that drives it.
+        last_failure: Why the last attempt was lost.
+    """
 
     state: str
     attempt: int
@@ -449,6 +593,11 @@ class ErrorInfo:
     ``args`` and ``attributes`` are plain msgpack: a list and a map. ``type_name`` is the qualified
     name of the class, to be found among classes that are loaded already. ``exceptions`` are the
     members of an exception group and ``cause`` is what it was raised from, each an ``ErrorInfo``.
+
+    Args:
+        message: Its text.
+        notes: Its notes.
+        traceback: The traceback's text; of the outermost only.
     """
 
     type_name: str
@@ -466,6 +615,10 @@ class RunBounds:
     """How often a run is driven, and second argument of Update ``resume``.
 
     ``give_up_s``: seconds after the first of losses in a row; 0: for ever.
+
+    Args:
+        heartbeat_s: How long a process that drives the run may be silent.
+        max_lost_attempts: So many lost attempts in a row end it.
     """
 
     heartbeat_s: float = 10.0
@@ -478,6 +631,11 @@ class Deadline:
     """Part of ``Outcome`` and ``Snapshot``: an interrupt that answers itself with ``default``.
 
     ``default`` is plain msgpack. ``at_s`` is Unix time, known once the thread has begun to wait.
+
+    Args:
+        interrupt_id: LangGraph's id of the interrupt.
+        within_s: How long it waits.
+        bounds: Of the run that goes on with the default.
     """
 
     interrupt_id: str
@@ -498,6 +656,13 @@ class Outcome:
     ``answered``: a task of a nested namespace took an answer, of which the news may come later.
     ``unsent``: why a chunk was not streamed, or the result is not in ``tail``: no serializer takes
     what it holds.
+
+    Args:
+        status: "done", "interrupted", "error" or "cancelled".
+        attempt: Number of the attempt that ended it.
+        error: What it failed with.
+        deadlines: Interrupts that answer themselves.
+        asks: Nodes that wait for an answer.
     """
 
     status: str
@@ -523,6 +688,16 @@ class ActiveRun:
     superstep ("interrupt") or at once, with what this one did undone ("rollback"). ``boundary``:
     a superstep has ended since. ``queue``: of the process that drives it. ``cancelled``: somebody
     cancels it, so that no further superstep begins.
+
+    Args:
+        run_id: The run.
+        run_workflow_id: Workflow id of the run.
+        first_epoch: Epoch of its first attempt.
+        checkpoints: How many it has made.
+        null_writes: Whether its input, or its resume value, is in the log.
+        answered: Tasks that recorded an answer of their own.
+        namespaces: Nested ones it has used, the latest.
+        alone: Nobody else has written to the log since the attempt was granted.
     """
 
     run_id: str
@@ -542,7 +717,12 @@ class ActiveRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiter:
-    """Part of ``Snapshot``: a run in line for the thread."""
+    """Part of ``Snapshot``: a run in line for the thread.
+
+    Args:
+        run_id: The run.
+        run_workflow_id: Workflow id of the run.
+    """
 
     run_id: str
     run_workflow_id: str
@@ -552,8 +732,31 @@ class Waiter:
 class Snapshot:
     """Part of ``ThreadStart``: the state as carried over continue-as-new.
 
-    ``given_at`` is the checkpoint with the latest resume value, ``given_spent`` whether that is not
-    given any more (see ``Applied``).
+    Args:
+        epoch: This and what says nothing else is as in ``ThreadState``.
+        seq: Its ``next_seq``.
+        log: Entries that are in no archive: ``ThreadLog.entries``.
+        namespaces: As there.
+        ended: Runs with their outcomes, oldest first.
+        waiting: As there.
+        active: As there.
+        lost: As there.
+        running: Tasks that get new Activities.
+        base: This and what follows up to ``discards`` is as in ``ThreadLog``.
+        segments: As there.
+        head: As there.
+        generation: As there.
+        garbage: As there.
+        compact: As there.
+        unthinned: As there.
+        discards: Blobs that are to be removed again, in case the Activity was not through.
+        summary: As in ``ThreadState``.
+        undo: As there.
+        deadlines: As there.
+        standing: As there; ``None`` of releases that did not keep it.
+        announced: As there.
+        given_at: The checkpoint with the latest resume value.
+        given_spent: Whether that is not given any more (see ``Applied``).
     """
 
     epoch: int

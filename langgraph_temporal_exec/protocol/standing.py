@@ -54,6 +54,9 @@ class Standing:
     """Part of ``Snapshot``, ``ReadReply`` and ``AppendRequest``: where a thread stands.
 
     ``top`` is the id of its latest checkpoint, "" when there is none or none is known.
+
+    Args:
+        places: What is open at the latest checkpoints, by their ids.
     """
 
     top: str = ""

@@ -49,6 +49,10 @@ class Value:
     without a value has ``type == "empty"``. ``digest`` is the content address of the whole bytes;
     short values have none. With ``bases`` (digests of earlier values) the stored bytes are a
     delta (``protocol/delta.py``); with ``blob`` they are kept outside and ``data`` is empty.
+
+    Args:
+        channel: The channel.
+        type: What LangGraph's serializer says of the bytes.
     """
 
     channel: str
@@ -62,7 +66,12 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inherited:
-    """Part of an op: a channel at a version which another checkpoint than the parent stored."""
+    """Part of an op: a channel at a version which another checkpoint than the parent stored.
+
+    Args:
+        channel: The channel.
+        key: Its version.
+    """
 
     channel: str
     key: Version
@@ -82,6 +91,23 @@ class Op:
     keeps ``values``, ``checkpoint`` and ``metadata`` outside when all of them are too much; what
     was taken from the header for that is in ``answers`` (a task recorded an answer). ``retakes``:
     all answers among the writes were recorded before, and the task has taken no other.
+
+    Args:
+        kind: An ``OpKind``.
+        checkpoint_id: The checkpoint it is, or that its writes are pending on.
+        parent_id: The checkpoint before; ``None``: it is the first.
+        run_id: The run that wrote it.
+        attempt: Its attempt.
+        task_id: Of WRITES: the task.
+        task_path: LangGraph's path of it, by which writes are ordered.
+        checkpoint_type: As ``Value.type``, of the checkpoint without its values.
+        metadata_type: The same of the metadata.
+        dropped: Of DROP: ids of checkpoints.
+        checkpoint_digest: As ``Value.digest``.
+        checkpoint_bases: As ``Value.bases``.
+        metadata_digest: As ``Value.digest``.
+        metadata_bases: As ``Value.bases``.
+        opened: Of OPEN: the namespaces.
     """
 
     kind: int
@@ -112,7 +138,15 @@ class Op:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpBody:
-    """Blob content: what an op keeps outside the log."""
+    """Blob content: what an op keeps outside the log.
+
+    Args:
+        values: As in ``Op``.
+        checkpoint_type: As in ``Op``.
+        checkpoint: As in ``Op``.
+        metadata_type: As in ``Op``.
+        metadata: As in ``Op``.
+    """
 
     values: tuple[Value, ...]
     checkpoint_type: str
@@ -126,6 +160,10 @@ class Pack:
     """Part of several messages: compressed ops, inline or in a blob.
 
     ``level`` 0: the bytes are an ``OpList``; above: a ``SegmentList`` of the level below.
+
+    Args:
+        data: The bytes, if they are inline.
+        ref: Where they are, if not.
     """
 
     data: bytes = b""
@@ -135,7 +173,11 @@ class Pack:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Part of several messages: the log from ``first`` up to, not including, ``end``."""
+    """Part of several messages: the log from ``first`` up to, not including, ``end``.
+
+    Args:
+        pack: The ops.
+    """
 
     first: int
     end: int
@@ -144,20 +186,32 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpList:
-    """Content of a pack of level 0."""
+    """Content of a pack of level 0.
+
+    Args:
+        ops: Ops, packed.
+    """
 
     ops: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentList:
-    """Content of a pack of a higher level."""
+    """Content of a pack of a higher level.
+
+    Args:
+        segments: Archives, oldest first.
+    """
 
     segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlobList:
-    """Blob content: blobs to be removed."""
+    """Blob content: blobs to be removed.
+
+    Args:
+        refs: Blobs.
+    """
 
     refs: tuple[BlobRef, ...]

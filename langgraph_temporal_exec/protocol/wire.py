@@ -58,11 +58,11 @@ def unpack_plain(data: bytes) -> Any:
 def pack_record(
     *, thread_id: str, object_name: str, fields: dict[str, Any], stream_mode: list[str]
 ) -> bytes:
-    """The record of a call (see ``record.py``) with plain data only, for those without LangGraph.
+    """The record of a call (``values/record.py``) of plain data, for those without LangGraph.
 
     Args:
         thread_id: The thread.
-        object_name: Class of the input, as ``_exact.py`` names it.
+        object_name: Class of the input, as ``values/exact.py`` names it.
         fields: Its fields.
         stream_mode: What the run streams.
     """

@@ -17,10 +17,11 @@ from typing import Any
 from langgraph.types import StateSnapshot
 from temporalio.service import RPCError
 
-from .. import listing, maintenance
+from .. import threads
 from ..errors import ServerUnavailableError, TemporalExecError
-from ..listing import ThreadInfo
 from ..saver import TemporalSaver
+from ..storage import maintenance
+from ..threads import ThreadInfo
 from . import server
 from .aliases import Aliases, alias_of
 
@@ -200,7 +201,7 @@ class Mirror:
 
     async def _glance(self, thread_id: str) -> None:
         """A line in the list, which ``_show`` puts right."""
-        info = await listing.glance(self._saver, thread_id)
+        info = await threads.glance(self._saver, thread_id)
         alias = alias_of(thread_id)
         if info is None or alias in self._shown or server.has_runs(alias):
             return

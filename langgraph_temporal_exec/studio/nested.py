@@ -18,9 +18,9 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph.message import add_messages
 from langgraph.types import Overwrite
 
-from .. import _langgraph
 from ..saver import TemporalSaver
-from ..timings import TaskTiming, Timings
+from ..seam import hooks
+from ..storage.timings import TaskTiming, Timings
 from . import server
 from .aliases import alias_of
 
@@ -110,7 +110,7 @@ class Nested:
         self, thread_id: str, checkpoint_ns: str, item: CheckpointTuple
     ) -> dict[str, Any]:
         values = {
-            channel: _langgraph.stored_value(value)
+            channel: hooks.stored_value(value)
             for channel, value in item.checkpoint["channel_values"].items()
             if not _internal(channel)
         }
@@ -122,7 +122,7 @@ class Nested:
             )
             for channel, history in histories.items():
                 writes = [value for _, _, value in history["writes"]]
-                values[channel] = _folded(_langgraph.stored_value(history.get("seed")), writes)
+                values[channel] = _folded(hooks.stored_value(history.get("seed")), writes)
         return values
 
     def _state(
@@ -133,10 +133,10 @@ class Nested:
     ) -> dict[str, Any]:
         by_task: dict[str, list[tuple[str, Any]]] = {}
         for task_id, channel, value in item.pending_writes or ():
-            if task_id != _langgraph.NULL_TASK_ID:
+            if task_id != hooks.NULL_TASK_ID:
                 by_task.setdefault(task_id, []).append((channel, value))
         begins = item.metadata.get("source") == "input"
-        unknown = _langgraph.START_TASK if begins else "task"
+        unknown = hooks.START_TASK if begins else "task"
         tasks = [
             _task(task_id, timings[task_id].node if task_id in timings else unknown, writes)
             for task_id, writes in by_task.items()
@@ -159,9 +159,9 @@ def _task(task_id: str, name: str, writes: Iterable[tuple[str, Any]]) -> dict[st
     result: dict[str, Any] = {}
     error = None
     for channel, value in writes:
-        if channel == _langgraph.INTERRUPT:
+        if channel == hooks.INTERRUPT:
             interrupts += [server.plain_interrupt(asked) for asked in value]
-        elif channel == _langgraph.ERROR:
+        elif channel == hooks.ERROR:
             error = str(value)
         elif not _internal(channel):
             result[channel] = server.plain(value)

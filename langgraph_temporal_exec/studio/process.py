@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from .. import maintenance
 from ..errors import UsageError
 from ..saver import TemporalSaver
+from ..storage import maintenance
 from . import server
 from .aliases import Aliases
 from .mirror import Mirror

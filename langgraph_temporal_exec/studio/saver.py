@@ -25,10 +25,10 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
-from .. import _langgraph
-from ..caller.run import STRATEGY_KEY, Caller
+from ..caller.admission import STRATEGY_KEY, Caller
 from ..errors import RunCancelledError, RunNotFoundError
 from ..saver import TemporalSaver
+from ..seam import hooks
 from . import server
 from .aliases import Aliases, alias_of
 
@@ -63,8 +63,8 @@ class StudioSaver(BaseCheckpointSaver[str]):
         self._leaves = leaves
 
     @property
-    def __langgraph_temporal__(self) -> _langgraph.Durable:
-        durable = cast(Caller, getattr(self.inner, _langgraph.DURABLE))
+    def __langgraph_temporal__(self) -> hooks.Durable:
+        durable = cast(Caller, getattr(self.inner, hooks.DURABLE))
         return _StudioCaller(durable, self.aliases, self._leaves, self.streaming)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -155,9 +155,9 @@ class StudioSaver(BaseCheckpointSaver[str]):
 
 
 class _StudioCaller:
-    """``_langgraph.Durable`` of the server's calls."""
+    """``hooks.Durable`` of the server's calls."""
 
-    session: _langgraph.Session | None = None
+    session: hooks.Session | None = None
 
     def __init__(
         self,

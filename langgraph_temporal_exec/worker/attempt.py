@@ -11,11 +11,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from .. import _langgraph
-from .._exact import dump_exact
 from .._exits import Owned, as_error, guard, is_cancelled, is_exit, own_cancellation
-from .._remote_errors import describe
-from ..blobs import BlobGoneError
 from ..errors import (
     AttemptSupersededError,
     ImpossibleResumeError,
@@ -35,10 +31,14 @@ from ..protocol.messages import (
     Outcome,
 )
 from ..protocol.wire import pack
-from ..reader import Reader
-from ..record import Call
-from ..replica import Replica
-from ..transport import UnreachedError, opaque
+from ..seam import hooks
+from ..storage.blobs import BlobGoneError
+from ..storage.reader import Reader
+from ..storage.replica import Replica
+from ..storage.thread_client import UnreachedError, opaque
+from ..values.exact import dump_exact
+from ..values.exceptions import describe
+from ..values.record import Call
 from .identity import RunIdentity
 from .ports import Host, SaverPort
 from .questions import QuestionsInOrder
@@ -215,11 +215,11 @@ class Attempt:
         self._saver = saver
         self._serde: SerializerProtocol = saver.serde
         self._call = call
-        limit = _langgraph.full_config(graph, call.config)["recursion_limit"]
+        limit = hooks.full_config(graph, call.config)["recursion_limit"]
         plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
         bound = saver.bound(session, plan)
-        self._graph = _langgraph.bind(graph, bound)
+        self._graph = hooks.bind(graph, bound)
         self._plan: PlannedInput = plan
         self._latest: Any = None
         self._questions: list[Any] = []
@@ -237,7 +237,7 @@ class Attempt:
         guard(asyncio.get_running_loop())
         in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
         stream = Owned(
-            _langgraph.original_astream(
+            hooks.original_astream(
                 self._graph, self._plan.input, self._plan.config, self._call.options
             )
         )
@@ -297,7 +297,7 @@ class Attempt:
         self._log_begin()
         thread = self.session.thread
         in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
-        stream = _langgraph.original_stream(
+        stream = hooks.original_stream(
             self._graph, self._plan.input, self._plan.config, self._call.options
         )
         try:
@@ -370,7 +370,7 @@ class Attempt:
             self._latest = chunk
             if self._call.options.get("version") == "v2" and chunk.get("interrupts"):
                 self._questions.append(chunk)
-        elif mode == "updates" and isinstance(payload, dict) and _langgraph.INTERRUPT in payload:
+        elif mode == "updates" and isinstance(payload, dict) and hooks.INTERRUPT in payload:
             self._questions.append(chunk)
 
     @property
@@ -396,7 +396,7 @@ class Attempt:
 
     async def _end(self) -> None:
         tail = await self._handed_over() if self._arrived is not None else ()
-        stop = _langgraph.stop_of(self.session.loop)
+        stop = hooks.stop_of(self.session.loop)
         outcome = self._stopped("interrupted" if stop.waits else "done", stop)
         unsent = self._result_unsent or self._unsent()
         await self._record(replace(outcome, unsent=unsent[:MAX_UNSENT]), tail)
@@ -418,7 +418,7 @@ class Attempt:
             await asyncio.wait_for(self._arrived(), within_s)
         return tail if fits else ()
 
-    def _stopped(self, status: str, stop: _langgraph.Stop) -> Outcome:
+    def _stopped(self, status: str, stop: hooks.Stop) -> Outcome:
         """The outcome, with what is open where the loop ended."""
         open_ = set(stop.interrupts)
         return Outcome(
@@ -435,7 +435,7 @@ class Attempt:
     async def _end_cancelled(self) -> None:
         if self.session.error is not None:
             return
-        outcome = self._stopped("cancelled", _langgraph.stop_of(self.session.loop))
+        outcome = self._stopped("cancelled", hooks.stop_of(self.session.loop))
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
 
@@ -452,7 +452,7 @@ class Attempt:
             return
         await self._record(
             replace(
-                self._stopped("error", _langgraph.stop_of(self.session.loop)),
+                self._stopped("error", hooks.stop_of(self.session.loop)),
                 error=describe(exc),
                 refused=isinstance(exc, ImpossibleResumeError) or unread,
                 answered=self.session.answered_below,

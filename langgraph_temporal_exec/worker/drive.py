@@ -16,11 +16,9 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
-from .. import _langgraph
 from .._exits import Owned, contained, is_cancelled
-from .._threads import TaskElsewhere, stands_still
+from .._loops import TaskElsewhere, stands_still
 from ..errors import AttemptSupersededError, RunCancelledError, TaskQueueError, UnreadableError
-from ..known import KnownChunks
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import digest
@@ -40,16 +38,18 @@ from ..protocol.stored import (
     BlobRef,
 )
 from ..protocol.wire import pack, unpack
-from ..record import Call, decode
-from ..transport import opaque, opaque_failures
+from ..seam import hooks
+from ..storage.known import KnownChunks
+from ..storage.thread_client import opaque, opaque_failures
+from ..values.record import Call, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
 from .embedded import EmbeddedRuns, LiveRun
 from .identity import RunIdentity
 from .ports import Host, SaverPort
+from .proxies import manager_for
 from .registry import GraphRegistry
 from .relay import JOINED_STALLED_S, STALLED_S, Relay, Relays
 from .session import Session
-from .stand_ins import manager_for
 
 logger = logging.getLogger(__name__)
 
@@ -296,7 +296,7 @@ class Activities:
         if request.record_ref is not None:
             record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
         try:
-            call = decode(_langgraph.reviving(graph, self._saver).serde, record)
+            call = decode(hooks.reviving(graph, self._saver).serde, record)
         except Exception as exc:
             # Serializers are the user's, and raise what they like.
             error = self._unread(request, exc)
@@ -497,7 +497,7 @@ def _for_the_caller(call: Call, relay: Relay, graph: Any) -> Call:
     if call.callbacks is not None and relay.listening:
         config = {**config, "callbacks": manager_for(call.callbacks, relay.tell)}
     if call.message_events:
-        config = _langgraph.with_message_events(config)
+        config = hooks.with_message_events(config)
     return replace(call, config=config)
 
 

@@ -21,14 +21,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from .._exits import Owned, torn_down
-from .._stream import ShownInterrupts
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
     WorkerStoppedError,
 )
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
-from ..record import Call
+from ..seam.chunks import ShownInterrupts
+from ..values.record import Call
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .identity import RunIdentity
 from .ports import Host, SaverPort

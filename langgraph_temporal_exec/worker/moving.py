@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from .._threads import LoopThread
+from .._loops import LoopThread
 from ..errors import ServerUnavailableError
 from ..protocol import names
 from ..protocol.messages import ReadRequest
-from ..transport import UNBOUNDED_CURSOR, Transport
+from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from ..workflow.run import RunWorkflow
 from ..workflow.thread import ThreadWorkflow
 

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from .. import _langgraph
-from .._threads import LoopThread
+from .._loops import LoopThread
 from ..options import Options
-from ..reader import Reader
-from ..replica import Replica
-from ..transport import Transport
+from ..seam import hooks
+from ..storage.reader import Reader
+from ..storage.replica import Replica
+from ..storage.thread_client import Transport
 from .live import LiveTasks
 from .retry_input import PlannedInput
 
@@ -47,7 +47,7 @@ class SaverPort(Protocol):
         """An empty one, when another attempt of this process still has the known one."""
         ...
 
-    def bound(self, session: _langgraph.Session, plan: PlannedInput) -> Any:
+    def bound(self, session: hooks.Session, plan: PlannedInput) -> Any:
         """A copy of the saver that writes through a session; see ``PlannedInput``."""
         ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .. import _langgraph
+from ..seam import hooks
 
 Parts = Callable[[Any], tuple[Any, str, Any]]
 """Namespace, mode and payload of a chunk."""
@@ -40,12 +40,12 @@ class QuestionsInOrder:
             if self._parts(chunk)[1] == "values":
                 # Whole values come when all tasks of the superstep have ended.
                 return (*self.rest(), chunk)
-            ready = _langgraph.first_to_ask(loop, self._shown)
+            ready = hooks.first_to_ask(loop, self._shown)
             return (chunk, *self._release(lambda held: held <= ready))
-        position = _langgraph.position_of(loop, {question.id for question in asked})
+        position = hooks.position_of(loop, {question.id for question in asked})
         if position is None:
             return (chunk,)
-        if _langgraph.first_to_ask(loop, self._shown) < position:
+        if hooks.first_to_ask(loop, self._shown) < position:
             self._held.append((position, chunk))
             return ()
         earlier = self._release(lambda held: held < position)
@@ -70,7 +70,7 @@ def questions_in(chunk: Any, parts: Parts) -> tuple[Any, ...]:
         return ()
     found: Any = ()
     if isinstance(payload, dict):
-        found = payload.get(_langgraph.INTERRUPT) or ()
+        found = payload.get(hooks.INTERRUPT) or ()
     if not found and isinstance(chunk, dict):
         found = chunk.get("interrupts") or ()
-    return tuple(found) if _langgraph.are_interrupts(found) else ()
+    return tuple(found) if hooks.are_interrupts(found) else ()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from .._threads import LoopThread
+from .._loops import LoopThread
 from ..errors import DuplicateGraphError, UsageError
 
 logger = logging.getLogger(__name__)

@@ -18,16 +18,16 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from .._exact import dump_exact, dump_readable
-from .._threads import LoopThread
+from .._loops import LoopThread
 from ..errors import UnserializableError
-from ..known import KEPT_FROM_BYTES
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import diff
 from ..protocol.mail import KNOWN_SLOT, Mail, MailItem, MailStatus, packed
 from ..protocol.messages import Listener
 from ..protocol.wire import pack
+from ..storage.known import KEPT_FROM_BYTES
+from ..values.exact import dump_exact, dump_readable
 
 logger = logging.getLogger(__name__)
 

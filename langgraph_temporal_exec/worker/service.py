@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,15 +18,17 @@ from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from .._threads import LoopThread, settle
+from .._loops import LoopThread, settle
 from ..errors import UsageError, WorkerStoppedError
 from ..options import Options
 from ..protocol import names
-from ..transport import Transport
+from ..storage.thread_client import Transport
+from ..values.record import Call
 from ..workflow.run import RunWorkflow
 from ..workflow.thread import ThreadWorkflow
 from .drive import Activities
 from .embedded import EmbeddedRuns
+from .identity import RunIdentity
 from .live import LiveTasks
 from .moving import Mover
 from .ports import SaverPort
@@ -259,3 +262,48 @@ def _with_behavior(deployment: WorkerDeploymentConfig | None) -> WorkerDeploymen
     ):
         return deployment
     return replace(deployment, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+
+
+class EmbeddedHost:
+    """Implements ``caller.run.EmbeddedPort`` over a worker host."""
+
+    def __init__(self, host: WorkerHost) -> None:
+        self._host = host
+        self.queue = host.queue
+        self.thread = host.thread
+
+    def run_identity(self, **parts: str) -> RunIdentity:
+        """The run as the worker side names it."""
+        return RunIdentity(**parts)
+
+    def check(self) -> None:
+        """Raise when the worker has stopped."""
+        self._host.check()
+
+    def serve(self, name: str, graph: Any) -> None:
+        """A graph was called here: serve it to others as well."""
+        self._host.registry.seen(name, graph)
+
+    def astream(
+        self,
+        run: RunIdentity,
+        graph: Any,
+        call: Call,
+        start: Callable[[], Awaitable[None]],
+        await_outcome: Callable[[], Awaitable[bytes]],
+        finish: Callable[[bytes], list[Any]],
+    ) -> AsyncGenerator[Any, None]:
+        """Run in this process."""
+        return self._host.embedded.astream(run, graph, call, start, await_outcome, finish)
+
+    def stream(
+        self,
+        run: RunIdentity,
+        graph: Any,
+        call: Call,
+        start: Callable[[], Awaitable[None]],
+        await_outcome: Callable[[], Awaitable[bytes]],
+        finish: Callable[[bytes], list[Any]],
+    ) -> Generator[Any, None, None]:
+        """Run in this process, sync."""
+        return self._host.embedded.stream(run, graph, call, start, await_outcome, finish)

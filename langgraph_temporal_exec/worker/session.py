@@ -22,9 +22,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
-from .. import _langgraph
-from .._serde import Encoded, Writer, put_op, writes_op
-from .._threads import LoopThread
+from .._loops import LoopThread
 from ..errors import (
     AttemptSupersededError,
     StorageError,
@@ -46,9 +44,11 @@ from ..protocol.messages import (
     TaskStatus,
 )
 from ..protocol.stored import BlobRef
-from ..reader import Reader
-from ..replica import Replica
-from ..transport import Transport
+from ..seam import hooks
+from ..storage.reader import Reader
+from ..storage.replica import Replica
+from ..storage.thread_client import Transport
+from ..values.ops import Encoded, Writer, put_op, writes_op
 from .identity import RunIdentity
 from .live import LiveTask, LiveTasks
 from .outbox import Entry, Outbox
@@ -59,7 +59,7 @@ MAX_TOOLS_TEXT = 140
 
 
 class Session:
-    """Implements ``_langgraph.Session`` and the writing half of the saver for one attempt.
+    """Implements ``hooks.Session`` and the writing half of the saver for one attempt.
 
     Args:
         run: The run.
@@ -171,7 +171,7 @@ class Session:
         """Part of the resume is impossible: to be raised when all else has ended."""
         self.refused = self.refused or error
 
-    async def arun_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
+    async def arun_task(self, task: hooks.SeamTask, run: Callable[[], Any]) -> Any:
         """Wait for the Activity of the task, then run the node right here."""
         live = self._dispatch(task)
         current = asyncio.current_task()
@@ -194,7 +194,7 @@ class Session:
             self._note_failure(live, exc)
             raise
 
-    def run_task(self, task: _langgraph.SeamTask, run: Callable[[], Any]) -> Any:
+    def run_task(self, task: hooks.SeamTask, run: Callable[[], Any]) -> Any:
         """The same for a sync node: it runs in the thread LangGraph chose."""
         live = self._dispatch(task)
         try:
@@ -228,7 +228,7 @@ class Session:
         self.check()
         self._on_loop(lambda: self._outbox(checkpoint_ns).watch(key))
 
-    def _dispatch(self, task: _langgraph.SeamTask) -> LiveTask:
+    def _dispatch(self, task: hooks.SeamTask) -> LiveTask:
         self.check()
         self.wrote = True
         key = f"{task.id}.{self.run.run_id[:8]}.{self.attempt}"
@@ -344,8 +344,8 @@ class Session:
         self, ns: str, config: RunnableConfig, task_id: str, writes: Sequence[tuple[str, Any]]
     ) -> bool:
         """Whether a task has no other answers than those it had when it began."""
-        answers = max((_number(v) for c, v in writes if c == _langgraph.RESUME), default=0)
-        if not answers or task_id == _langgraph.NULL_TASK_ID:
+        answers = max((_number(v) for c, v in writes if c == hooks.RESUME), default=0)
+        if not answers or task_id == hooks.NULL_TASK_ID:
             return False
         key = (ns, config["configurable"]["checkpoint_id"], task_id)
         known, self._answers[key] = self._answers.get(key, 0), answers
@@ -558,7 +558,7 @@ def _number(answers: Any) -> int:
     return len(answers) if isinstance(answers, list) else 1
 
 
-def _summary(task: _langgraph.SeamTask, given: str, graph: str) -> str:
+def _summary(task: hooks.SeamTask, given: str, graph: str) -> str:
     """One line for Temporal's UI: the tools of a tool call, what the saver's options say, and
     where in the graph it is.
 

@@ -13,7 +13,6 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
-from ..blobs import BlobGoneError
 from ..protocol import names
 from ..protocol.blob import (
     BLOB_AT,
@@ -43,9 +42,10 @@ from ..protocol.stored import (
     Value,
 )
 from ..protocol.wire import pack, unpack
-from ..reader import Reader
-from ..resolver import Resolver, UnknownBaseError
-from ..transport import Transport, opaque_failures
+from ..storage.blobs import BlobGoneError
+from ..storage.reader import Reader
+from ..storage.resolver import Resolver, UnknownBaseError
+from ..storage.thread_client import Transport, opaque_failures
 
 HEAD_INLINE_BYTES = 30_000
 """A head pack below this is carried in the workflow itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
-from .thread_state import ThreadState
+from .core.thread_state import ThreadState
 
 MAX_NODES = 20
 
@@ -42,7 +42,7 @@ def current_details(state: ThreadState, graph: str = "") -> str:
         lines.append(f"answers itself at: {at}")
     if state.waiting:
         lines.append(f"runs in line: {len(state.waiting)}")
-    lines.append(f"log: {state.log_bytes:,} bytes, {len(state.segments)} archives")
+    lines.append(f"log: {state.log.size:,} bytes, {len(state.log.segments)} archives")
     return "\n\n".join(lines)
 
 

@@ -37,15 +37,6 @@ HISTORY_BYTES_FULL = 44_000_000
 ARCHIVE_WAIT = timedelta(seconds=20)
 """How long an attempt waits for the archives to be rewritten before that is given up."""
 
-RESULTS_FIRST = "results-before-takeover"
-"""Name of a patch: a run's next attempt takes over after the results that are in history already.
-Of one workflow task the SDK runs Update handlers first, and only then lets results of Activities
-in: they would be dropped, and their tasks run again. To be removed when no thread that was written
-to by 0.1.0 development versions has a history without it."""
-
-STARTS_PACED = "starts-paced"
-"""Name of a patch: see ``STARTS_AT_ONCE``. To be removed as ``RESULTS_FIRST``."""
-
 STARTS_AT_ONCE = 100
 """Activities that one workflow task schedules; of a wider superstep the rest follows in the next
 ones. Scheduling one costs 0.7 ms of CPU, and a workflow task that takes the SDK longer than two

@@ -11,8 +11,8 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import RunBounds, RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
-    from .checks import bad_answer
     from .children import not_waited_for
+    from .refusals import bad_answer
 
 
 MAX_ANSWER_BYTES = 300_000

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         RunStatusReply,
     )
     from ..protocol.wire import pack, unpack
+    from .patches import CANCELLED_IS_CANCELLED, STOP_AT_ONCE
 
 DRIVE_TIMEOUT = timedelta(days=30)
 """Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
@@ -57,15 +58,6 @@ MAX_LISTENERS = 20
 """Streams of one run to callers that joined it; the latest are kept."""
 
 LISTEN_TIMEOUT = timedelta(seconds=5)
-
-STOP_AT_ONCE = "cancel-at-once"
-"""Name of a patch: a cancelled run tells its thread, which tells the process that drives it.
-Before, only heartbeats brought the news. To be removed when no run that was cancelled by a 0.1.0
-development version is open or to be replayed."""
-CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
-"""Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
-refused) ends as cancelled, not as failed. To be removed when runs begun without it have ended and
-are past the namespace's retention."""
 
 MOVE_PAUSE_S = 0.2
 """Pause before an attempt that was given up by its process is followed by another."""

@@ -33,10 +33,8 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
     from . import resume, upkeep
     from .alarm import Alarm
-    from .checks import bad_answer, check_ops, check_outcome, full_up, no_graph, not_waiting, stale
     from .children import Children
-    from .details import current_details
-    from .effects import (
+    from .core.effects import (
         AnswerTaken,
         CancelRun,
         CancelTask,
@@ -49,6 +47,9 @@ with workflow.unsafe.imports_passed_through():
         StartTask,
         StopRun,
     )
+    from .core.thread_log import ARCHIVE_BYTES
+    from .core.thread_state import MAX_WAITING, ThreadState
+    from .details import current_details
     from .limits import (
         ARCHIVE_WAIT,
         BYTES_BEFORE_FORCED_ROLL,
@@ -59,17 +60,23 @@ with workflow.unsafe.imports_passed_through():
         HISTORY_EVENTS_FULL,
         MAX_ACTIVITY_TYPE,
         NEXT_WORKFLOW_TASK_S,
-        RESULTS_FIRST,
         STARTS_AT_ONCE,
-        STARTS_PACED,
         STOP_TIMEOUT,
         TASK_TIMEOUT,
         UPDATES_BEFORE_FORCED_ROLL,
         UPDATES_BEFORE_ROLL,
         UPDATES_FULL,
     )
-    from .log_state import ARCHIVE_BYTES
-    from .thread_state import MAX_WAITING, ThreadState
+    from .patches import RESULTS_FIRST, STARTS_PACED
+    from .refusals import (
+        bad_answer,
+        check_ops,
+        check_outcome,
+        full_up,
+        no_graph,
+        not_waiting,
+        stale,
+    )
 
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
@@ -84,7 +91,7 @@ class ThreadWorkflow:
         )
         # Of what was carried over; an Update may come before ``run`` does.
         self._restored = self._state.restart()
-        self._state.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
+        self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}
         # Scheduled by the workflow task that began when the history was that long.
         self._started = 0
@@ -122,7 +129,7 @@ class ThreadWorkflow:
                     thread_id=self._start.thread_id,
                     namespace=self._start.namespace,
                     id_prefix=self._start.id_prefix,
-                    incarnation=self._state.incarnation,
+                    incarnation=self._state.log.incarnation,
                     snapshot=self._state.snapshot(),
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,
@@ -170,7 +177,7 @@ class ThreadWorkflow:
         """Whether steps are to be repeated in the next run of the workflow."""
         if not self._roll_is_due():
             return False
-        under_way = self._activities or self._pausing or self._state.archiving
+        under_way = self._activities or self._pausing or self._state.log.archiving
         return not under_way or self._roll_is_forced()
 
     def _may_roll(self) -> bool:
@@ -193,14 +200,14 @@ class ThreadWorkflow:
     async def attach(self, request: bytes) -> bytes:
         """An attempt asks for the thread. Never waits for a turn."""
         self._enter()
-        if self._state.compacting:
+        if self._state.log.compacting:
             try:
                 await workflow.wait_condition(
-                    lambda: not self._state.compacting, timeout=ARCHIVE_WAIT
+                    lambda: not self._state.log.compacting, timeout=ARCHIVE_WAIT
                 )
             except builtins.TimeoutError:
-                if self._state.archiving is not None:
-                    self._state.not_archived(self._state.archiving)
+                if self._state.log.archiving is not None:
+                    self._state.log.not_archived(self._state.log.archiving)
             self._check_alive()
         r = unpack(AttachRequest, request)
         if self._state.takes_over(r) and workflow.patched(RESULTS_FIRST):
@@ -495,16 +502,16 @@ class ThreadWorkflow:
     async def _await_archive(self, request: ArchiveRequest) -> None:
         reply = await upkeep.archive(request, self._upkeep)
         if reply is not None:
-            await self._perform(self._state.archived(request, reply))
+            await self._perform(self._state.log.archived(request, reply))
             return
-        self._state.not_archived(request)
+        self._state.log.not_archived(request)
         self._paused = True
         await asyncio.sleep(upkeep.PAUSE_S)
         self._paused = False
 
     async def _discard(self, effect: Discard) -> None:
         await upkeep.discard(self._start.thread_id, effect.garbage, self._upkeep)
-        self._state.discarded(effect.garbage)
+        self._state.log.discarded(effect.garbage)
 
     async def _erase(self) -> None:
         """Remove what is outside this history; new calls of the thread wait until it is done."""

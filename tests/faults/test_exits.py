@@ -19,7 +19,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 pytest.importorskip("deepagents")
 
 from langgraph_temporal_exec import NodeExitError, RunCancelledError, TemporalSaver
-from langgraph_temporal_exec._threads import LoopThread
+from langgraph_temporal_exec._loops import LoopThread
 from tests.faults.host import EXIT_CODE
 from tests.faults.lab import HEARTBEAT_S, WAIT_S, Lab, Process
 from tests.faults.leavers import HOOKS, KINDS, PLACES, graphs, innocent, leave

@@ -25,10 +25,10 @@ from langgraph_temporal_exec import (
     StreamLostError,
     TemporalSaver,
     UnserializableError,
-    _langgraph,
 )
 from langgraph_temporal_exec.errors import DuplicateGraphError, UsageError
 from langgraph_temporal_exec.local import start_server
+from langgraph_temporal_exec.seam import hooks
 from tests.support.graphs import (
     State,
     all_graphs,
@@ -279,11 +279,11 @@ async def test_hooks_that_were_removed(
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     graph = countdown().with_config(checkpointer=saver)
     async with saver.worker(countdown()), asyncio.timeout(60):
-        _langgraph.uninstall()
+        hooks.uninstall()
         try:
             with pytest.raises(NotDurableError, match=r"arun_with_retry.*put back"):
                 await graph.ainvoke({"n": 1}, config(thread_id), durability=durability)
         finally:
-            _langgraph.install()
+            hooks.install()
         assert (await graph.aget_state(config(thread_id))).values == {}
         assert await graph.ainvoke({"n": 1}, config(thread_id)) == {"n": 0}

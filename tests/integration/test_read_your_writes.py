@@ -12,8 +12,8 @@ from langgraph.graph import START, StateGraph
 from temporalio.client import Client
 
 from langgraph_temporal_exec import RunFailedError, TemporalSaver
-from langgraph_temporal_exec.history import HistoryReader
 from langgraph_temporal_exec.protocol.messages import ReadRequest
+from langgraph_temporal_exec.storage.history import HistoryReader
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
 from tests.support.graphs import State, config, countdown
 

@@ -15,12 +15,14 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.workflow.limits import RESULTS_FIRST, STARTS_AT_ONCE, STARTS_PACED
-from langgraph_temporal_exec.workflow.run import (
+from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
+from langgraph_temporal_exec.workflow.patches import (
     CANCELLED_IS_CANCELLED,
+    RESULTS_FIRST,
+    STARTS_PACED,
     STOP_AT_ONCE,
-    RunWorkflow,
 )
+from langgraph_temporal_exec.workflow.run import RunWorkflow
 from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.replay.record import HISTORIES, MUST_FAIL, load
 

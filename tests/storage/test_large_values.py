@@ -12,9 +12,9 @@ from langgraph.types import Command
 from temporalio.client import Client
 
 from langgraph_temporal_exec import ValueTooLargeError
-from langgraph_temporal_exec._serde import MAX_VALUE_BYTES
 from langgraph_temporal_exec.local import start_server
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.values.ops import MAX_VALUE_BYTES
 from tests.storage.conftest import MakeSaver
 from tests.storage.graphs import big, value_of
 from tests.storage.wide import wide

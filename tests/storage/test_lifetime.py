@@ -158,8 +158,8 @@ async def test_history_and_worker_agree_at_every_moment(make_saver: MakeSaver) -
                 names.thread_workflow_id(saver.options.id_prefix, "t")
             )
             assert state is not None
-            assert sorted(state.log) == sorted(reply.page.ops)
-            assert (state.base, state.segments, state.head) == (
+            assert sorted(state.log.entries) == sorted(reply.page.ops)
+            assert (state.log.base, state.log.segments, state.log.head) == (
                 reply.page.start,
                 reply.page.segments,
                 reply.page.head,

@@ -18,9 +18,12 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest, ThreadStart
 from langgraph_temporal_exec.worker.upkeep import FAN_OUT, HEAD_INLINE_BYTES
-from langgraph_temporal_exec.workflow.log_state import ARCHIVE_BYTES
+from langgraph_temporal_exec.workflow.core.thread_log import ARCHIVE_BYTES
+from langgraph_temporal_exec.workflow.core.thread_state import (
+    REMEMBERED_OUTCOME_BYTES,
+    REMEMBERED_RUNS,
+)
 from langgraph_temporal_exec.workflow.thread import CARRY_BYTES
-from langgraph_temporal_exec.workflow.thread_state import REMEMBERED_OUTCOME_BYTES, REMEMBERED_RUNS
 from tests.storage.conftest import MakeSaver
 from tests.storage.graphs import extended
 from tests.storage.test_archives import carried

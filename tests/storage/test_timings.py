@@ -8,7 +8,7 @@ from langgraph.types import Command
 from temporalio.client import Client
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.timings import Timings
+from langgraph_temporal_exec.storage.timings import Timings
 from tests.storage.conftest import MakeSaver, converse
 from tests.storage.graphs import chat, turn
 from tests.support.graphs import config

@@ -13,8 +13,9 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver, maintenance
+from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.storage import maintenance
 from tests.studio.conftest import PREFIX
 from tests.studio.dev import DevServer, until
 from tests.studio.graphs import BROKEN, GATES, State, broken, chat, flow, gated, made, parent

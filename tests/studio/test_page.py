@@ -15,7 +15,8 @@ from langgraph_sdk.client import LangGraphClient
 from selenium.webdriver.remote.webelement import WebElement
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver, maintenance
+from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.storage import maintenance
 from tests.conftest import TemporalServer
 from tests.studio import custom
 from tests.studio.browser import Browser, chromium

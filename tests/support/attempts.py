@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec._serde import Encoded, Writer, put_op, writes_op
 from langgraph_temporal_exec.protocol.messages import (
     AttachRequest,
     AttachStatus,
@@ -19,7 +18,8 @@ from langgraph_temporal_exec.protocol.messages import (
     TaskStatus,
 )
 from langgraph_temporal_exec.protocol.wire import pack
-from langgraph_temporal_exec.reader import Reader
+from langgraph_temporal_exec.storage.reader import Reader
+from langgraph_temporal_exec.values.ops import Encoded, Writer, put_op, writes_op
 from langgraph_temporal_exec.worker.retry_input import PlannedInput
 from langgraph_temporal_exec.worker.session import Session
 from tests.support.model import Call, Put

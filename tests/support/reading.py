@@ -9,10 +9,10 @@ from typing import Any
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec.history import HistoryReader
 from langgraph_temporal_exec.protocol.messages import ReadReply, ReadRequest
+from langgraph_temporal_exec.storage.history import HistoryReader
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 from langgraph_temporal_exec.workflow.details import current_details
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
 
 TRIES = 40
 """Reads of a thread that something still happens to between the two readings."""
@@ -70,7 +70,7 @@ async def _asked(saver: TemporalSaver, thread_id: str, ns: str) -> dict[str, Any
 
 def _told(state: ThreadState) -> dict[str, Any]:
     reply = state.read(ReadRequest(runs=True, standing=True))
-    return {**_parts(reply, state.log), "details": current_details(state)}
+    return {**_parts(reply, state.log.entries), "details": current_details(state)}
 
 
 def _parts(reply: ReadReply, ops: list[bytes]) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from langgraph_temporal_exec.protocol.messages import (
 )
 from langgraph_temporal_exec.protocol.stored import BlobRef, Op, OpKind, Value
 from langgraph_temporal_exec.protocol.wire import pack, unpack
-from langgraph_temporal_exec.workflow.effects import Effect
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
+from langgraph_temporal_exec.workflow.core.effects import Effect
+from langgraph_temporal_exec.workflow.core.thread_log import ARCHIVE_BYTES, ThreadLog
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 
 
-def fresh(**fields: Any) -> ThreadState:
-    return ThreadState(incarnation="life", summary=ThreadSummary(thread_id="t"), **fields)
+def fresh(*, archive_bytes: int = ARCHIVE_BYTES, **fields: Any) -> ThreadState:
+    log = ThreadLog(incarnation="life", archive_bytes=archive_bytes)
+    return ThreadState(log=log, summary=ThreadSummary(thread_id="t"), **fields)
 
 
 def attach(

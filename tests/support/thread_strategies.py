@@ -8,25 +8,27 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from langgraph_temporal_exec import _serde, checkpoints, reader
+from langgraph_temporal_exec import saver as saver_module
+from langgraph_temporal_exec.storage import reader
+from langgraph_temporal_exec.values import ops
 from langgraph_temporal_exec.worker import upkeep
-from langgraph_temporal_exec.workflow import log_state
+from langgraph_temporal_exec.workflow.core import thread_log
 from tests.support.model import DELTAS, DOCS
 
 NESTED = "node:1"
 
 # Limits so small that a few checkpoints meet all of them.
 LIMITS: list[tuple[Any, str, int]] = [
-    (_serde, "BLOB_AT", 900),
-    (_serde, "MAX_OP_BYTES", 1_800),
+    (ops, "BLOB_AT", 900),
+    (ops, "MAX_OP_BYTES", 1_800),
     (upkeep, "BLOB_AT", 900),
     (upkeep, "SHARED_PIECE_BYTES", 300),
     (upkeep, "HEAD_INLINE_BYTES", 2_000),
     (upkeep, "SEGMENT_BYTES", 4_000),
     (upkeep, "FAN_OUT", 3),
-    (log_state, "PAGE_BYTES", 6_000),
+    (thread_log, "PAGE_BYTES", 6_000),
     (reader, "MAX_GAP", 2),
-    (checkpoints, "PAGE", 3),
+    (saver_module, "PAGE", 3),
 ]
 
 namespaces = st.sampled_from(["", "", NESTED])

@@ -15,8 +15,6 @@ from typing import Any
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec.blobs import BlobGoneError, BlobStore
-from langgraph_temporal_exec.history import HistoryReader
 from langgraph_temporal_exec.options import Options
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.blob import Upload, expand_segments
@@ -33,17 +31,20 @@ from langgraph_temporal_exec.protocol.messages import (
 )
 from langgraph_temporal_exec.protocol.stored import BlobRef
 from langgraph_temporal_exec.protocol.wire import pack, unpack
-from langgraph_temporal_exec.reader import Reader
-from langgraph_temporal_exec.replicas import Replicas
-from langgraph_temporal_exec.transport import StaleReadError, Transport
+from langgraph_temporal_exec.storage.blobs import BlobGoneError, BlobStore
+from langgraph_temporal_exec.storage.history import HistoryReader
+from langgraph_temporal_exec.storage.reader import Reader
+from langgraph_temporal_exec.storage.replica import Replicas
+from langgraph_temporal_exec.storage.thread_client import StaleReadError, Transport
 from langgraph_temporal_exec.worker.upkeep import Upkeep
-from langgraph_temporal_exec.workflow.effects import (
+from langgraph_temporal_exec.workflow.core.effects import (
     DeleteNamespace,
     Effect,
     FenceNamespace,
     OpenNamespace,
 )
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
+from langgraph_temporal_exec.workflow.core.thread_log import ThreadLog
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 
 THREAD = "t"
 OPTIONS = Options()
@@ -98,9 +99,8 @@ class World:
         if workflow_id not in self.states:
             self._lives += 1
             self.states[workflow_id] = ThreadState(
-                incarnation=f"life{self._lives}",
+                log=ThreadLog(incarnation=f"life{self._lives}", archive_bytes=self.archive_bytes),
                 root=not ns,
-                archive_bytes=self.archive_bytes,
                 summary=ThreadSummary(thread_id=thread_id),
             )
         return self.states[workflow_id]
@@ -149,15 +149,15 @@ class World:
         request, reply = self.archiving.pop(workflow_id)
         reply = reply or self._archive(request)
         state = self.states[workflow_id]
-        effects = state.archived(request, reply)
-        self.wasted = self.wasted or state.segments != reply.segments
+        effects = state.log.archived(request, reply)
+        self.wasted = self.wasted or state.log.segments != reply.segments
         self.run(self.perform(thread_id, effects))
 
     def give_up_archive(self, thread_id: str, ns: str) -> None:
         workflow_id = self.workflow_id(thread_id, ns)
         request, reply = self.archiving.pop(workflow_id)
         self.wasted = self.wasted or reply is not None
-        self.states[workflow_id].not_archived(request)
+        self.states[workflow_id].log.not_archived(request)
 
     def _archive(self, request: ArchiveRequest) -> ArchiveReply:
         return unpack(ArchiveReply, self.run(self.upkeep.archive(pack(request))))
@@ -165,10 +165,10 @@ class World:
     def discard(self, thread_id: str, ns: str) -> None:
         """Remove the blobs nothing refers to any more."""
         state = self.state(thread_id, ns)
-        for garbage in list(state.discards):
+        for garbage in list(state.log.discards):
             request = DiscardRequest(thread_id=thread_id, garbage=garbage)
             self.run(self.upkeep.discard(pack(request)))
-            state.discarded(garbage)
+            state.log.discarded(garbage)
 
     def roll(self, thread_id: str, ns: str) -> None:
         """Continue as new: what only the old run of the workflow waited for is not waited for."""
@@ -176,8 +176,10 @@ class World:
         state = self.states[workflow_id]
         _, reply = self.archiving.pop(workflow_id, (None, None))
         self.wasted = self.wasted or reply is not None
-        again = ThreadState.restore(state.incarnation, root=state.root, snapshot=state.snapshot())
-        again.archive_bytes = self.archive_bytes
+        again = ThreadState.restore(
+            state.log.incarnation, root=state.root, snapshot=state.snapshot()
+        )
+        again.log.archive_bytes = self.archive_bytes
         again.restart()
         self.states[workflow_id] = again
 
@@ -202,11 +204,11 @@ class World:
         if state is None:
             return []
         reader = Reader(self.transport, _Blobs(self), _NoHistory())
-        ops = await reader.whole(thread_id, state.log)
-        ops += [op for part in await reader.segments(thread_id, state.segments) for op in part]
-        ops += await reader.unpack(thread_id, state.head) if state.head else []
+        ops = await reader.whole(thread_id, state.log.entries)
+        ops += [op for part in await reader.segments(thread_id, state.log.segments) for op in part]
+        ops += await reader.unpack(thread_id, state.log.head) if state.log.head else []
         refs = [r for op in ops for r in blobs_of(op)]
-        packs = [s.pack for s in state.segments] + ([state.head] if state.head else [])
+        packs = [s.pack for s in state.log.segments] + ([state.log.head] if state.log.head else [])
         while packs:
             pack_ = packs.pop()
             if pack_.ref is not None:

@@ -18,10 +18,10 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_temporal_exec import UnserializableError
-from langgraph_temporal_exec._exact import dump_exact, load_exact
-from langgraph_temporal_exec._loaded import find, reference
-from langgraph_temporal_exec._serde import dump
 from langgraph_temporal_exec.protocol.wire import WireError
+from langgraph_temporal_exec.values.exact import dump_exact, load_exact
+from langgraph_temporal_exec.values.loaded import find, reference
+from langgraph_temporal_exec.values.ops import dump
 from tests.support import values
 from tests.support.values import (
     Box,

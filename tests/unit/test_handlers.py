@@ -13,11 +13,11 @@ from langchain_core.tracers.stdout import ConsoleCallbackHandler
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_temporal_exec._callbacks import IGNORED_BY, kind_of, kinds_of
-from langgraph_temporal_exec._exact import dump_readable, load_exact
 from langgraph_temporal_exec.caller.handlers import Event, Handlers
 from langgraph_temporal_exec.errors import AttemptSupersededError
-from langgraph_temporal_exec.worker.stand_ins import manager_for
+from langgraph_temporal_exec.values.callbacks import IGNORED_BY, kind_of, kinds_of
+from langgraph_temporal_exec.values.exact import dump_readable, load_exact
+from langgraph_temporal_exec.worker.proxies import manager_for
 
 pytestmark = pytest.mark.compat
 

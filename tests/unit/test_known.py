@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langgraph_temporal_exec.known import KEPT_FROM_BYTES, KnownChunks
+from langgraph_temporal_exec.storage.known import KEPT_FROM_BYTES, KnownChunks
 
 SIZE = KEPT_FROM_BYTES
 

@@ -8,7 +8,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
 from langgraph_temporal_exec.protocol.wire import pack_record
-from langgraph_temporal_exec.record import Call, decode, encode
+from langgraph_temporal_exec.values.record import Call, decode, encode
 
 pytestmark = pytest.mark.compat
 

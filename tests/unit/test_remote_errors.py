@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
 from langgraph_temporal_exec import RemoteError
-from langgraph_temporal_exec._remote_errors import describe, rebuild
 from langgraph_temporal_exec.protocol.wire import pack
+from langgraph_temporal_exec.values.exceptions import describe, rebuild
 
 pytestmark = pytest.mark.compat
 

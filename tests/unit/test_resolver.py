@@ -9,7 +9,7 @@ import pytest
 from langgraph_temporal_exec.protocol.blob import plan
 from langgraph_temporal_exec.protocol.delta import diff, digest
 from langgraph_temporal_exec.protocol.stored import BlobRef, Value
-from langgraph_temporal_exec.resolver import MEMO_BYTES, Resolver, UnknownBaseError
+from langgraph_temporal_exec.storage.resolver import MEMO_BYTES, Resolver, UnknownBaseError
 
 STEM = bytes(range(256)) * 2
 

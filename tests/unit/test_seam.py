@@ -7,7 +7,8 @@ import langgraph.pregel._runner as runner
 import pytest
 from langgraph.pregel import Pregel
 
-from langgraph_temporal_exec import UnsupportedLangGraphError, _langgraph
+from langgraph_temporal_exec import UnsupportedLangGraphError
+from langgraph_temporal_exec.seam import hooks
 from tests.support.graphs import countdown
 
 pytestmark = pytest.mark.compat
@@ -15,26 +16,26 @@ pytestmark = pytest.mark.compat
 
 @pytest.fixture
 def uninstalled():
-    _langgraph.uninstall()
+    hooks.uninstall()
     yield
-    _langgraph.uninstall()
+    hooks.uninstall()
     # As importing the package does: what runs next in this process relies on it.
-    _langgraph.install()
+    hooks.install()
 
 
 def test_the_installed_langgraph_is_supported(uninstalled: None) -> None:
-    _langgraph.verify()
+    hooks.verify()
 
 
 def test_install_is_idempotent_and_removable(uninstalled: None) -> None:
     before = (runner.arun_with_retry, Pregel.astream, loop.PregelLoop._first)
-    _langgraph.install()
+    hooks.install()
     hooked = (runner.arun_with_retry, Pregel.astream, loop.PregelLoop._first)
     assert all(a is not b for a, b in zip(before, hooked, strict=True))
-    _langgraph.install()
+    hooks.install()
     assert (runner.arun_with_retry, Pregel.astream, loop.PregelLoop._first) == hooked
-    _langgraph.verify()
-    _langgraph.uninstall()
+    hooks.verify()
+    hooks.uninstall()
     assert (runner.arun_with_retry, Pregel.astream, loop.PregelLoop._first) == before
 
 
@@ -48,16 +49,16 @@ def test_a_missing_symbol_is_named(
     with pytest.raises(
         UnsupportedLangGraphError, match=rf"{name} (is missing|has no).*langgraph>=1\.2\.13"
     ):
-        _langgraph.install()
+        hooks.install()
     assert runner.arun_with_retry.__module__ == "langgraph.pregel._retry"
 
 
 def test_a_changed_signature_is_named(uninstalled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "arun_with_retry", lambda task, retry_policy: None)
     with pytest.raises(UnsupportedLangGraphError, match="no parameter configurable"):
-        _langgraph.install()
+        hooks.install()
 
 
 async def test_graphs_without_our_saver_are_untouched(uninstalled: None) -> None:
-    _langgraph.install()
+    hooks.install()
     assert await countdown().ainvoke({"n": 3}) == {"n": 0}

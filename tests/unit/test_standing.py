@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from langgraph_temporal_exec import _langgraph
 from langgraph_temporal_exec.protocol.messages import (
     AppendRequest,
     Outcome,
@@ -19,10 +18,12 @@ from langgraph_temporal_exec.protocol.messages import (
 from langgraph_temporal_exec.protocol.standing import Place, Standing
 from langgraph_temporal_exec.protocol.stored import Op, OpKind, Value
 from langgraph_temporal_exec.protocol.wire import pack, unpack
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
+from langgraph_temporal_exec.seam import hooks
+from langgraph_temporal_exec.workflow.core.thread_log import ThreadLog
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 
 CHECKPOINTS = ["c1", "c2", "c3", "c4"]
-TASKS = ["t1", "t2", _langgraph.NULL_TASK_ID]
+TASKS = ["t1", "t2", hooks.NULL_TASK_ID]
 CHANNELS = ["x", "__interrupt__", "__resume__", "__error__", "__error_source_node__"]
 
 puts = st.builds(
@@ -96,7 +97,7 @@ def test_as_langgraph_reads_it(ops: list[Op]) -> None:
                     slots[slot] = (op.task_id, value.channel, ["question"])
         top = max(live, default="")
         assert (standing.top, moved) == (top, top != before)
-        asked = _langgraph.questions(pending.get(top, {}).values()) if top else {}
+        asked = hooks.questions(pending.get(top, {}).values()) if top else {}
         assert set(standing.place.asking) == set(asked)
         assert unpack(Snapshot, pack(_snapshot(standing))).standing == standing
 
@@ -110,7 +111,9 @@ def _snapshot(standing: Standing | None, **more: Any) -> Snapshot:
 
 def _asked() -> ThreadState:
     """A thread whose run has asked, with the place of the question."""
-    state = ThreadState(incarnation="life", summary=ThreadSummary(thread_id="t", graph="g"))
+    state = ThreadState(
+        log=ThreadLog(incarnation="life"), summary=ThreadSummary(thread_id="t", graph="g")
+    )
     state.reserve("r", "w")
     question = written("c2", "task", "__interrupt__", node="ask")
     outcome = Outcome(status="interrupted", at="c2", nodes=("ask",), asks=("ask",))

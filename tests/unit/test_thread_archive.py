@@ -13,9 +13,9 @@ from langgraph_temporal_exec.protocol.messages import (
 )
 from langgraph_temporal_exec.protocol.stored import Pack, Segment
 from langgraph_temporal_exec.protocol.wire import pack
-from langgraph_temporal_exec.workflow.effects import Discard
-from langgraph_temporal_exec.workflow.log_state import PAGE_BYTES
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
+from langgraph_temporal_exec.workflow.core.effects import Discard
+from langgraph_temporal_exec.workflow.core.thread_log import PAGE_BYTES
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 from tests.support.thread_ops import attach, drop, fresh, garbage, logged_ids, put, step
 
 HEAD = Pack(data=b"head")
@@ -40,7 +40,7 @@ def reply(request: ArchiveRequest, **fields: object) -> ArchiveReply:
 def archived(state: ThreadState, **fields: object) -> ArchiveReply:
     request = asked(state)
     answer = reply(request, **fields)
-    state.archived(request, answer)
+    state.log.archived(request, answer)
     return answer
 
 
@@ -62,10 +62,10 @@ def test_one_archive_at_a_time() -> None:
     request = asked(state)
     append(state, put("c2"))
     assert state.archive("", "wf") is None
-    state.archived(request, reply(request))
+    state.log.archived(request, reply(request))
     # What was appended meanwhile is still in the log, and long enough for the next one.
     assert logged_ids(state) == ["c2"]
-    assert (state.base, state.end) == (1, 2)
+    assert (state.log.base, state.log.end) == (1, 2)
     assert asked(state).base == 1
 
 
@@ -73,7 +73,7 @@ def test_an_archive_that_failed_is_asked_for_again() -> None:
     state = fresh(archive_bytes=SIZE)
     append(state, put("c1"))
     request = asked(state)
-    state.not_archived(request)
+    state.log.not_archived(request)
     assert asked(state) == request
 
 
@@ -81,16 +81,16 @@ def test_a_result_nobody_waits_for_is_dropped() -> None:
     state = fresh(archive_bytes=SIZE)
     append(state, put("c1"))
     outdated = asked(state)
-    state.not_archived(outdated)
-    assert state.archived(outdated, reply(outdated, garbage=garbage("g"))) == []
+    state.log.not_archived(outdated)
+    assert state.log.archived(outdated, reply(outdated, garbage=garbage("g"))) == []
     append(state, put("c2"))
     current = asked(state)
-    assert state.archived(outdated, reply(outdated)) == []
+    assert state.log.archived(outdated, reply(outdated)) == []
     assert logged_ids(state) == ["c1", "c2"]
-    state.archived(current, reply(current))
-    assert (state.base, logged_ids(state)) == (2, [])
+    state.log.archived(current, reply(current))
+    assert (state.log.base, logged_ids(state)) == (2, [])
     # A second delivery of the same result.
-    assert state.archived(current, reply(current)) == []
+    assert state.log.archived(current, reply(current)) == []
 
 
 def test_a_reader_behind_the_log_gets_head_and_segments() -> None:
@@ -100,7 +100,7 @@ def test_a_reader_behind_the_log_gets_head_and_segments() -> None:
     append(state, put("c3"))
     for request in (
         ReadRequest(),
-        ReadRequest(incarnation=state.log_incarnation, cursor=1),
+        ReadRequest(incarnation=state.log.log_incarnation, cursor=1),
         ReadRequest(incarnation="another", cursor=3),
     ):
         page = state.read(request).page
@@ -110,7 +110,7 @@ def test_a_reader_behind_the_log_gets_head_and_segments() -> None:
             HEAD,
             answer.segments,
         )
-    page = state.read(ReadRequest(incarnation=state.log_incarnation, cursor=2)).page
+    page = state.read(ReadRequest(incarnation=state.log.log_incarnation, cursor=2)).page
     assert (page.start, len(page.ops), page.head, page.segments) == (2, 1, None, ())
 
 
@@ -139,14 +139,14 @@ def test_dropping_marks_and_compaction_frees() -> None:
     append(state, put("c1"), put("c2"), drop("c1"))
     # Cursors of readers stay valid, and nothing is done about so little.
     assert logged_ids(state) == ["c1", "c2", ""]
-    assert (state.garbage, state.wants_archive()) == (True, False)
+    assert (state.log.garbage, state.wants_archive()) == (True, False)
     append(state, compact=True)
     request = asked(state)
-    assert (request.compact, request.generation, state.compacting) == (True, 0, True)
-    before = state.log_incarnation
-    state.archived(request, reply(request))
-    assert (before, state.log_incarnation) == ("life.0", "life.1")
-    assert (state.garbage, state.compact, state.unthinned) == (False, False, 0)
+    assert (request.compact, request.generation, state.log.compacting) == (True, 0, True)
+    before = state.log.log_incarnation
+    state.log.archived(request, reply(request))
+    assert (before, state.log.log_incarnation) == ("life.0", "life.1")
+    assert (state.log.garbage, state.log.compact, state.log.unthinned) == (False, False, 0)
     assert not state.wants_archive()
 
 
@@ -164,8 +164,8 @@ def test_what_is_dropped_during_a_compaction_asks_for_the_next() -> None:
     append(state, put("c1"), put("c2"), put("c3"), drop("c1"), compact=True)
     request = asked(state)
     append(state, drop("c2"), compact=True)
-    state.archived(request, reply(request))
-    assert (state.garbage, state.compact) == (True, True)
+    state.log.archived(request, reply(request))
+    assert (state.log.garbage, state.log.compact) == (True, True)
     assert asked(state).generation == 1
 
 
@@ -188,8 +188,8 @@ def test_compaction_waits_until_no_attempt_is_attached() -> None:
     append(state, *(put(f"d{i}") for i in range(10)))
     request = asked(state)
     assert not request.compact
-    state.archived(request, reply(request))
-    assert (state.generation, state.garbage, state.compact) == (0, True, True)
+    state.log.archived(request, reply(request))
+    assert (state.log.generation, state.log.garbage, state.log.compact) == (0, True, True)
     attach(state, "r2")
     state.step(step(state, 0, outcome=pack(Outcome(status="done"))))
     # r2 has its turn, but nobody attached for it yet.
@@ -200,14 +200,14 @@ def test_while_blobs_are_removed_none_are_written() -> None:
     state = fresh(archive_bytes=SIZE)
     append(state, put("c1"))
     request = asked(state)
-    effects = state.archived(request, reply(request, garbage=garbage("g")))
+    effects = state.log.archived(request, reply(request, garbage=garbage("g")))
     assert effects == [Discard(garbage=garbage("g"))]
     append(state, put("c2"), drop("c1"), compact=True)
     assert not state.wants_archive()
-    state.discarded(garbage("other"))
+    state.log.discarded(garbage("other"))
     assert not state.wants_archive()
-    state.discarded(garbage("g"))
-    state.discarded(garbage("g"))
+    state.log.discarded(garbage("g"))
+    state.log.discarded(garbage("g"))
     assert asked(state).compact
 
 
@@ -216,7 +216,7 @@ def test_a_deleted_thread_archives_nothing() -> None:
     append(state, put("c1"))
     request = asked(state)
     state.delete()
-    assert state.archived(request, reply(request)) == []
+    assert state.log.archived(request, reply(request)) == []
     assert not state.wants_archive()
 
 

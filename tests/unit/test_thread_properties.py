@@ -15,12 +15,9 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from langgraph_temporal_exec import (
-    Retention,
-    TemporalSaver,
-    maintenance,
-)
+from langgraph_temporal_exec import Retention, TemporalSaver
 from langgraph_temporal_exec.protocol.messages import AppendRequest
+from langgraph_temporal_exec.storage import maintenance
 from tests.support.attempts import Attempt
 from tests.support.model import DELTAS, DOCS, Call, Model, Put, Writes, address, text
 from tests.support.thread_strategies import (
@@ -248,7 +245,7 @@ class ThreadMachine(RuleBasedStateMachine):
         return self.where(lambda ns: self.world.workflow_id(THREAD, ns) in self.world.archiving)
 
     def discarding(self) -> list[str]:
-        return self.where(lambda ns: bool(self.world.state(THREAD, ns).discards))
+        return self.where(lambda ns: bool(self.world.state(THREAD, ns).log.discards))
 
     @event(6, when=lambda self: self.wanting(), at_once=st.booleans(), finish=st.booleans())
     def archive(self, at_once: bool, finish: bool) -> None:
@@ -404,7 +401,7 @@ class ThreadMachine(RuleBasedStateMachine):
 
     def attach(self, i: int, number: int, old: Attempt | None = None) -> None:
         workflow_id = self.world.workflow_id(THREAD, "")
-        if self.world.state(THREAD, "").compacting and workflow_id in self.world.archiving:
+        if self.world.state(THREAD, "").log.compacting and workflow_id in self.world.archiving:
             self.world.give_up_archive(THREAD, "")
         if old is not None and old.saver is self.savers[i]:
             old.replica.flush = None

@@ -22,7 +22,7 @@ from langgraph_temporal_exec.protocol.messages import (
 from langgraph_temporal_exec.protocol.names import NULL_TASK_ID
 from langgraph_temporal_exec.protocol.stored import OpKind, Pack, Segment
 from langgraph_temporal_exec.protocol.wire import pack, unpack
-from langgraph_temporal_exec.workflow.effects import (
+from langgraph_temporal_exec.workflow.core.effects import (
     AnswerTaken,
     CancelRun,
     CancelTask,
@@ -33,7 +33,8 @@ from langgraph_temporal_exec.workflow.effects import (
     OpenNamespace,
     StartTask,
 )
-from langgraph_temporal_exec.workflow.thread_state import (
+from langgraph_temporal_exec.workflow.core.thread_log import ThreadLog
+from langgraph_temporal_exec.workflow.core.thread_state import (
     ERROR_TEXT_BYTES,
     MAX_ANNOUNCED,
     MAX_WAITING,
@@ -169,7 +170,7 @@ def test_progress_of_a_run_is_what_a_retry_needs_to_know() -> None:
 
 
 def test_a_nested_namespace_reports_answers() -> None:
-    state = ThreadState(incarnation="life", root=False)
+    state = ThreadState(log=ThreadLog(incarnation="life"), root=False)
     state.enter_epoch(3)
     answer = writes("c0", "task", "__resume__")
     effects = state.step(StepRequest(epoch=3, seq=0, run_id="r1", ops=(answer,)))
@@ -207,7 +208,7 @@ def test_an_active_run_found_closed_is_evicted() -> None:
 
 
 def test_a_nested_namespace_takes_newer_epochs_from_steps() -> None:
-    state = ThreadState(incarnation="life", root=False)
+    state = ThreadState(log=ThreadLog(incarnation="life"), root=False)
     assert state.enter_epoch(3) == []
     state.step(StepRequest(epoch=3, seq=0, run_id="r1", tasks=(spec("t1"),)))
     assert not state.refuses(3)
@@ -342,7 +343,7 @@ def archived_with_garbage(state: ThreadState) -> None:
     assert request is not None
     segment = Segment(first=0, end=2, pack=Pack(data=b"s"))
     reply = ArchiveReply(segments=(segment,), head=Pack(data=b"h"), garbage=garbage("g1"))
-    assert state.archived(request, reply) == [Discard(garbage=garbage("g1"))]
+    assert state.log.archived(request, reply) == [Discard(garbage=garbage("g1"))]
     state.append(AppendRequest(ops=(put("c2"), drop("c1")), compact=True))
 
 
@@ -362,7 +363,12 @@ def test_a_snapshot_restores_everything(with_waiters: bool) -> None:
     # Asked about before the step of the outcome is answered, never after continue-as-new.
     again.outcome_end = state.outcome_end
     assert again == state
-    assert (again.generation, again.base, again.garbage, again.compact) == (1, 2, True, True)
+    assert (again.log.generation, again.log.base, again.log.garbage, again.log.compact) == (
+        1,
+        2,
+        True,
+        True,
+    )
 
 
 def test_what_was_under_way_is_taken_up_again() -> None:
@@ -381,7 +387,7 @@ def test_an_archive_under_way_is_asked_for_again_after_a_roll() -> None:
     request = state.archive("", "wf")
     assert request is not None
     again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
-    again.archive_bytes = 1
+    again.log.archive_bytes = 1
     assert again.archive("", "wf") == request
 
 

@@ -12,8 +12,8 @@ from langgraph_temporal_exec.protocol.messages import (
     Outcome,
 )
 from langgraph_temporal_exec.protocol.wire import pack
-from langgraph_temporal_exec.workflow.effects import CancelRun, Effect, GiveTurn, StartTask
-from langgraph_temporal_exec.workflow.thread_state import ThreadState
+from langgraph_temporal_exec.workflow.core.effects import CancelRun, Effect, GiveTurn, StartTask
+from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 from tests.support.thread_ops import attach, fresh, put, spec, step
 
 CANCELLED = pack(Outcome(status="cancelled"))
@@ -29,7 +29,7 @@ def ask(state: ThreadState, run_id: str, strategy: str) -> tuple[AttachReply, li
 
 def restored(state: ThreadState) -> ThreadState:
     """The state after continue-as-new."""
-    return ThreadState.restore(state.incarnation, root=True, snapshot=state.snapshot())
+    return ThreadState.restore(state.log.incarnation, root=True, snapshot=state.snapshot())
 
 
 @pytest.mark.parametrize("strategy", ["reject", "interrupt", "rollback"])

@@ -17,7 +17,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command, Send
 
-from langgraph_temporal_exec._exact import dump_exact, load_exact
+from langgraph_temporal_exec.values.exact import dump_exact, load_exact
 from tests.support.values import (
     Box,
     Colour,

@@ -13,26 +13,17 @@ from typing import TypeVar
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._serde import with_body
+from ..errors import StorageError
+from ..protocol.blob import Upload, expand, expand_segments
+from ..protocol.log import read_ops
+from ..protocol.messages import LogPage, ReadReply, ReadRequest
+from ..protocol.stored import BlobRef, Op, Pack, Segment
+from ..values.ops import with_body
 from .blobs import BlobGoneError, BlobStore
-from .errors import StorageError
 from .history import HistoryReader
-from .protocol.blob import Upload, expand, expand_segments
-from .protocol.log import read_ops
-from .protocol.messages import (
-    LogPage,
-    ReadReply,
-    ReadRequest,
-)
-from .protocol.stored import (
-    BlobRef,
-    Op,
-    Pack,
-    Segment,
-)
 from .replica import MissingBlobsError, Replica
 from .resolver import UnknownBaseError
-from .transport import Transport
+from .thread_client import Transport
 
 T = TypeVar("T")
 

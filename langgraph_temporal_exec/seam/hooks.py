@@ -39,10 +39,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
-from ._exits import Owned, contained, left_anywhere
-from ._paused import missing_nodes
-from ._seam import Durable, SeamTask, Session
-from .errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
+from .._exits import Owned, contained, left_anywhere
+from ..errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
+from .contract import Durable, SeamTask, Session
+from .resumable import missing_nodes
 
 try:
     from langgraph._internal._config import ensure_config

@@ -2,6 +2,42 @@
 
 No I/O, no clock, no Temporal: the workflow shell performs the effects, property tests run it
 without a server. State is opaque bytes here; only op headers are looked at.
+
+**What it models.** One thread of LangGraph, or one nested namespace of it (``root`` says
+which): a log of checkpoints and writes (``ThreadLog``), at most one run that may append to it
+(``active``), and the runs that want to be next (``waiting``). A run is carried out by
+*attempts*, numbered from 1: the processes that drive it, of which the next one begins when the
+one before is lost.
+
+**Who may write.** Each grant of the thread to an attempt begins an *epoch*. Steps and results
+carry the epoch they belong to, and one that is not the current one changes nothing. So whatever
+a superseded attempt still sends is refused, however late it comes::
+
+    command                    when                        epoch  what becomes of running tasks
+    attach, new attempt        the run is active           + 1    cancelled; namespaces fenced
+    attach, same attempt       a repeated RPC              same   go on
+    attach, another run        somebody is active          same   go on; it waits, or is refused
+    step with an outcome       the run ends by itself      + 1    there are none
+    run_closed, attach(evict)  it ended without saying so  + 1    cancelled; namespaces fenced
+    delete                                                 + 1    cancelled; nothing is left
+
+A nested namespace has no runs of its own; it takes newer epochs from the steps that reach it,
+and from its thread (``fence``).
+
+**Order within an epoch.** Steps are numbered (``seq``) and applied one after the other, each
+when the tasks it ``requires`` have ended: a checkpoint is never in the log before the writes it
+was made of. A step that comes twice is applied once.
+
+**How a result arrives.** Usually as the result of its Activity (``task_ended``): it is in
+history, and thereby recorded, when the Activity completes. If the Activity is lost while its
+process lives, the result comes as an op in an ``extra`` step instead; ``lost`` tells the
+attempt, in the reply to its next step, that this is due. A task is in ``running``, or in
+``lost``, or over.
+
+**Whether it waits.** ``standing`` follows the log: which checkpoint is the latest, and whether
+it waits for an answer, failed, or is through. What a run said of its end (``summary.status``)
+counts only as far as the log does not say otherwise, because ``update_state``, copies and
+deletions change the log without a run.
 """
 
 from __future__ import annotations
@@ -12,15 +48,17 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import cast
 
-from ..protocol.messages import (
+from ...protocol.messages import (
     ActiveRun,
     Announcement,
     AppendRequest,
     Applied,
+    ArchiveRequest,
     AttachReply,
     AttachRequest,
     AttachStatus,
     Deadline,
+    ErrorInfo,
     Outcome,
     ReadReply,
     ReadRequest,
@@ -33,20 +71,20 @@ from ..protocol.messages import (
     ThreadSummary,
     Waiter,
 )
-from ..protocol.names import (
+from ...protocol.names import (
     ANNOUNCE_SIGNAL,
     ANSWER_SIGNAL,
     DELETE_SIGNAL,
     FENCE_SIGNAL,
     NULL_TASK_ID,
     REMEMBERED_NAMESPACES,
+    RESUME_CHANNEL,
     RUN_CLOSED_SIGNAL,
     STOP_SIGNAL,
 )
-from ..protocol.standing import Standing
-from ..protocol.stored import Op, OpKind
-from ..protocol.wire import WireError, pack, unpack
-from . import outcomes
+from ...protocol.standing import Standing
+from ...protocol.stored import Op, OpKind
+from ...protocol.wire import WireError, pack, pack_plain, unpack
 from .effects import (
     AnswerTaken,
     CancelRun,
@@ -60,7 +98,7 @@ from .effects import (
     StartTask,
     StopRun,
 )
-from .log_state import LogState
+from .thread_log import ThreadLog
 
 REMEMBERED_RUNS = 100
 """Ended runs whose outcome is kept for an attempt that asks late."""
@@ -79,21 +117,39 @@ MAX_ANNOUNCED = 2_000
 
 
 @dataclass(kw_only=True)
-class ThreadState(LogState):
+class ThreadState:
     """One thread, or one nested namespace of a thread.
 
     Args:
-        incarnation: Identity of this life of the thread; a deleted and re-created thread has
-            another one, so that readers drop what they remember.
+        log: Checkpoints and writes.
         root: Whether this is the thread itself rather than a nested namespace.
-        archive_bytes: Size of the log at which it moves into an archive.
-        summary: The thread as a list shows it; its ``status`` is how the last run ended.
         by_log: Whether it waits is what the log says, not how the last run ended (see
             ``RULES``).
+        summary: The thread as a list shows it; its ``status`` is how the last run ended.
+        deleted: Nothing of it is read any more, but by whoever erases it.
+        standing: Where each checkpoint namespace stands, by the log.
+        epoch: Whose steps and results count.
+        next_seq: Number of the step that is applied next in this epoch.
+        outcome_end: End of the log when the last outcome was recorded, if only that run had written
+            to it: whoever has read its log up to there needs no read. 0: not so.
+        namespaces: Nested ones that have been opened, the latest.
+        active: The run that has the thread.
+        waiting: Runs that want it next, in this order.
+        announced: Runs that were recorded and have not asked for the thread: to be shown, no more.
+        ended: Outcomes of the last runs, in short; empty of one that closed without.
+        running: Tasks whose Activities are under way, by their keys.
+        lost: Keys of tasks whose Activities ended without a result.
+        undo: Runs whose checkpoints the next attempt is to drop ("rollback").
+        deadlines: Interrupts that answer themselves, and when.
+        given_at: Checkpoint for which the last resume value was given.
+        given_spent: Whether a task has taken it, so that no other may.
     """
 
+    log: ThreadLog
     root: bool = True
     by_log: bool = True
+    summary: ThreadSummary = field(default_factory=lambda: ThreadSummary(thread_id=""))
+    deleted: bool = False
     standing: Standing = field(default_factory=Standing)
     epoch: int = 0
     next_seq: int = 0
@@ -101,9 +157,7 @@ class ThreadState(LogState):
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
-    # Runs that were recorded and have not asked for the thread: to be shown, no more.
     announced: dict[str, Announcement] = field(default_factory=dict)
-    # Outcomes by run; empty of one that closed without.
     ended: dict[str, bytes] = field(default_factory=dict)
     running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
@@ -126,12 +180,37 @@ class ThreadState(LogState):
         if start.snapshot:
             return cls.restore(incarnation, root=root, snapshot=start.snapshot, by_log=by_log)
         summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
-        return cls(incarnation=incarnation, root=root, by_log=by_log, summary=summary)
+        log = ThreadLog(incarnation=incarnation)
+        return cls(log=log, root=root, by_log=by_log, summary=summary)
+
+    def touch(self, now_s: float) -> None:
+        """Something is about to be written."""
+        self.summary = replace(self.summary, updated_s=now_s)
 
     @property
     def attached(self) -> bool:
         """Whether an attempt may build on what the log holds."""
         return self.active is not None and self.active.attempt > 0
+
+    def wants_archive(self) -> bool:
+        """Whether ``archive`` has something to do."""
+        return not self.deleted and self.log.wants_archive(attached=self.attached)
+
+    def archive(self, namespace: str, workflow_id: str) -> ArchiveRequest | None:
+        """What of the log to move into archives now, if anything.
+
+        Args:
+            namespace: The nested namespace; "" for the thread itself.
+            workflow_id: The workflow that holds the log.
+        """
+        if self.deleted:
+            return None
+        return self.log.archive(
+            thread_id=self.summary.thread_id,
+            namespace=namespace,
+            workflow_id=workflow_id,
+            attached=self.attached,
+        )
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -183,7 +262,7 @@ class ThreadState(LogState):
         reply = AttachReply(
             status=AttachStatus.GRANTED,
             epoch=self.epoch,
-            page=self._page(request.incarnation, request.cursor),
+            page=self.log.page(request.incarnation, request.cursor),
             namespaces=tuple(self.namespaces),
             applied=Applied(
                 checkpoints=active.checkpoints,
@@ -384,7 +463,7 @@ class ThreadState(LogState):
                 effects.append(StartTask(spec=spec, epoch=self.epoch))
         if request.outcome:
             alone = self.root and self.active is not None and self.active.alone
-            self.outcome_end = self.end if alone else 0
+            self.outcome_end = self.log.end if alone else 0
             self._remember(request.run_id, request.outcome)
             effects += self._release(fence=False)
         return effects
@@ -402,7 +481,7 @@ class ThreadState(LogState):
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""
         effects: list[Effect] = [StartTask(spec=s, epoch=self.epoch) for s in self.running.values()]
-        return effects + [Discard(garbage=ref) for ref in self.discards]
+        return effects + [Discard(garbage=ref) for ref in self.log.discards]
 
     def task_ended(self, key: str, epoch: int, output: TaskOutput) -> list[Effect]:
         """Record the result of a task's Activity, unless its attempt was superseded."""
@@ -432,7 +511,7 @@ class ThreadState(LogState):
         self._note_graph(request)
         if request.spent:
             self.given_at, self.given_spent = request.spent, True
-        self.compact = self.compact or (request.compact and self.garbage)
+        self.log.compact = self.log.compact or (request.compact and self.log.garbage)
         effects = self._open(request.open)
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
         closed = [n for n in request.close if n in self.namespaces]
@@ -454,7 +533,7 @@ class ThreadState(LogState):
 
     def is_stale(self, request: AppendRequest) -> bool:
         """Whether the ops build on values that may be gone by a compaction since they were read."""
-        return request.incarnation not in ("", self.log_incarnation)
+        return request.incarnation not in ("", self.log.log_incarnation)
 
     def _open(self, namespaces: tuple[str, ...], graphs: tuple[str, ...] = ()) -> list[Effect]:
         effects: list[Effect] = []
@@ -462,7 +541,7 @@ class ThreadState(LogState):
             if namespace not in self.namespaces:
                 self.namespaces.append(namespace)
                 del self.namespaces[:-REMEMBERED_NAMESPACES]
-                self._log(pack(Op(kind=OpKind.OPEN, opened=(namespace,))))
+                self.log.append(pack(Op(kind=OpKind.OPEN, opened=(namespace,))))
                 effects.append(OpenNamespace(namespace=namespace, graph=graph))
             if self.active is not None and namespace not in self.active.namespaces:
                 # Those that were used long ago are over, and need no fence.
@@ -474,25 +553,25 @@ class ThreadState(LogState):
         self, data: bytes, *, own_run: bool, nodes: tuple[str, ...] = (), latest: str = ""
     ) -> list[Effect]:
         op = unpack(Op, data)
-        self._log(data)
+        self.log.append(data)
         if self.root and self.standing.add(op, nodes=nodes, latest=latest) and self.by_log:
             # The questions with a deadline were those of another checkpoint. Somebody who edits
             # the state takes the thread in hand.
             self.deadlines = ()
             if not own_run:
                 self.summary = replace(self.summary, status="", asks=nodes)
-        if self.compacting and op.kind != OpKind.DROP:
+        if self.log.compacting and op.kind != OpKind.DROP:
             # It may build on what the compaction drops: another time.
-            self.archiving = None
+            self.log.archiving = None
         if op.kind == OpKind.DROP:
-            self.garbage = True
+            self.log.garbage = True
         if not own_run:
             return []
         if self.root:
             if self.active is not None:
                 self._note_progress(self.active, op)
             return []
-        if not outcomes.takes_answer(op):
+        if not _takes_answer(op):
             return []
         return [AnswerTaken(epoch=self.epoch, task_id=op.task_id)]
 
@@ -502,9 +581,9 @@ class ThreadState(LogState):
             active.boundary = True
         elif op.task_id == NULL_TASK_ID:
             active.null_writes = True
-            if outcomes.gives_answer(op):
+            if _gives_answer(op):
                 self.given_at, self.given_spent = op.checkpoint_id, False
-        elif outcomes.takes_answer(op):
+        elif _takes_answer(op):
             active.answered = (*active.answered, op.task_id)
             self.given_spent = True
 
@@ -524,7 +603,7 @@ class ThreadState(LogState):
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
-        kind, text = outcomes.failure(full, ERROR_TEXT_BYTES)
+        kind, text = _failure_of(full, ERROR_TEXT_BYTES)
         self.summary = replace(self.summary, error_type=kind, error_text=text, closed_run="")
         if not full.refused:
             self._note_end(full)
@@ -532,7 +611,7 @@ class ThreadState(LogState):
         withdrawn = full.refused and self.active is not None and self.active.null_writes
         self.given_spent = self.given_spent or full.answered or withdrawn
         if len(outcome) > REMEMBERED_OUTCOME_BYTES:
-            outcome = outcomes.in_short(full, REMEMBERED_OUTCOME_BYTES)
+            outcome = _in_short(full, REMEMBERED_OUTCOME_BYTES)
         self._end_run(run_id, outcome)
 
     def _end_run(self, run_id: str, outcome: bytes) -> None:
@@ -550,7 +629,7 @@ class ThreadState(LogState):
         asks = full.asks or (self.summary.asks if waits else ())
         self.summary = replace(self.summary, status=full.status, asks=asks)
         known = self.deadlines
-        self.deadlines = outcomes.deadlines(full, known, self.summary.updated_s)
+        self.deadlines = _deadlines_of(full, known, self.summary.updated_s)
         if waits and full.status != "interrupted":
             # A run that broke off has not asked all of them again; they are open all the same.
             again = {d.interrupt_id for d in self.deadlines}
@@ -585,7 +664,7 @@ class ThreadState(LogState):
     def read(self, request: ReadRequest) -> ReadReply:
         """The log after the reader's cursor, one page."""
         return ReadReply(
-            page=self._page(request.incarnation, request.cursor),
+            page=self.log.page(request.incarnation, request.cursor),
             namespaces=tuple(self.namespaces),
             deleted=self.deleted and not request.erasing,
             summary=replace(
@@ -619,7 +698,7 @@ class ThreadState(LogState):
         self.waiting.clear()
         self.announced.clear()
         effects += [DeleteNamespace(namespace=n) for n in self.namespaces]
-        self.archiving = None
+        self.log.archiving = None
         self.deleted = True
         return effects
 
@@ -628,10 +707,10 @@ class ThreadState(LogState):
         small = sum(len(o) + 40 for o in self.ended.values())
         small += sum(len(n) + 3 for n in self.namespaces)
         small += 120 * (len(self.waiting) + len(self.announced))
-        small += 120 * (len(self.segments) + len(self.discards))
+        small += 120 * (len(self.log.segments) + len(self.log.discards))
         small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
-        return self.log_bytes + small + (len(self.head.data) if self.head else 0)
+        return self.log.size + small + (len(self.log.head.data) if self.log.head else 0)
 
     def snapshot(self) -> bytes:
         """Everything, for continue-as-new."""
@@ -639,21 +718,21 @@ class ThreadState(LogState):
             Snapshot(
                 epoch=self.epoch,
                 seq=self.next_seq,
-                log=tuple(self.log),
+                log=tuple(self.log.entries),
                 namespaces=tuple(self.namespaces),
                 ended=tuple(self.ended.items()),
                 waiting=tuple(self.waiting),
                 active=self.active,
                 lost=tuple(sorted(self.lost)),
                 running=tuple(self.running.values()),
-                base=self.base,
-                segments=self.segments,
-                head=self.head,
-                generation=self.generation,
-                garbage=self.garbage,
-                compact=self.compact,
-                unthinned=self.unthinned,
-                discards=tuple(self.discards),
+                base=self.log.base,
+                segments=self.log.segments,
+                head=self.log.head,
+                generation=self.log.generation,
+                garbage=self.log.garbage,
+                compact=self.log.compact,
+                unthinned=self.log.unthinned,
+                discards=tuple(self.log.discards),
                 summary=self.summary,
                 undo=tuple(self.undo),
                 deadlines=self.deadlines,
@@ -673,26 +752,28 @@ class ThreadState(LogState):
         return cls(
             by_log=by_log,
             standing=s.standing or _standing_of(s),
-            incarnation=incarnation,
+            log=ThreadLog(
+                incarnation=incarnation,
+                entries=list(s.log),
+                size=sum(map(len, s.log)),
+                base=s.base,
+                segments=s.segments,
+                head=s.head,
+                generation=s.generation,
+                garbage=s.garbage,
+                compact=s.compact,
+                unthinned=s.unthinned,
+                discards=list(s.discards),
+            ),
             root=root,
             epoch=s.epoch,
             next_seq=s.seq,
-            log=list(s.log),
-            log_bytes=sum(map(len, s.log)),
             namespaces=list(s.namespaces),
             active=s.active,
             waiting=deque(s.waiting),
             ended=dict(s.ended),
             lost=set(s.lost),
             running={spec.key: spec for spec in s.running},
-            base=s.base,
-            segments=s.segments,
-            head=s.head,
-            generation=s.generation,
-            garbage=s.garbage,
-            compact=s.compact,
-            unthinned=s.unthinned,
-            discards=list(s.discards),
             undo=list(s.undo),
             deadlines=s.deadlines,
             announced={run.run_id: run for run in s.announced},
@@ -715,3 +796,64 @@ def _standing_of(snapshot: Snapshot) -> Standing:
     if snapshot.summary is not None and snapshot.summary.status == "interrupted":
         standing.stopped("", snapshot.summary.asks)
     return standing
+
+
+def _in_short(full: Outcome, limit: int) -> bytes:
+    """An outcome to be remembered in about ``limit`` bytes."""
+    error = full.error
+    if error is not None:
+        text = _shortened(error.message, limit // 3)
+        # The message goes as the only argument, which is what most exceptions show.
+        error = ErrorInfo(
+            type_name=_shortened(error.type_name, limit // 5),
+            message=text[: len(text) // 2],
+            args=pack_plain([text]),
+            attributes=pack_plain({}),
+        )
+    short = replace(full, tail=(), error=error, unsent="")
+    return pack(replace(short, deadlines=(), asks=(), nodes=(), asked=()))
+
+
+def _deadlines_of(full: Outcome, known: tuple[Deadline, ...], now_s: float) -> tuple[Deadline, ...]:
+    """When the interrupts a run ended with answer themselves.
+
+    One that was asked before, and is asked again because another one was answered, keeps its time.
+    """
+    at = {deadline.interrupt_id: deadline.at_s for deadline in known}
+    return tuple(
+        replace(d, at_s=at.get(d.interrupt_id, now_s + d.within_s)) for d in full.deadlines
+    )
+
+
+def _failure_of(full: Outcome, limit: int) -> tuple[str, str]:
+    """Class and text of what a run failed with; empty when it did not."""
+    if full.error is None:
+        return "", ""
+    return _shortened(full.error.type_name, limit), _shortened(full.error.message, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """The beginning of a text, in so many bytes of UTF-8."""
+    return text.encode()[:limit].decode(errors="ignore")
+
+
+def _takes_answer(op: Op) -> bool:
+    """Whether a task recorded a new answer, which means it has taken the run's resume value.
+
+    The next ``interrupt()`` of a retried run must not be given that value again.
+    """
+    return (
+        op.kind == OpKind.WRITES
+        and op.task_id != NULL_TASK_ID
+        and not op.retakes
+        and _has_answer(op)
+    )
+
+
+def _gives_answer(op: Op) -> bool:
+    """Whether a run recorded its resume value, for whichever interrupt comes first."""
+    return op.kind == OpKind.WRITES and op.task_id == NULL_TASK_ID and _has_answer(op)
+
+
+def _has_answer(op: Op) -> bool:
+    return op.answers or any(v.channel == RESUME_CHANNEL for v in op.values)

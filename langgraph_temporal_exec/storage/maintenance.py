@@ -1,4 +1,4 @@
-"""Public API: what the saver does to whole threads: prune, retain, copy, purge."""
+"""Shared: what the saver does to whole threads: prune, retain, copy, purge."""
 
 from __future__ import annotations
 
@@ -14,25 +14,18 @@ from langchain_core.runnables import RunnableConfig
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from ..errors import NoWorkersError, ServerUnavailableError, StorageError, UsageError
+from ..options import Retention
+from ..protocol import names
+from ..protocol.blob import Upload
+from ..protocol.log import as_sent, blobs_of
+from ..protocol.messages import AppendRequest, ReadRequest
+from ..protocol.stored import BlobRef, Op, OpKind
+from ..protocol.wire import pack
 from .blobs import BlobGoneError, BlobStore, delete_execution
-from .errors import NoWorkersError, ServerUnavailableError, StorageError, UsageError
-from .options import Retention
-from .protocol import names
-from .protocol.blob import Upload
-from .protocol.log import as_sent, blobs_of
-from .protocol.messages import (
-    AppendRequest,
-    ReadRequest,
-)
-from .protocol.stored import (
-    BlobRef,
-    Op,
-    OpKind,
-)
-from .protocol.wire import pack
 from .reader import Reader
 from .replica import Replica
-from .transport import UNBOUNDED_CURSOR, Transport
+from .thread_client import UNBOUNDED_CURSOR, Transport
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Shared: what a caller is shown when a run goes on in another attempt."""
+"""LangGraph seam: what a caller is shown when a run goes on in another attempt."""
 
 from __future__ import annotations
 

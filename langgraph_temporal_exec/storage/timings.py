@@ -20,9 +20,9 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
-from .protocol import names
-from .protocol.messages import TaskInput
-from .protocol.wire import WireError, unpack
+from ..protocol import names
+from ..protocol.messages import TaskInput
+from ..protocol.wire import WireError, unpack
 
 REMEMBERED = 32
 """Workflows of which what was read is kept: who looks at a busy thread asks again and again."""

@@ -48,13 +48,13 @@ from pydantic import BaseModel, RootModel
 from pydantic.functional_serializers import PlainSerializer, WrapSerializer
 from pydantic_core import PydanticUndefined
 
-from ._loaded import find, is_named_tuple, reference
-from ._remote_errors import describe, rebuild
-from ._serde import dump
-from .errors import UnserializableError
-from .protocol.messages import ErrorInfo
-from .protocol.wire import OBJECT_KEY as _OBJECT
-from .protocol.wire import WireError, pack, unpack
+from ..errors import UnserializableError
+from ..protocol.messages import ErrorInfo
+from ..protocol.wire import OBJECT_KEY as _OBJECT
+from ..protocol.wire import WireError, pack, unpack
+from .exceptions import describe, rebuild
+from .loaded import find, is_named_tuple, reference
+from .ops import dump
 
 _PREFIX = "__langgraph_temporal_"
 """Begins the keys of all marks. A dict of the user's with such a key is written as pairs."""

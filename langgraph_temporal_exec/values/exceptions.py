@@ -16,9 +16,9 @@ from typing import Any
 import msgpack
 from pydantic_core import PydanticCustomError, PydanticKnownError, ValidationError
 
-from .errors import RemoteError
-from .protocol.messages import ErrorInfo
-from .protocol.wire import pack, unpack
+from ..errors import RemoteError
+from ..protocol.messages import ErrorInfo
+from ..protocol.wire import pack, unpack
 
 TRACEBACK_CHARS = 16_000
 MESSAGE_CHARS = 20_000

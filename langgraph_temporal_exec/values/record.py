@@ -14,9 +14,9 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._exact import dump_exact, load_exact
-from ._serde import MAX_VALUE_BYTES
-from .errors import UnserializableError, ValueTooLargeError
+from ..errors import UnserializableError, ValueTooLargeError
+from .exact import dump_exact, load_exact
+from .ops import MAX_VALUE_BYTES
 
 CALL_OPTIONS = (
     "context",
@@ -37,7 +37,7 @@ CALL_OPTIONS = (
 class Call:
     """One call of a graph, live or rebuilt from its record.
 
-    ``callbacks`` says which handlers a caller elsewhere has (see ``_callbacks``), and
+    ``callbacks`` says which handlers a caller elsewhere has (see ``callbacks``), and
     ``message_events`` whether it asked for messages as events. ``result_only``: of the stream it
     needs no more than the result is made of. ``deltas``: it can put chunks together (see
     ``MailItem``). ``known``: the chunk of the thread that it has, see ``known.py``.

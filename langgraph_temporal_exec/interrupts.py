@@ -9,9 +9,9 @@ from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
-from . import _langgraph
 from .errors import UsageError
 from .protocol.wire import pack_plain
+from .seam import hooks
 
 MAX_DEFAULT_BYTES = 100_000
 MAX_WITHIN = timedelta(days=3650)
@@ -57,7 +57,7 @@ def interrupt_with_default(value: Any, *, within: timedelta, default: Any) -> An
     try:
         return interrupt(value)
     except GraphInterrupt as asked:
-        session = _langgraph.session_of(get_config())
+        session = hooks.session_of(get_config())
         if session is not None:
             for question in asked.args[0]:
                 session.note_deadline(question.id, within, data)

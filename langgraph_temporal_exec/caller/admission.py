@@ -18,13 +18,9 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from .. import _langgraph
 from .._exits import Owned, torn_down
-from .._serde import MAX_OP_BYTES
-from .._threads import LoopThread
-from ..blobs import BlobStore
+from .._loops import LoopThread
 from ..errors import MissingThreadIdError, UsageError
-from ..known import KnownChunks
 from ..logs import about
 from ..options import Options, check_give_up, check_lost_attempts, check_strategy
 from ..protocol import names
@@ -32,8 +28,12 @@ from ..protocol.blob import plan
 from ..protocol.delta import digest
 from ..protocol.messages import RunStart
 from ..protocol.wire import pack
-from ..record import Call, encode
-from ..transport import Transport, check_thread_id
+from ..seam import hooks
+from ..storage.blobs import BlobStore
+from ..storage.known import KnownChunks
+from ..storage.thread_client import Transport, check_thread_id
+from ..values.ops import MAX_OP_BYTES
+from ..values.record import Call, encode
 from .handlers import Event, Handlers
 from .join import Reads, join_stream, joined, other_run
 from .mailbox import Mailbox
@@ -101,7 +101,7 @@ class EmbeddedPort(Protocol):
 
 
 class Caller:
-    """Implements ``_langgraph.Durable`` for the user's saver.
+    """Implements ``hooks.Durable`` for the user's saver.
 
     Args:
         transport: RPCs.
@@ -113,7 +113,7 @@ class Caller:
         known: What remote calls have got.
     """
 
-    session: _langgraph.Session | None = None
+    session: hooks.Session | None = None
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class _Prepared:
         self._caller = caller
         self._transport = caller._transport
         self._serde = caller._serde
-        full = _langgraph.full_config(graph, call.config)
+        full = hooks.full_config(graph, call.config)
         thread_id = full["configurable"].get("thread_id")
         if thread_id is None or str(thread_id) == "":
             raise MissingThreadIdError(
@@ -317,7 +317,7 @@ class _Prepared:
             # For us, not for nodes and metadata.
             rest = {k: v for k, v in given.items() if k not in ours}
             call = replace(call, config={**call.config, "configurable": rest})
-        _langgraph.check_call(graph, full, call.options)
+        hooks.check_call(graph, full, call.options)
         check_thread_id(str(thread_id))
         self.full = full
         self.thread_id = str(thread_id)
@@ -358,7 +358,7 @@ class _Prepared:
             self.call,
             mailbox=mailbox,
             callbacks=handlers.description,
-            message_events=_langgraph.wants_message_events(self.full),
+            message_events=hooks.wants_message_events(self.full),
             deltas=True,
         )
         chunks = self._caller.known

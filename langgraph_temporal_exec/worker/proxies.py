@@ -15,7 +15,7 @@ from langchain_core.tracers._streaming import (
 from langchain_core.tracers.base import BaseTracer
 from langgraph.callbacks import GraphCallbackHandler
 
-from .._callbacks import IGNORED_BY, IGNORES, TAP, UNTAP, Kind, kinds_of
+from ..values.callbacks import IGNORED_BY, IGNORES, TAP, UNTAP, Kind, kinds_of
 
 Send = Callable[[int, str, tuple[Any, ...], dict[str, Any]], None]
 """Takes the number of a kind, an event's name, and its arguments."""

@@ -1,4 +1,4 @@
-"""Shared: the nodes that a checkpoint has triggered, and that a graph may lack."""
+"""LangGraph seam: the nodes that a checkpoint has triggered, and that a graph may lack."""
 
 from __future__ import annotations
 

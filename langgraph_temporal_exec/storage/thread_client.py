@@ -38,7 +38,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
-from .errors import (
+from ..errors import (
     AttemptSupersededError,
     NotWaitingError,
     NoWorkersError,
@@ -49,9 +49,9 @@ from .errors import (
     UnreadableError,
     UsageError,
 )
-from .options import Options
-from .protocol import names
-from .protocol.messages import (
+from ..options import Options
+from ..protocol import names
+from ..protocol.messages import (
     RULES,
     Announcement,
     AppendRequest,
@@ -64,7 +64,7 @@ from .protocol.messages import (
     StepRequest,
     ThreadStart,
 )
-from .protocol.wire import pack, unpack
+from ..protocol.wire import pack, unpack
 
 T = TypeVar("T")
 

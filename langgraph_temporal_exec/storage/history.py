@@ -23,10 +23,10 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
-from ._threads import settle
-from .errors import NoWorkersError, StorageError
-from .protocol import names
-from .protocol.messages import (
+from .._loops import settle
+from ..errors import NoWorkersError, StorageError
+from ..protocol import names
+from ..protocol.messages import (
     AppendRequest,
     ArchiveReply,
     ArchiveRequest,
@@ -39,8 +39,8 @@ from .protocol.messages import (
     TaskOutput,
     ThreadStart,
 )
-from .protocol.wire import WireError, unpack
-from .workflow.thread_state import ThreadState
+from ..protocol.wire import WireError, unpack
+from ..workflow.core.thread_state import ThreadState
 
 HEDGE_S = 1.5
 """How long a worker may take to answer before the history is read as well."""
@@ -164,7 +164,7 @@ class HistoryReader:
         assert state is not None
         # Entries may lie in another order than in the workflow's own log, so a cursor into one
         # is none into the other.
-        state.incarnation = f"{state.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
+        state.log.incarnation = f"{state.log.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
         return state
 
 
@@ -259,7 +259,7 @@ class _Fold:
         if attributes.task_queue.name.endswith(names.UPKEEP_SUFFIX):
             if kind == names.ARCHIVE_ACTIVITY:
                 request = unpack(ArchiveRequest, data)
-                self.state.archiving = request
+                self.state.log.archiving = request
                 self._scheduled[event.event_id] = request
             return
         key = unpack(TaskInput, data).key
@@ -282,9 +282,9 @@ class _Fold:
         if isinstance(about, ArchiveRequest):
             if completed:
                 reply = unpack(ArchiveReply, await self._one(attributes.result.payloads))
-                self.state.archived(about, reply)
+                self.state.log.archived(about, reply)
             else:
-                self.state.not_archived(about)
+                self.state.log.not_archived(about)
             return
         # A key is of one attempt; those of superseded ones are not among the running tasks.
         key, epoch = about, self.state.epoch

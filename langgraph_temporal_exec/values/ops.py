@@ -25,19 +25,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from .errors import UnserializableError, ValueTooLargeError
-from .protocol.blob import BLOB_AT, Upload, plan
-from .protocol.delta import MIN_BYTES, diff, digest
-from .protocol.log import EMPTY_TYPE, as_sent, with_parts
-from .protocol.stored import (
-    Inherited,
-    Op,
-    OpBody,
-    OpKind,
-    Value,
-    Version,
-)
-from .protocol.wire import pack, unpack
+from ..errors import UnserializableError, ValueTooLargeError
+from ..protocol.blob import BLOB_AT, Upload, plan
+from ..protocol.delta import MIN_BYTES, diff, digest
+from ..protocol.log import EMPTY_TYPE, as_sent, with_parts
+from ..protocol.stored import Inherited, Op, OpBody, OpKind, Value, Version
+from ..protocol.wire import pack, unpack
 
 MAX_VALUE_BYTES = 64_000_000
 """Largest value of one channel, and largest input of a run."""

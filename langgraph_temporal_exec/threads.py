@@ -17,14 +17,12 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 from pydantic import BaseModel
 
-from . import _langgraph, maintenance
 from .errors import RunFailedError, RunNotFoundError, TemporalExecError
-from .protocol.messages import (
-    ReadRequest,
-    ThreadSummary,
-)
+from .protocol.messages import ReadRequest, ThreadSummary
 from .runs import Run, RunFailure
-from .transport import UNBOUNDED_CURSOR
+from .seam import hooks
+from .storage import maintenance
+from .storage.thread_client import UNBOUNDED_CURSOR
 
 ThreadStatus = Literal["idle", "busy", "interrupted", "error", "unreadable"]
 
@@ -155,7 +153,7 @@ def _info(
     summary: ThreadSummary, latest: CheckpointTuple | None, paths: Mapping[str, str]
 ) -> ThreadInfo:
     writes = (latest.pending_writes or ()) if latest is not None else ()
-    interrupts = _langgraph.in_task_order(writes, paths)
+    interrupts = hooks.in_task_order(writes, paths)
     status: ThreadStatus = "idle"
     if summary.active_run:
         status = "busy"

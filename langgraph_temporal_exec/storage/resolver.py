@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from ..protocol.delta import digest, patch
+from ..protocol.stored import BlobRef, Value
 from .blobs import BlobStore
-from .protocol.delta import digest, patch
-from .protocol.stored import (
-    BlobRef,
-    Value,
-)
 
 MEMO_BYTES = 16_000_000
 """Rebuilt values one resolver keeps; neighbours in a history share most of a long chain."""

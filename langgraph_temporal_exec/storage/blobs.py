@@ -29,13 +29,11 @@ from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from .errors import StorageError
-from .protocol import names
-from .protocol.blob import PIECE_BYTES, Upload
-from .protocol.delta import digest
-from .protocol.stored import (
-    BlobRef,
-)
+from ..errors import StorageError
+from ..protocol import names
+from ..protocol.blob import PIECE_BYTES, Upload
+from ..protocol.delta import digest
+from ..protocol.stored import BlobRef
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""LangGraph seam: what this package knows of LangGraph's inside, and nobody else here does."""

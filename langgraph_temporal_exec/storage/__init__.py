@@ -1,0 +1,1 @@
+"""Shared: where threads are kept: RPCs, blobs, and what a process has read of them."""

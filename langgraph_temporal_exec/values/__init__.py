@@ -1,0 +1,1 @@
+"""Shared: values of LangGraph and its users as bytes, and back."""

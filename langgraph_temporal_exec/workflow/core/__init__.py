@@ -1,0 +1,1 @@
+"""Workflow side: the thread as a pure state machine: commands in, effects out."""

@@ -1,0 +1,26 @@
+"""Workflow side: names of patches: what this release does otherwise than histories that exist.
+
+A history without a patch's marker is replayed the old way. Each says why it is there and when it
+can go; until then golden histories hold both ways.
+"""
+
+from __future__ import annotations
+
+RESULTS_FIRST = "results-before-takeover"
+"""Name of a patch: a run's next attempt takes over after the results that are in history already.
+Of one workflow task the SDK runs Update handlers first, and only then lets results of Activities
+in: they would be dropped, and their tasks run again. To be removed when no thread that was written
+to by 0.1.0 development versions has a history without it."""
+
+STARTS_PACED = "starts-paced"
+"""Name of a patch: see ``STARTS_AT_ONCE``. To be removed as ``RESULTS_FIRST``."""
+
+STOP_AT_ONCE = "cancel-at-once"
+"""Name of a patch: a cancelled run tells its thread, which tells the process that drives it.
+Before, only heartbeats brought the news. To be removed when no run that was cancelled by a 0.1.0
+development version is open or to be replayed."""
+
+CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
+"""Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
+refused) ends as cancelled, not as failed. To be removed when runs begun without it have ended and
+are past the namespace's retention."""
