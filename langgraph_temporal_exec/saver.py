@@ -64,6 +64,9 @@ from .worker.retry_input import PlannedInput
 from .worker.service import EmbeddedHost, WorkerHost
 from .worker.session import Session
 
+# The type of a parameter below, for whoever passes one on.
+__all__ = ["TemporalSaver", "ThreadStatus"]
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -92,10 +95,6 @@ class Shared:
         self.mailbox = Mailbox(transport)
         self.known = KnownChunks()
         self.host: WorkerHost | None = None
-
-
-# The type of a parameter below, for whoever passes one on.
-__all__ = ["TemporalSaver", "ThreadStatus"]
 
 
 class _BoundDurable:

@@ -24,7 +24,7 @@ from ..errors import NoWorkersError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
-from ..protocol.wire import pack, unpack
+from ..protocol.wire import WireError, pack, unpack
 from ..seam import hooks
 from ..seam.chunks import ShownInterrupts
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
@@ -46,6 +46,8 @@ class Reads(Protocol):
         ...
 
 
+LEFT_OUT = "the stream of run %s: a chunk is left out: %s"
+
 FIND_PAUSE_S = 0.2
 """Between two looks at which process drives the run."""
 
@@ -65,6 +67,7 @@ async def join_stream(
     """
     listener = Listener(run_id=run_id, mailbox=mailbox, stream_id=uuid.uuid4().hex, deltas=True)
     arrived, order, shown = Inbox(), Ordered(), ShownInterrupts()
+    log = about(logger, thread_id=thread_id, run_id=run_id)
     mailbox_sinks.listen(listener.stream_id, arrived.put)
     outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
     asking = asyncio.create_task(_ask(transport, listener))
@@ -72,19 +75,20 @@ async def join_stream(
         while (item := await next_item(arrived, outcome, asking)) is not None:
             # Not this reader's call: what it cannot read is no reason to end here.
             try:
-                chunks = [
-                    (last.attempt, load_exact(serde, data))
-                    for last, data in order.accept(item)
-                    if not last.event
-                ]
-            except Exception as exc:
-                # Serializers are the user's, and raise what they like.
-                about(logger, thread_id=thread_id, run_id=run_id).warning(
-                    "the stream of run %s: a chunk is left out: %s", run_id, exc
-                )
+                completed = order.accept(item)
+            except WireError as exc:
+                log.warning(LEFT_OUT, run_id, exc)
                 continue
-            for attempt, chunk in chunks:
-                for part in shown.filter(attempt, chunk):
+            for last, data in completed:
+                if last.event:
+                    continue
+                try:
+                    chunk = load_exact(serde, data)
+                except Exception as exc:
+                    # Serializers are the user's, and raise what they like.
+                    log.warning(LEFT_OUT, run_id, exc)
+                    continue
+                for part in shown.filter(last.attempt, chunk):
                     yield part
     finally:
         mailbox_sinks.stop(listener.stream_id)

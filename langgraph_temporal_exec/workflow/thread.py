@@ -561,11 +561,11 @@ class ThreadWorkflow:
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
-            check_ops((output.op,) if output.op else ())
+            effects = self._state.task_ended(key, epoch, output)
         except (ActivityError, asyncio.CancelledError, WireError):
             self._state.task_lost(key, epoch)
         else:
-            await self._perform(self._state.task_ended(key, epoch, output))
+            await self._perform(effects)
         finally:
             if self._activities.get(key) is handle:
                 del self._activities[key]

@@ -484,14 +484,19 @@ class ThreadState:
         return effects + [Discard(garbage=ref) for ref in self.log.discards]
 
     def task_ended(self, key: str, epoch: int, output: TaskOutput) -> list[Effect]:
-        """Record the result of a task's Activity, unless its attempt was superseded."""
+        """Record the result of a task's Activity, unless its attempt was superseded.
+
+        Raises:
+            WireError: The op cannot be read; nothing has changed.
+        """
         if epoch != self.epoch or key not in self.running:
             return []
+        effects = self._append(output.op, own_run=True) if output.op else []
         del self.running[key]
         if output.status == TaskStatus.UNKNOWN:
             # It ended in its process after its Activity was lost: its result comes as an op.
             self.lost.add(key)
-        return self._append(output.op, own_run=True) if output.op else []
+        return effects
 
     def task_lost(self, key: str, epoch: int) -> None:
         """The Activity of a task timed out or failed by itself."""
