@@ -164,7 +164,7 @@ async def _read(address: str, kind: Kind, threads: Sequence[str], *, history: bo
             {
                 "states": states,
                 "state": len(saver.serde.dumps_typed(values)[1]),
-                "replicas": saver._shared.replicas.size,
+                "replicas": saver._store.replicas.size,
                 "peak_growth": grown,
             }
         ),

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from .interrupts import interrupt_with_default
     from .logs import RunLogFilter
     from .options import NodeOptions, Retention
-    from .runs import Run, RunFailure
+    from .runs import Run, RunFailure, RunStatus
     from .saver import TemporalSaver
-    from .threads import ThreadInfo
+    from .threads import ThreadInfo, ThreadStatus
 
 _EXPORTS = {
     "DuplicateGraphError": "errors",
@@ -63,6 +63,7 @@ _EXPORTS = {
     "RunFailure": "runs",
     "RunLogFilter": "logs",
     "RunNotFoundError": "errors",
+    "RunStatus": "runs",
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
     "StreamLostError": "errors",
@@ -72,6 +73,7 @@ _EXPORTS = {
     "ThreadBusyError": "errors",
     "ThreadFullError": "errors",
     "ThreadInfo": "threads",
+    "ThreadStatus": "threads",
     "UnreadableError": "errors",
     "UnserializableError": "errors",
     "UnsupportedLangGraphError": "errors",
@@ -100,6 +102,7 @@ __all__ = [
     "RunFailure",
     "RunLogFilter",
     "RunNotFoundError",
+    "RunStatus",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
@@ -109,6 +112,7 @@ __all__ = [
     "ThreadBusyError",
     "ThreadFullError",
     "ThreadInfo",
+    "ThreadStatus",
     "UnreadableError",
     "UnserializableError",
     "UnsupportedLangGraphError",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -27,8 +24,7 @@ from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
 from .seam import hooks
-from .storage.reader import Reader
-from .storage.replica import Replica
+from .storage.store import Store
 from .storage.thread_client import UNBOUNDED_CURSOR, Transport
 from .values.exact import load_exact
 
@@ -64,34 +60,21 @@ class RunFailure:
         return f"{self.type_name.removeprefix('builtins.')}: {self.message}"
 
 
-class Saver(Protocol):
-    """What handles need of a saver."""
-
-    serde: SerializerProtocol
-
-    @property
-    def transport(self) -> Transport: ...
-    @property
-    def reader(self) -> Reader: ...
-    @property
-    def mailbox(self) -> Mailbox: ...
-    def replica(self, thread_id: str) -> Replica: ...
-    def aget_tuple(self, config: RunnableConfig) -> Coroutine[Any, Any, CheckpointTuple | None]: ...
-
-
 class Run:
     """One run of a thread; may be used in any process, by anybody who knows its ids.
 
     Each method has a sync twin without the ``a``.
 
     Args:
-        saver: The saver it was found with.
+        store: Threads, as the saver it was found with has them.
+        mailbox: Where its stream arrives in this process.
         run_id: The run.
         thread_id: Its thread.
     """
 
-    def __init__(self, saver: Saver, run_id: str, thread_id: str) -> None:
-        self._saver = saver
+    def __init__(self, store: Store, mailbox: Mailbox, run_id: str, thread_id: str) -> None:
+        self._store = store
+        self._mailbox = mailbox
         self.run_id = run_id
         self.thread_id = thread_id
 
@@ -113,13 +96,13 @@ class Run:
             StreamLostError: Its output is lost, and its thread does not exist any more.
             Exception: What a node raised.
         """
-        saver = self._saver
-        outcome = unpack(Outcome, await await_outcome(saver.transport, self.run_id, self.thread_id))
+        store = self._store
+        outcome = unpack(Outcome, await await_outcome(store.transport, self.run_id, self.thread_id))
         raise_failure(outcome, self.run_id)
         latest: Any = None
         interrupts: list[Any] = []
         for data in outcome.tail:
-            mode, payload = _parts(load_exact(saver.serde, data))
+            mode, payload = _parts(load_exact(store.serde, data))
             if mode == "values":
                 latest = payload
             else:
@@ -132,14 +115,14 @@ class Run:
         return {**latest, **shown} if isinstance(latest, dict) else shown
 
     async def _recorded(self) -> tuple[Any, list[Any]]:
-        found = await self._saver.aget_tuple({"configurable": {"thread_id": self.thread_id}})
+        found = await self._store.checkpoint({"configurable": {"thread_id": self.thread_id}})
         if found is None:
             raise StreamLostError(
                 f"Run {self.run_id} has ended, but its result is lost, and thread "
                 f"{self.thread_id!r} does not exist any more."
             )
         values = found.checkpoint["channel_values"]
-        replica = self._saver.replica(self.thread_id)
+        replica = self._store.replica(self.thread_id)
         paths = replica.task_paths("", found.checkpoint["id"])
         return (
             {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
@@ -155,14 +138,13 @@ class Run:
         Raises:
             As ``aresult``, at the end of the stream.
         """
-        mailbox = self._saver.mailbox
         chunks = Owned(
             join_stream(
-                self._saver.transport,
-                self._saver.serde,
+                self._store.transport,
+                self._store.serde,
                 run_id=self.run_id,
                 thread_id=self.thread_id,
-                mailbox=await mailbox.address(),
+                mailbox=await self._mailbox.address(),
             )
         )
         try:
@@ -170,7 +152,7 @@ class Run:
                 yield chunk
         finally:
             await chunks.aclose()
-        data = await await_outcome(self._saver.transport, self.run_id, self.thread_id)
+        data = await await_outcome(self._store.transport, self.run_id, self.thread_id)
         raise_failure(unpack(Outcome, data), self.run_id)
 
     async def acancel(self) -> None:
@@ -179,12 +161,12 @@ class Run:
         Raises:
             ServerUnavailableError: Temporal does not answer.
         """
-        handle = self._saver.transport.client.get_workflow_handle(self._workflow_id)
+        handle = self._store.transport.client.get_workflow_handle(self._workflow_id)
         try:
             await handle.cancel()
         except RPCError as exc:
             if exc.status is not RPCStatusCode.NOT_FOUND:
-                raise self._saver.transport.translate(exc) from exc
+                raise self._store.transport.translate(exc) from exc
 
     async def astatus(self) -> RunStatus:
         """What the run is doing, or how it ended.
@@ -195,9 +177,9 @@ class Run:
             GraphNotFoundError, ThreadBusyError, ThreadFullError, UnreadableError: It never began.
             ServerUnavailableError: Temporal does not answer.
         """
-        transport = self._saver.transport
+        transport = self._store.transport
         handle = transport.client.get_workflow_handle(self._workflow_id)
-        description = await self._describe()
+        description = await _describe(transport, self.run_id)
         if description.status is not WorkflowExecutionStatus.RUNNING:
             data = await await_outcome(transport, self.run_id, self.thread_id)
             return _ended(unpack(Outcome, data).status)
@@ -223,19 +205,7 @@ class Run:
             RunNotFoundError: Temporal does not know it (any more).
             ServerUnavailableError: Temporal does not answer.
         """
-        if (await self._describe()).status is WorkflowExecutionStatus.RUNNING:
-            return None
-        try:
-            data = await await_outcome(self._saver.transport, self.run_id, self.thread_id)
-        except ServerUnavailableError:
-            raise
-        except TemporalExecError as exc:
-            # It ended without an outcome: given up, terminated, turned away.
-            return RunFailure.of(exc)
-        error = unpack(Outcome, data).error
-        if error is None:
-            return None
-        return RunFailure(type_name=error.type_name, message=error.message)
+        return await failure_of(self._store, self.run_id, self.thread_id)
 
     async def aproblem(self) -> str:
         """Why a run that goes on waits for another worker; "" if it does not.
@@ -243,36 +213,11 @@ class Run:
         Its last attempt was lost, or its worker could not read the call or the thread; or the
         workers that poll lack the payload codec.
         """
-        transport = self._saver.transport
-        if await transport.open_run(self._workflow_id) is None:
-            return ""
-        if why := await transport.stuck(self._workflow_id):
-            return f"its workers cannot read it: {why}"
-        handle = transport.client.get_workflow_handle(self._workflow_id)
-        try:
-            query = handle.query(
-                names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=STATUS_TIMEOUT
-            )
-            reply = unpack(RunStatusReply, await query)
-        except RPCError:
-            return ""
-        return reply.last_failure if reply.state == "retrying" else ""
-
-    async def _describe(self) -> WorkflowExecutionDescription:
-        transport = self._saver.transport
-        try:
-            return await transport.client.get_workflow_handle(self._workflow_id).describe()
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
-                raise RunNotFoundError(
-                    f"Temporal knows no run {self.run_id!r} of thread {self.thread_id!r}; closed "
-                    "runs are kept for the namespace's retention."
-                ) from exc
-            raise transport.translate(exc) from exc
+        return await problem_of(self._store, self.run_id)
 
     @property
     def _workflow_id(self) -> str:
-        return self._saver.transport.run_workflow_id(self.run_id)
+        return self._store.transport.run_workflow_id(self.run_id)
 
     # -- sync ---------------------------------------------------------------------------------
 
@@ -318,7 +263,7 @@ class Run:
         async def wait() -> Any:
             return await awaitable
 
-        return self._saver.mailbox.thread.submit(wait()).result()
+        return self._mailbox.thread.submit(wait()).result()
 
 
 def _parts(chunk: Any) -> tuple[str, Any]:
@@ -332,6 +277,54 @@ def _parts(chunk: Any) -> tuple[str, Any]:
     return ("updates" if asks else "values"), payload
 
 
+async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | None:
+    """See ``Run.afailure``."""
+    description = await _describe(store.transport, run_id)
+    if description.status is WorkflowExecutionStatus.RUNNING:
+        return None
+    try:
+        data = await await_outcome(store.transport, run_id, thread_id)
+    except ServerUnavailableError:
+        raise
+    except TemporalExecError as exc:
+        # It ended without an outcome: given up, terminated, turned away.
+        return RunFailure.of(exc)
+    error = unpack(Outcome, data).error
+    if error is None:
+        return None
+    return RunFailure(type_name=error.type_name, message=error.message)
+
+
+async def problem_of(store: Store, run_id: str) -> str:
+    """See ``Run.aproblem``."""
+    transport = store.transport
+    workflow_id = transport.run_workflow_id(run_id)
+    if await transport.open_run(workflow_id) is None:
+        return ""
+    if why := await transport.stuck(workflow_id):
+        return f"its workers cannot read it: {why}"
+    handle = transport.client.get_workflow_handle(workflow_id)
+    try:
+        query = handle.query(names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=STATUS_TIMEOUT)
+        reply = unpack(RunStatusReply, await query)
+    except RPCError:
+        return ""
+    return reply.last_failure if reply.state == "retrying" else ""
+
+
+async def _describe(transport: Transport, run_id: str) -> WorkflowExecutionDescription:
+    try:
+        handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
+        return await handle.describe()
+    except RPCError as exc:
+        if exc.status is RPCStatusCode.NOT_FOUND:
+            raise RunNotFoundError(
+                f"Temporal knows no run {run_id!r}; closed runs are kept for the namespace's "
+                "retention."
+            ) from exc
+        raise transport.translate(exc) from exc
+
+
 def _ended(status: str) -> RunStatus:
     known: dict[str, RunStatus] = {
         "done": "done",
@@ -342,30 +335,19 @@ def _ended(status: str) -> RunStatus:
     return known[status]
 
 
-async def runs_of(saver: Saver, thread_id: str) -> AsyncIterator[Run]:
-    """The runs of a thread: the last hundred that have ended, the active one, those in line, those
-    no worker has taken."""
+async def runs_of(store: Store, mailbox: Mailbox, thread_id: str) -> AsyncIterator[Run]:
+    """See ``TemporalSaver.alist_runs``."""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
-    reply = await saver.reader.read(thread_id, "", request)
+    reply = await store.reader.read(thread_id, "", request)
     for run_id in reply.runs if reply is not None else ():
-        yield Run(saver, run_id, thread_id)
+        yield Run(store, mailbox, run_id, thread_id)
 
 
-async def find_run(saver: Saver, run_id: str) -> Run:
+async def find_run(store: Store, mailbox: Mailbox, run_id: str) -> Run:
     """A run by its id alone.
 
     Raises:
         RunNotFoundError: Temporal does not know it (any more).
     """
-    transport = saver.transport
-    handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
-    try:
-        memo = await (await handle.describe()).memo()
-    except RPCError as exc:
-        if exc.status is RPCStatusCode.NOT_FOUND:
-            raise RunNotFoundError(
-                f"Temporal knows no run {run_id!r}; closed runs are kept for the namespace's "
-                "retention."
-            ) from exc
-        raise transport.translate(exc) from exc
-    return Run(saver, run_id, str(memo["thread_id"]))
+    memo = await (await _describe(store.transport, run_id)).memo()
+    return Run(store, mailbox, run_id, str(memo["thread_id"]))

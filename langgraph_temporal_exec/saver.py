@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
-import random
-import uuid
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,8 +19,6 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
-    get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
@@ -44,25 +28,17 @@ from . import _native, local, threads
 from ._loops import Context
 from .caller.admission import Caller
 from .caller.mailbox import Mailbox
-from .errors import TemporalExecError, UnsupportedLangGraphError, UsageError
+from .errors import UnsupportedLangGraphError, UsageError
 from .options import NodeOptions, Options, Retention, Strategy
-from .protocol.messages import (
-    AppendRequest,
-)
+from .protocol.messages import AppendRequest
 from .runs import Run, find_run, runs_of
 from .seam import hooks
 from .storage import maintenance
-from .storage.blobs import BlobStore
-from .storage.history import HISTORY_MARK, HistoryReader
-from .storage.known import KnownChunks
-from .storage.reader import Reader
-from .storage.replica import Replica, Replicas
-from .storage.thread_client import StaleReadError, Transport, check_thread_id
+from .storage.store import Store, address, stored_config, with_text_id
+from .storage.thread_client import Transport
 from .threads import ThreadInfo, ThreadStatus
-from .values.ops import Encoded, Known, Nothing, Writer, put_op, writes_op
-from .worker.retry_input import PlannedInput
-from .worker.service import EmbeddedHost, WorkerHost
-from .worker.session import Session
+from .values.ops import next_version, put_op, writes_op
+from .worker.service import WorkerHost
 
 # The type of a parameter below, for whoever passes one on.
 __all__ = ["TemporalSaver", "ThreadStatus"]
@@ -70,44 +46,6 @@ __all__ = ["TemporalSaver", "ThreadStatus"]
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-PAGE = 50
-"""Checkpoints that are decoded at a time while a history is listed."""
-
-STALE_TRIES = 5
-
-
-class Shared:
-    """What all copies of one saver have in common (LangGraph copies savers)."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-        self.blobs = BlobStore(
-            transport.client, transport.options.id_prefix, transport.options.task_queue
-        )
-        self.history = HistoryReader(transport.client)
-        self.reader = Reader(transport, self.blobs, self.history)
-        self.replicas = Replicas(self.blobs)
-        # Locks belong to a loop and go with it.
-        self.read_locks: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Lock]
-        ] = WeakKeyDictionary()
-        self.mailbox = Mailbox(transport)
-        self.known = KnownChunks()
-        self.host: WorkerHost | None = None
-
-
-class _BoundDurable:
-    """``hooks.Durable`` of a saver bound to a session: its graph is being driven."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def astream(self, *_: Any, result_only: bool = False) -> AsyncGenerator[Any, None]:
-        raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
-
-    def stream(self, *_: Any, result_only: bool = False) -> Generator[Any, None, None]:
-        raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
 
 
 class TemporalSaver(BaseCheckpointSaver[str]):
@@ -133,9 +71,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         retention: Which checkpoints are kept when a run ends; default: all. It is the saver of
             the worker that decides.
         multitask_strategy: What a call does when another run has its thread: "enqueue" waits in
-            line, "reject" raises ``ThreadBusyError``, "interrupt" stops the other run after its
-            superstep, "rollback" stops it at once and undoes it. Per call: the same key in
-            ``configurable``.
+            the thread's run queue, "reject" raises ``ThreadBusyError``, "interrupt" stops the other
+            run after its superstep, "rollback" stops it at once and undoes it. Per call: the same
+            key in ``configurable``.
         max_lost_attempts: After so many attempts in a row whose worker was lost, the run ends with
             ``RunFailedError`` and its thread waits for somebody to continue it; 1: nothing is
             executed again by itself. Per call: the same key in ``configurable``.
@@ -167,7 +105,6 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         give_up_after: timedelta | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(serde=serde)
         if not isinstance(client, Client):
             raise UsageError(
                 f"TemporalSaver needs a temporalio.client.Client, not {type(client).__name__}: "
@@ -190,140 +127,60 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             max_lost_attempts=max_lost_attempts,
             give_up_after=give_up_after,
         )
-        self._shared = Shared(Transport(client, options))
-        self._session: Session | None = None
-        self._plan: PlannedInput | None = None
+        transport = Transport(client, options)
+        # LangGraph's constructor sets `serde`, and falls back on the default of its class.
+        self._caller = Caller(Store(transport, BaseCheckpointSaver.serde), Mailbox(transport))
+        super().__init__(serde=serde)
 
-    # -- properties ---------------------------------------------------------------------------
+    # -- parts --------------------------------------------------------------------------------
 
     @property
     def client(self) -> Client:
         """The Temporal client."""
-        return self._shared.transport.client
+        return self._store.transport.client
 
     @property
     def options(self) -> Options:
         """The validated options."""
-        return self._shared.transport.options
+        return self._store.options
+
+    @property
+    def serde(self) -> SerializerProtocol:
+        """The serializer of the state; see the argument of this name."""
+        return self._store.serde
+
+    @serde.setter
+    def serde(self, serde: SerializerProtocol) -> None:
+        # LangGraph sets it on the copy of a saver that it makes for an allow-list.
+        self._caller = self._caller.with_serde(serde)
 
     @property
     def __langgraph_temporal__(self) -> hooks.Durable:
-        if self._session is not None:
-            return _BoundDurable(self._session)
-        shared = self._shared
-        return Caller(
-            shared.transport,
-            self.serde,
-            lambda: EmbeddedHost(shared.host) if shared.host else None,
-            shared.mailbox,
-            shared.blobs,
-            shared.reader,
-            shared.known,
-        )
+        return self._caller
 
     @property
-    def mailbox(self) -> Mailbox:
-        """Where streams of runs that are driven elsewhere arrive in this process."""
-        return self._shared.mailbox
+    def _store(self) -> Store:
+        return self._caller.store
 
-    @property
-    def transport(self) -> Transport:
-        """RPCs; for the worker side and maintenance."""
-        return self._shared.transport
-
-    def known_threads(self) -> Iterable[str]:
-        """Threads this process has in memory."""
-        return self._shared.replicas
-
-    async def run_ended(self, thread_id: str) -> None:
-        """Apply the retention to a thread; called on the worker when a run of it has ended."""
-        if self.options.retention is not None:
-            await maintenance.retain(self, thread_id, self.options.retention)
-
-    async def undo_runs(self, thread_id: str, run_ids: frozenset[str]) -> None:
-        """Drop all checkpoints that runs have made; called on the worker, before the next run."""
-        await maintenance.undo_runs(self, thread_id, run_ids)
-
-    def _sync(self, coro: Any) -> Any:
+    def _wait(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on a loop that is not the caller's."""
-        thread = self._session.thread if self._session else self._shared.mailbox.thread
+        thread = self._caller.mailbox.thread
         if thread.is_current:
             coro.close()
             raise UsageError("The sync API cannot be called on the loop that has to serve it.")
         return thread.submit(coro).result()
 
-    @property
-    def reader(self) -> Reader:
-        """Reads threads; for the worker side."""
-        return self._shared.reader
-
-    def replica(self, thread_id: str) -> Replica:
-        """What this process knows of a thread."""
-        if self._session is not None and self._session.run.thread_id == thread_id:
-            return self._session.replica
-        return self._shared.replicas.get(thread_id)
-
     # -- reading ------------------------------------------------------------------------------
-
-    def fresh_replica(self, thread_id: str) -> Replica:
-        """An empty one, when another attempt of this process still has the known one."""
-        return self._shared.replicas.fresh(thread_id)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread."""
-        thread_id, ns = _address(config)
-        ns = ns or ""
-        replica = self.replica(thread_id)
-        await self._refresh(replica, ns)
-        checkpoint_id = get_checkpoint_id(config)
-        if replica.lacks(ns, checkpoint_id):
-            await self.reader.load_older(replica, ns)
-        normalized = _normalized(config)
-        found = await self._ask(replica, ns, lambda view: view.get_tuple(normalized))
+        found = await self._store.checkpoint(config)
         edit = hooks.current_edit()
-        if edit is not None and found is not None and not ns and not edit.base:
+        if edit is not None and found is not None and not address(config)[1] and not edit.base:
             edit.base = found.checkpoint["id"]
-        if found is not None and self._session is not None and self._plan is not None:
-            found = self._as_planned(found, ns, self._plan, self._session)
         return found
 
-    async def _ask(
-        self,
-        replica: Replica,
-        ns: str,
-        question: Callable[[BaseCheckpointSaver[str]], T],
-        *,
-        hidden: bool = False,
-    ) -> T:
-        answer = await self.reader.answer(
-            replica, self.serde, question, checkpoint_ns=ns, hidden=hidden
-        )
-        self._shared.replicas.settle(replica)
-        return answer
-
-    @staticmethod
-    def _as_planned(
-        found: CheckpointTuple, ns: str, plan: PlannedInput, session: Session
-    ) -> CheckpointTuple:
-        """A checkpoint with the pending answers that an attempt is to see."""
-        checkpoint_id = found.checkpoint["id"]
-        drop_given = plan.drop_resume or (not ns and plan.spent == checkpoint_id)
-        writes: list[PendingWrite] = []
-        for task_id, channel, value in found.pending_writes or ():
-            seen = value
-            if channel == hooks.RESUME and task_id == hooks.NULL_TASK_ID:
-                if drop_given:
-                    continue
-            elif channel == hooks.RESUME:
-                if task_id in plan.unanswer:
-                    seen = value[:-1] if isinstance(value, list) else []
-                session.note_answers(ns, checkpoint_id, task_id, seen)
-                if not seen:
-                    continue
-            writes.append((task_id, channel, seen))
-        return found._replace(pending_writes=writes)
-
-    async def alist(
+    def alist(
         self,
         config: RunnableConfig | None,
         *,
@@ -332,121 +189,13 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first; without a config those of all threads."""
-        if config is None:
-            threads = await maintenance.thread_ids(self._shared.transport)
-            configs = [cast(RunnableConfig, {"configurable": {"thread_id": t}}) for t in threads]
-        else:
-            configs = [config]
-        left = limit
-        for one in configs:
-            try:
-                async for item in self._of_thread(one, filter, before, left):
-                    yield item
-                    if left is not None:
-                        left -= 1
-            except maintenance.WHOLE_DEPLOYMENT:
-                raise
-            except Exception as exc:
-                if config is not None:
-                    raise
-                # One that cannot be read (``ThreadInfo.error`` says why) hides no others.
-                logger.warning("thread %r is left out: %s", _address(one)[0], exc)
-
-    async def _of_thread(
-        self,
-        config: RunnableConfig,
-        filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        thread_id, given = _address(config)
-        replica = self.replica(thread_id)
-        await self._refresh(replica, given or "", whole=True)
-        names = [given] if given is not None else ["", *sorted(replica.known_namespaces - {""})]
-        left = limit
-        for ns in names:
-            if ns:
-                await self._refresh(replica, ns, whole=True)
-            async for item in self._pages(replica, config, ns, filter, before, left):
-                yield item
-                if left is not None:
-                    left -= 1
-
-    async def _pages(
-        self,
-        replica: Replica,
-        config: RunnableConfig,
-        ns: str,
-        filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """One namespace's checkpoints, a few decoded at a time."""
-        normalized = _normalized(config)
-        address = cast(
-            RunnableConfig,
-            {**normalized, "configurable": {**normalized["configurable"], "checkpoint_ns": ns}},
-        )
-        left = limit
-        while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
-
-            def question(
-                view: BaseCheckpointSaver[str],
-                before: RunnableConfig | None = before,
-                size: int = size,
-            ) -> Sequence[CheckpointTuple]:
-                return tuple(view.list(address, filter=filter, before=before, limit=size))
-
-            page = await self._ask(replica, ns, question)
-            for item in page:
-                yield item
-            if len(page) < size:
-                return
-            before = page[-1].config
-            left = None if left is None else left - size
+        return self._store.checkpoints(config, filter=filter, before=before, limit=limit)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Writes since the last snapshot of DeltaChannels, from one walk."""
-        thread_id, ns = _address(config)
-        ns = ns or ""
-        replica = self.replica(thread_id)
-        checkpoint_id = get_checkpoint_id(config)
-        # What a stored checkpoint is rebuilt from does not change any more: LangGraph asks once for
-        # each state of a history.
-        if not checkpoint_id or not replica.has(ns, checkpoint_id):
-            await self._refresh(replica, ns)
-        if replica.lacks(ns, checkpoint_id) or not replica.is_rebuildable(ns, checkpoint_id):
-            await self.reader.load_older(replica, ns)
-        normalized = _normalized(config)
-        return await self._ask(
-            replica,
-            ns,
-            lambda view: view.get_delta_channel_history(config=normalized, channels=channels),
-            hidden=True,
-        )
-
-    async def _refresh(self, replica: Replica, ns: str, *, whole: bool = False) -> None:
-        """Bring a replica up to date: the latest part, or the whole of a namespace."""
-        if self._session is not None:
-            # The attempt is the only writer, and what it writes is folded as it is written.
-            if ns:
-                await self._session.load(ns)
-        else:
-            # One reader at a time per loop: two with the same cursor would fetch the same pages.
-            locks = self._shared.read_locks.setdefault(asyncio.get_running_loop(), {})
-            lock = locks.setdefault((replica.thread_id, ns), asyncio.Lock())
-            async with lock:
-                exists = await self.reader.refresh(replica, ns)
-                if not exists and not ns:
-                    replica.forget()
-                elif not exists and replica.flush is None:
-                    # Deleted since; what an attempt has just begun is not there yet.
-                    replica.forget_namespace(ns)
-        if whole:
-            await self.reader.load_older(replica, ns)
+        return await self._store.delta_history(config, channels)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -457,19 +206,15 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint. Within a run it is sent with the next superstep."""
-        config = _normalized(config)
-        if self._session is not None:
-            self._session.put(self.serde, config, checkpoint, metadata, new_versions)
-        else:
-            await self._append(
-                config,
-                lambda writer: put_op(
-                    self.serde, config, checkpoint, metadata, new_versions, writer
-                ),
-                self._edited(config, checkpoint, metadata),
-            )
-        return _stored_config(config, checkpoint["id"])
+        """Store a checkpoint that no run has made."""
+        hooks.check_installed()
+        config = with_text_id(config)
+        await self._store.append(
+            config,
+            lambda writer: put_op(self.serde, config, checkpoint, metadata, new_versions, writer),
+            self._edited(config, checkpoint, metadata),
+        )
+        return stored_config(config, checkpoint["id"])
 
     async def aput_writes(
         self,
@@ -478,23 +223,21 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Store writes pending on a checkpoint."""
-        config = _normalized(config)
-        if self._session is not None:
-            self._session.put_writes(self.serde, config, writes, task_id, task_path)
-        else:
-            await self._append(
-                config,
-                lambda writer: writes_op(self.serde, config, writes, task_id, task_path, writer),
-            )
+        """Store writes pending on a checkpoint, outside of a run."""
+        hooks.check_installed()
+        config = with_text_id(config)
+        await self._store.append(
+            config,
+            lambda writer: writes_op(self.serde, config, writes, task_id, task_path, writer),
+        )
 
     def _edited(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> AppendRequest:
         """What the thread cannot tell from a checkpoint that no run has made."""
-        graph = self._shared.transport.options.graph or str(metadata.get("graph_id") or "")
+        graph = self.options.graph or str(metadata.get("graph_id") or "")
         edit = hooks.current_edit()
-        if edit is None or _address(config)[1]:
+        if edit is None or address(config)[1]:
             return AppendRequest(graph=graph)
         base, edit.base = edit.base, ""
         due: tuple[str, ...] = ()
@@ -508,49 +251,6 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 type(exc).__name__,
             )
         return AppendRequest(base=base, due=due, graph=graph or edit.graph_name)
-
-    async def _append(
-        self,
-        config: RunnableConfig,
-        encode: Callable[[Writer], Encoded],
-        about: AppendRequest | None = None,
-    ) -> None:
-        hooks.check_installed()
-        thread_id, ns = _address(config)
-        ns = ns or ""
-        check_thread_id(thread_id)
-        replica = self.replica(thread_id)
-        blobs = self._shared.blobs
-        for _ in range(STALE_TRIES):
-            incarnation, _ = replica.position(ns)
-            known: Known = replica
-            if replica.flush is not None:
-                # What the attempt holds back must be in the log before what may refer to it, and
-                # what it folds from now on is no base for others.
-                await replica.flush(ns)
-            if replica.flush is not None or HISTORY_MARK in incarnation:
-                # Read from history, where positions are others than a worker knows.
-                known, incarnation = Nothing(), ""
-            writer = Writer(known=known, scope=uuid.uuid4().hex[:16], piece_bytes=blobs.piece_bytes)
-            encoded = encode(writer)
-            await blobs.upload(thread_id, encoded.uploads)
-            request = replace(
-                about or AppendRequest(), ops=(encoded.data,), incarnation=incarnation
-            )
-            try:
-                await self._shared.transport.append(thread_id, ns, request)
-            except StaleReadError:
-                await blobs.remove(thread_id, [u.ref for u in encoded.uploads])
-                # A worker said so; the history has other positions than it knows.
-                self._shared.history.worker_answered()
-                replica.forget()
-                await self._refresh(replica, ns)
-            else:
-                return
-        raise TemporalExecError(
-            f"Thread {thread_id!r} is being pruned again and again while it is written to; call "
-            "again when that has ended. Nothing was recorded."
-        )
 
     # -- workers ------------------------------------------------------------------------------
 
@@ -590,12 +290,10 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         max_cached_workflows: int,
         deployment: WorkerDeploymentConfig | None,
     ) -> AsyncIterator[TemporalSaver]:
-        if self._shared.host is not None:
+        if self._caller.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
         host = WorkerHost(
-            self,
-            self._shared.transport,
-            self.options,
+            self._store,
             asyncio.get_running_loop(),
             max_cached_workflows=max_cached_workflows,
             deployment=deployment,
@@ -604,17 +302,17 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             for graph in graphs:
                 host.add(graph)
             await host.start()
-            self._shared.host = host
+            self._caller.host = host
             yield self
         finally:
-            self._shared.host = None
+            self._caller.host = None
             await host.stop()
 
     def serve(self, name: str, graph: Any) -> None:
         """Have the worker of this process serve a graph, as if it had been called here; for
         programs that learn of their graphs after the worker has started."""
-        if self._shared.host is not None:
-            self._shared.host.registry.seen(name, graph)
+        if self._caller.host is not None:
+            self._caller.host.serve(name, graph)
 
     @classmethod
     def local(cls, path: str | Path | None = None, **options: Any) -> Context[TemporalSaver]:
@@ -648,7 +346,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         this. Copies of a saver are closed together. No run is cancelled, and a worker of
         ``saver.worker()`` goes on until its context ends.
         """
-        self._shared.mailbox.close()
+        self._caller.mailbox.close()
 
     async def aclose(self) -> None:
         """``close``, for callers on an event loop."""
@@ -665,15 +363,6 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    # -- binding ------------------------------------------------------------------------------
-
-    def bound(self, session: hooks.Session, plan: PlannedInput) -> TemporalSaver:
-        """A copy that writes through a session; for the worker side."""
-        clone = copy.copy(self)
-        clone._session = cast(Session, session)
-        clone._plan = plan
-        return clone
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -700,9 +389,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         options["stream_mode"] = list(dict.fromkeys(["values", "updates", *modes]))
         if options.pop("version", "v1") != "v1":
             raise UsageError("A run that nobody waits for streams in version 'v1'.")
-        durable = cast(Caller, getattr(self, hooks.DURABLE))
-        run_id, thread_id = await durable.start(graph, input, config, options)
-        return Run(hooks.reviving(graph, self), run_id, thread_id)
+        run_id, thread_id = await self._caller.start(graph, input, config, options)
+        store = self._store.with_serde(hooks.reviving(graph, self.serde))
+        return Run(store, self._caller.mailbox, run_id, thread_id)
 
     async def aresume(self, thread_id: str, value: Any) -> Run:
         """Answer what a thread waits for, without its graph; the run goes on by itself.
@@ -728,8 +417,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 was sent.
             ThreadFullError: The thread takes no more runs.
         """
-        run_id = await self._shared.transport.resume(str(thread_id), value)
-        return Run(self, run_id, str(thread_id))
+        run_id = await self._store.transport.resume(str(thread_id), value)
+        return Run(self._store, self._caller.mailbox, run_id, str(thread_id))
 
     async def aget_run(self, run_id: str) -> Run:
         """A run by its id, whoever started it.
@@ -740,16 +429,16 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         Raises:
             RunNotFoundError: Temporal does not know it (any more).
         """
-        return await find_run(self, run_id)
+        return await find_run(self._store, self._caller.mailbox, run_id)
 
     def alist_runs(self, thread_id: str) -> AsyncIterator[Run]:
-        """Runs of a thread: the last hundred that have ended, the active one, those in line, then
-        those that no worker has taken yet.
+        """Runs of a thread: the last hundred that have ended, the active one, those in its run
+        queue, then those that no worker has taken yet.
 
         Args:
             thread_id: The thread; of one that does not exist there are none.
         """
-        return runs_of(self, str(thread_id))
+        return runs_of(self._store, self._caller.mailbox, str(thread_id))
 
     # -- threads ------------------------------------------------------------------------------
 
@@ -769,8 +458,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             TemporalExecError: The thread is deleted, but removing what it kept takes more than
                 300 s; that goes on without this call.
         """
-        await self._shared.transport.delete(str(thread_id))
-        self.replica(str(thread_id)).forget()
+        await self._store.delete(str(thread_id))
 
     async def apurge_thread(self, thread_id: str) -> None:
         """Remove a thread, and the closed executions in which Temporal still shows its content.
@@ -788,7 +476,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             temporalio.service.RPCError: Temporal refuses to list or remove a closed execution; the
                 thread itself is deleted.
         """
-        await maintenance.purge(self, str(thread_id))
+        await maintenance.purge(self._store, str(thread_id))
 
     def alist_threads(
         self,
@@ -807,7 +495,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             graph: Only threads whose last run was one of this graph.
             limit: At most so many.
         """
-        return threads.threads(self, status=status, graph=graph, limit=limit)
+        return threads.threads(self._store, status=status, graph=graph, limit=limit)
 
     async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
         """One thread with its status; ``None`` when there is no such thread.
@@ -818,7 +506,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         Raises:
             ServerUnavailableError: Temporal does not answer.
         """
-        return await threads.thread(self, str(thread_id))
+        return await threads.thread(self._store, str(thread_id))
 
     def aexport_thread(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
         """A thread's checkpoints in all namespaces, oldest first, as JSON-compatible dicts.
@@ -839,7 +527,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             ServerUnavailableError: Temporal does not answer.
             StorageError: Part of the thread cannot be read.
         """
-        return threads.export(self, str(thread_id))
+        return threads.export(self._store, str(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata carries one of the run ids, in all threads.
@@ -852,7 +540,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 are done.
             NoWorkersError, ServerUnavailableError: Nobody answers; call again.
         """
-        await maintenance.delete_for_runs(self, set(run_ids))
+        await maintenance.delete_for_runs(self._store, set(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints, writes and namespaces of a thread, large values included.
@@ -874,7 +562,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
         After an error the target may hold part of the copy: delete it and call again.
         """
-        await maintenance.copy_thread(self, str(source_thread_id), str(target_thread_id))
+        await maintenance.copy_thread(self._store, str(source_thread_id), str(target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only the latest checkpoint per namespace, or (``"delete"``) nothing.
@@ -893,19 +581,17 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             StorageError: Part of a thread cannot be read.
             TemporalExecError: With ``"delete"``, as ``adelete_thread``.
         """
-        await maintenance.prune(self, [str(t) for t in thread_ids], strategy)
+        await maintenance.prune(self._store, [str(t) for t in thread_ids], strategy)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """Versions as LangGraph's own savers make them; LangGraph's API server relies on it."""
-        number = 0 if current is None else int(str(current).split(".")[0])
-        return f"{number + 1:032}.{random.random():016}"
+        """See ``values.ops.next_version``."""
+        return next_version(current)
 
     # -- the same, for callers that wait -------------------------------------------------------
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Sync ``aget_tuple``."""
-        found: CheckpointTuple | None = self._sync(self.aget_tuple(config))
-        return found
+        return self._wait(self.aget_tuple(config))
 
     def list(
         self,
@@ -917,15 +603,13 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     ) -> Iterator[CheckpointTuple]:
         """Sync ``alist``."""
         found = self.alist(config, filter=filter, before=before, limit=limit)
-        yield from self._sync(_collect(found))
+        yield from self._wait(_collect(found))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Sync ``aget_delta_channel_history``."""
-        history: Mapping[str, DeltaChannelHistory] = self._sync(
-            self.aget_delta_channel_history(config=config, channels=channels)
-        )
+        history = self._wait(self.aget_delta_channel_history(config=config, channels=channels))
         return history
 
     def put(
@@ -936,8 +620,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Sync ``aput``."""
-        stored: RunnableConfig = self._sync(self.aput(config, checkpoint, metadata, new_versions))
-        return stored
+        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self,
@@ -947,34 +630,31 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Sync ``aput_writes``."""
-        self._sync(self.aput_writes(config, writes, task_id, task_path))
+        self._wait(self.aput_writes(config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
         """Sync ``adelete_thread``."""
-        self._sync(self.adelete_thread(thread_id))
+        self._wait(self.adelete_thread(thread_id))
 
     def purge_thread(self, thread_id: str) -> None:
         """Sync ``apurge_thread``."""
-        self._sync(self.apurge_thread(thread_id))
+        self._wait(self.apurge_thread(thread_id))
 
     def start(self, graph: Any, input: Any, config: RunnableConfig, **options: Any) -> Run:
         """Sync ``astart``."""
-        run: Run = self._sync(self.astart(graph, input, config, **options))
-        return run
+        return self._wait(self.astart(graph, input, config, **options))
 
     def resume(self, thread_id: str, value: Any) -> Run:
         """Sync ``aresume``."""
-        run: Run = self._sync(self.aresume(thread_id, value))
-        return run
+        return self._wait(self.aresume(thread_id, value))
 
     def get_run(self, run_id: str) -> Run:
         """Sync ``aget_run``."""
-        run: Run = self._sync(self.aget_run(run_id))
-        return run
+        return self._wait(self.aget_run(run_id))
 
-    def list_runs(self, thread_id: str) -> Iterator[Run]:
+    def list_runs(self, thread_id: str) -> Sequence[Run]:
         """Sync ``alist_runs``."""
-        yield from self._sync(_collect(self.alist_runs(thread_id)))
+        return self._wait(_collect(self.alist_runs(thread_id)))
 
     def list_threads(
         self,
@@ -984,59 +664,42 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Sequence[ThreadInfo]:
         """Sync ``alist_threads``."""
-        found: Sequence[ThreadInfo] = self._sync(
-            _collect(self.alist_threads(status=status, graph=graph, limit=limit))
-        )
+        found = self._wait(_collect(self.alist_threads(status=status, graph=graph, limit=limit)))
         return found
 
     def get_thread(self, thread_id: str) -> ThreadInfo | None:
         """Sync ``aget_thread``."""
-        found: ThreadInfo | None = self._sync(self.aget_thread(thread_id))
-        return found
+        return self._wait(self.aget_thread(thread_id))
 
     def export_thread(self, thread_id: str) -> Sequence[dict[str, Any]]:
         """Sync ``aexport_thread``."""
-        found: Sequence[dict[str, Any]] = self._sync(_collect(self.aexport_thread(thread_id)))
-        return found
+        return self._wait(_collect(self.aexport_thread(thread_id)))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Sync ``adelete_for_runs``."""
-        self._sync(self.adelete_for_runs(run_ids))
+        self._wait(self.adelete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Sync ``acopy_thread``."""
-        self._sync(self.acopy_thread(source_thread_id, target_thread_id))
+        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Sync ``aprune``."""
-        self._sync(self.aprune(thread_ids, strategy=strategy))
+        self._wait(self.aprune(thread_ids, strategy=strategy))
 
 
-def _address(config: RunnableConfig) -> tuple[str, str | None]:
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), configurable.get("checkpoint_ns")
+async def _collect(items: AsyncIterator[T]) -> Sequence[T]:
+    return [item async for item in items]
 
 
-def _normalized(config: RunnableConfig) -> RunnableConfig:
-    """Thread ids are strings; LangGraph accepts numbers."""
-    configurable = config["configurable"]
-    if isinstance(configurable.get("thread_id"), str):
-        return config
-    return {**config, "configurable": {**configurable, "thread_id": str(configurable["thread_id"])}}
+def store_of(saver: TemporalSaver) -> Store:
+    """The threads of a saver, for the rest of this package."""
+    return saver._store
 
 
-def _stored_config(config: RunnableConfig, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": config["configurable"]["thread_id"],
-            "checkpoint_ns": config["configurable"].get("checkpoint_ns", ""),
-            "checkpoint_id": checkpoint_id,
-        }
-    }
-
-
-async def _collect(items: AsyncIterator[T]) -> tuple[T, ...]:
-    return tuple([item async for item in items])
+def caller_of(saver: TemporalSaver) -> Caller:
+    """Who runs a saver's calls, for the rest of this package."""
+    return saver._caller
 
 
 # Before the program makes its first client.

@@ -19,12 +19,15 @@ from pydantic import BaseModel
 
 from .errors import RunFailedError, RunNotFoundError, TemporalExecError
 from .protocol.messages import ReadRequest, ThreadSummary
-from .runs import Run, RunFailure
+from .runs import RunFailure, failure_of, problem_of
 from .seam import hooks
-from .storage import maintenance
-from .storage.thread_client import UNBOUNDED_CURSOR
+from .storage import visibility
+from .storage.store import Store
+from .storage.thread_client import UNBOUNDED_CURSOR, WHOLE_DEPLOYMENT
 
-ThreadStatus = Literal["idle", "busy", "interrupted", "error", "unreadable"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error", "lost", "unreadable"]
+"""What a thread is at: nothing, a run, a question; its last run failed, or was given up because its
+workers were lost; or this process cannot read it. See ``ThreadInfo``."""
 
 AT_ONCE = 8
 
@@ -39,14 +42,15 @@ class ThreadInfo:
     Args:
         thread_id: The thread.
         status: "busy" while a run has it or is about to, "interrupted" while it waits for an
-            answer or at a breakpoint, "error" when its last run failed or was given up, else
-            "idle". It is that of the latest checkpoint: who edits the state, or drops it, may
-            change it. "unreadable": this process cannot read it, see ``problem``.
+            answer or at a breakpoint, "error" when its last run failed, "lost" when that was given
+            up because its workers were lost, else "idle". It is that of the latest checkpoint: who
+            edits the state, or drops it, may change it. "unreadable": this process cannot read
+            it, see ``problem``.
         graph: Name of the graph of its last run, or of who edited it; "" when it is not known.
         created_at: When it was made.
         updated_at: When something was last written to it.
         interrupts: What it waits for, as ``get_state`` shows it.
-        waiting: Runs in line behind the active one.
+        waiting: Runs in the thread's run queue, behind the active one.
         error: Why its last run failed; ``None`` when it did not.
         note: Of the run it is busy with: that no worker polls its task queue, or why those that
             do cannot take it or have not kept it, while it waits for the next; "" otherwise.
@@ -67,30 +71,30 @@ class ThreadInfo:
     problem: str = ""
 
 
-async def thread(saver: Any, thread_id: str) -> ThreadInfo | None:
+async def thread(store: Store, thread_id: str) -> ThreadInfo | None:
     """One thread."""
     summary = None
     try:
         request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
-        reply = await saver.reader.read(thread_id, "", request)
+        reply = await store.reader.read(thread_id, "", request)
         if reply is None or reply.summary is None:
             return None
         summary = reply.summary
-        found = await saver.aget_tuple({"configurable": {"thread_id": thread_id}})
+        found = await store.checkpoint({"configurable": {"thread_id": thread_id}})
         checkpoint_id = "" if found is None else found.checkpoint["id"]
-        paths = saver.replica(thread_id).task_paths("", checkpoint_id)
-        return await _told(saver, summary, reply.announced, found, paths)
-    except maintenance.WHOLE_DEPLOYMENT:
+        paths = store.replica(thread_id).task_paths("", checkpoint_id)
+        return await _told(store, summary, reply.announced, found, paths)
+    except WHOLE_DEPLOYMENT:
         raise
     except Exception as exc:
         # Codecs and serializers are the user's, and raise what they like.
-        return await _unreadable(saver, thread_id, summary, exc)
+        return await _unreadable(store, thread_id, summary, exc)
 
 
 async def _unreadable(
-    saver: Any, thread_id: str, summary: ThreadSummary | None, exc: Exception
+    store: Store, thread_id: str, summary: ThreadSummary | None, exc: Exception
 ) -> ThreadInfo | None:
-    began = await maintenance.began(saver.transport, thread_id)
+    began = await visibility.began(store.transport, thread_id)
     if began is None:
         return None
     return ThreadInfo(
@@ -104,7 +108,7 @@ async def _unreadable(
 
 
 async def _told(
-    saver: Any,
+    store: Store,
     summary: ThreadSummary,
     announced: Sequence[str],
     found: CheckpointTuple | None,
@@ -114,23 +118,23 @@ async def _told(
     note = ""
     for run_id in (*filter(None, [summary.active_run]), *announced[:MAX_LOOKED_AT]):
         # One that was announced may have been terminated by hand: of that no thread hears.
-        run = await saver.transport.open_run(saver.transport.run_workflow_id(run_id))
+        run = await store.transport.open_run(store.transport.run_workflow_id(run_id))
         if run is not None:
             summary = replace(summary, active_run=run_id)
-            if not await saver.transport.is_served(run):
+            if not await store.transport.is_served(run):
                 note = f"no worker polls task queue {run.task_queue!r}"
             else:
-                note = await Run(saver, run_id, summary.thread_id).aproblem()
+                note = await problem_of(store, run_id)
             break
-    failure = await _failure(saver, summary)
+    failure = await _failure(store, summary)
     return replace(_info(summary, found, paths), error=failure, note=note)
 
 
-async def _failure(saver: Any, summary: ThreadSummary) -> RunFailure | None:
+async def _failure(store: Store, summary: ThreadSummary) -> RunFailure | None:
     """Why the last run failed."""
     if run_id := summary.closed_run:
         try:
-            failure = await Run(saver, run_id, summary.thread_id).afailure()
+            failure = await failure_of(store, run_id, summary.thread_id)
         except RunNotFoundError as exc:
             failure = RunFailure.of(RunFailedError(str(exc)))
         # One that was cancelled before it began, or was not to wait, leaves what was before.
@@ -141,11 +145,11 @@ async def _failure(saver: Any, summary: ThreadSummary) -> RunFailure | None:
     return RunFailure(type_name=summary.error_type, message=summary.error_text)
 
 
-async def glance(saver: Any, thread_id: str) -> ThreadInfo | None:
+async def glance(store: Store, thread_id: str) -> ThreadInfo | None:
     """One thread, as cheaply as can be: without ``interrupts``, and its status is of its last
     run."""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR)
-    reply = await saver.reader.recorded(thread_id, "", request)
+    reply = await store.reader.recorded(thread_id, "", request)
     return None if reply is None or reply.summary is None else _info(reply.summary, None, {})
 
 
@@ -159,8 +163,10 @@ def _info(
         status = "busy"
     elif summary.status == "interrupted":
         status = "interrupted"
-    elif summary.status in ("error", "lost"):
+    elif summary.status == "error":
         status = "error"
+    elif summary.status == "lost":
+        status = "lost"
     return ThreadInfo(
         thread_id=summary.thread_id,
         status=status,
@@ -173,14 +179,14 @@ def _info(
 
 
 async def threads(
-    saver: Any, *, status: ThreadStatus | None, graph: str | None, limit: int | None
+    store: Store, *, status: ThreadStatus | None, graph: str | None, limit: int | None
 ) -> AsyncIterator[ThreadInfo]:
     """All threads, a few asked at a time."""
-    ids = await maintenance.thread_ids(saver.transport)
+    ids = await visibility.thread_ids(store.transport)
     left = limit
     for start in range(0, len(ids), AT_ONCE):
         batch = ids[start : start + AT_ONCE]
-        for info in await asyncio.gather(*(thread(saver, thread_id) for thread_id in batch)):
+        for info in await asyncio.gather(*(thread(store, thread_id) for thread_id in batch)):
             # Deleted since, or of another kind.
             if info is None or status not in (None, info.status) or graph not in (None, info.graph):
                 continue
@@ -190,10 +196,10 @@ async def threads(
             left = None if left is None else left - 1
 
 
-async def export(saver: Any, thread_id: str) -> AsyncIterator[dict[str, Any]]:
+async def export(store: Store, thread_id: str) -> AsyncIterator[dict[str, Any]]:
     """All checkpoints of a thread, oldest first."""
     config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
-    found = [item async for item in saver.alist(config)]
+    found = [item async for item in store.checkpoints(config)]
     for item in sorted(found, key=lambda i: str(i.checkpoint["id"])):
         configurable = item.config["configurable"]
         parent = item.parent_config

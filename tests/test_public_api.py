@@ -7,12 +7,14 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
 import langgraph_temporal_exec
 from langgraph_temporal_exec import Retention, TemporalSaver, UsageError, errors
+from tests.support.world import client
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +36,7 @@ NAMES = [
     "RunFailure",
     "RunLogFilter",
     "RunNotFoundError",
+    "RunStatus",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
@@ -43,6 +46,7 @@ NAMES = [
     "ThreadBusyError",
     "ThreadFullError",
     "ThreadInfo",
+    "ThreadStatus",
     "UnreadableError",
     "UnserializableError",
     "UnsupportedLangGraphError",
@@ -58,9 +62,24 @@ def test_exported_names() -> None:
     assert sorted(langgraph_temporal_exec.__all__) == NAMES
     assert dir(langgraph_temporal_exec) == NAMES
     for name in NAMES:
-        assert getattr(langgraph_temporal_exec, name).__name__ == name
+        found = getattr(langgraph_temporal_exec, name)
+        # What is no class is a Literal.
+        assert getattr(found, "__name__", "") == name or len(get_args(found)) > 5
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = langgraph_temporal_exec.Nothing
+
+
+def test_completions() -> None:
+    """What an editor offers after ``saver.`` is LangGraph's and ours, and none of our parts."""
+    ours = {name for name in dir(TemporalSaver) if not name.startswith("_")}
+    assert ours - set(dir(BaseCheckpointSaver)) == {
+        *("client", "options", "local", "worker", "serve", "close", "aclose"),
+        *("astart", "aresume", "aget_run", "alist_runs", "start", "resume", "get_run", "list_runs"),
+        *("aget_thread", "alist_threads", "aexport_thread", "apurge_thread"),
+        *("get_thread", "list_threads", "export_thread", "purge_thread"),
+    }
+    saver = TemporalSaver(client())
+    assert {name for name in dir(saver) if not name.startswith("_")} == ours
 
 
 def test_constructor() -> None:

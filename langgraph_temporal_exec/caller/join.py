@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -23,10 +23,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from ..errors import NoWorkersError
 from ..logs import about
 from ..protocol import names
-from ..protocol.messages import Listener, Outcome, ReadReply, ReadRequest
+from ..protocol.messages import Listener, Outcome, ReadRequest
 from ..protocol.wire import WireError, pack, unpack
 from ..seam import hooks
 from ..seam.chunks import ShownInterrupts
+from ..storage.store import Store
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
@@ -34,16 +35,6 @@ from .outcome import await_outcome, raise_failure
 from .remote import Inbox, Ordered, next_item
 
 logger = logging.getLogger(__name__)
-
-
-class Reads(Protocol):
-    """What is needed of a reader."""
-
-    def read(
-        self, thread_id: str, checkpoint_ns: str, request: ReadRequest
-    ) -> Coroutine[Any, Any, ReadReply | None]:
-        """One page of a log."""
-        ...
 
 
 LEFT_OUT = "the stream of run %s: a chunk is left out: %s"
@@ -138,15 +129,16 @@ async def _driven_on(transport: Transport, handle: WorkflowHandle[Any, Any]) -> 
     return None
 
 
-async def other_run(transport: Transport, reader: Reads, input: Any, config: RunnableConfig) -> str:
+async def other_run(store: Store, input: Any, config: RunnableConfig) -> str:
     """The run that a call without input joins: the one that has the thread; "" if none has."""
     configurable = config.get("configurable", {})
     if input is not None or configurable.get("checkpoint_id"):
         return ""
     request = ReadRequest(cursor=UNBOUNDED_CURSOR)
-    reply = await reader.read(str(configurable["thread_id"]), "", request)
+    reply = await store.reader.read(str(configurable["thread_id"]), "", request)
     run_id = reply.summary.active_run if reply is not None and reply.summary is not None else ""
     # One that was terminated by hand still has the thread, until somebody asks for it.
+    transport = store.transport
     if run_id and await transport.is_closed(transport.run_workflow_id(run_id)):
         return ""
     return run_id

@@ -7,11 +7,10 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -28,8 +27,8 @@ from ..storage.known import KEPT_FROM_BYTES
 from ..storage.thread_client import UNTAKEN_EVENTS, Transport
 from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
+from .admitted import AdmittedRun
 from .handlers import Event
-from .outcome import await_outcome, finish
 
 logger = logging.getLogger(__name__)
 
@@ -152,22 +151,18 @@ class Ordered:
 
 
 async def stream_remote(
-    transport: Transport,
-    serde: SerializerProtocol,
+    run: AdmittedRun,
     *,
-    run_id: str,
-    thread_id: str,
-    start: Callable[[], Awaitable[None]],
     leaves: Callable[[], bool] = lambda: False,
-    result_only: bool = False,
     known: bytes = b"",
     keep: Callable[[bytes], None] = lambda data: None,
 ) -> AsyncGenerator[Any, None]:
-    """Start a run and yield what its worker streams; the result comes from the run itself.
+    """Record a run and yield what its worker streams; the result comes from the run itself.
 
-    ``result_only``: the worker streams nothing, and the outcome has the chunks of the result, or
-    they are sent at the end if they are too large for it. ``known`` is the chunk the worker was
-    told that this process has, and ``keep`` is given the one to be known by the next call.
+    If its call wants the result alone, the worker streams nothing, and the outcome has the chunks
+    of the result, or they are sent at the end if they are too large for it. ``known`` is the chunk
+    the worker was told that this process has, and ``keep`` is given the one to be known by the next
+    call.
 
     Among the chunks are ``Event``s for the callback handlers of the call. Closing the stream
     cancels the run, unless ``leaves()`` says that its caller only goes away.
@@ -178,6 +173,8 @@ async def stream_remote(
         StreamLostError: The stream, or a result without one, cannot be read here; the run goes on.
         Exception: What a node raised.
     """
+    run_id, thread_id = run.identity.run_id, run.identity.thread_id
+    transport, serde, result_only = run.store.transport, run.store.serde, run.call.result_only
     arrived = Inbox()
     order = Ordered(known)
     shown = ShownInterrupts()
@@ -197,11 +194,11 @@ async def stream_remote(
 
     mailbox_sinks.listen(run_id, arrived.put)
     background: list[asyncio.Task[Any]] = []
-    starting = asyncio.ensure_future(start())
+    starting = asyncio.ensure_future(run.record())
     finished = False
     try:
         await asyncio.shield(starting)
-        outcome = asyncio.create_task(await_outcome(transport, run_id, thread_id))
+        outcome = asyncio.create_task(run.outcome())
         probe = asyncio.create_task(
             _watch_for_worker(transport, run_id, thread_id, lambda: order.attempt > 0)
         )
@@ -230,15 +227,7 @@ async def stream_remote(
         if order.attempt == expected.attempt:
             received, last = order.received, order.last
         keep(order.large if received else next(reversed(expected.tail), b""))
-        for chunk in finish(
-            serde,
-            data,
-            received=received,
-            last=last,
-            streamed=not result_only,
-            run_id=run_id,
-            thread_id=thread_id,
-        ):
+        for chunk in run.finish(data, received=received, last=last, streamed=not result_only):
             yield chunk
     except (asyncio.CancelledError, GeneratorExit):
         # The death of a caller does not stop its run.

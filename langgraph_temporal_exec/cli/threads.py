@@ -206,7 +206,9 @@ async def _check_known(saver: TemporalSaver, thread_id: str, *, deleted: bool = 
     from temporalio.client import WorkflowExecutionStatus
     from temporalio.service import RPCError, RPCStatusCode
 
-    workflow_id = saver.transport.thread_workflow_id(thread_id)
+    from ..saver import store_of
+
+    workflow_id = store_of(saver).transport.thread_workflow_id(thread_id)
     try:
         found = await saver.client.get_workflow_handle(workflow_id).describe()
     except RPCError as exc:

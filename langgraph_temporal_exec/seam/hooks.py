@@ -33,11 +33,13 @@ from collections.abc import (
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
@@ -77,7 +79,6 @@ except ImportError as moved:
     ) from moved
 
 SUPPORTED = ">=1.2.13,<1.3"
-T = TypeVar("T")
 DURABLE = "__langgraph_temporal__"
 START_TASK = "__start__"
 _ASKED = "__langgraph_temporal_asked__"
@@ -242,13 +243,15 @@ _SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 """What LangGraph sets on a compiled graph after it was made, and its ``copy`` loses."""
 
 
-def reviving(graph: Any, saver: T) -> T:
-    """The saver with the classes of the graph's schemas allowed, if there is an allow-list at all.
+def reviving(graph: Any, serde: SerializerProtocol) -> SerializerProtocol:
+    """The serializer with the classes of the graph's schemas allowed, if it has an allow-list.
 
-    LangGraph does the same when it calls a saver (``LANGGRAPH_STRICT_MSGPACK``).
+    LangGraph gives the saver of a graph such a one when it calls it (``LANGGRAPH_STRICT_MSGPACK``).
     """
-    allowing: T = graph._apply_checkpointer_allowlist(saver)
-    return allowing
+    allowing: BaseCheckpointSaver[str] = graph._apply_checkpointer_allowlist(
+        BaseCheckpointSaver(serde=serde)
+    )
+    return allowing.serde
 
 
 def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:

@@ -163,8 +163,8 @@ class Reader:
         """Fold a page; see ``Replica.absorb``."""
         page = await self._without_gap(replica, checkpoint_ns, page)
         head = [] if page.head is None else await self.unpack(replica.thread_id, page.head)
-        first, fresh = replica.fresh(checkpoint_ns, page)
-        ops = await self.whole(replica.thread_id, fresh)
+        first, unread = replica.unread(checkpoint_ns, page)
+        ops = await self.whole(replica.thread_id, unread)
         return replica.absorb(checkpoint_ns, page, namespaces, head, first, ops)
 
     async def _without_gap(self, replica: Replica, checkpoint_ns: str, page: LogPage) -> LogPage:

@@ -308,7 +308,7 @@ class Replica:
             space.cursor = max(space.cursor, page.start + len(page.ops))
             return True
 
-    def fresh(self, checkpoint_ns: str, page: LogPage) -> tuple[int, tuple[bytes, ...]]:
+    def unread(self, checkpoint_ns: str, page: LogPage) -> tuple[int, tuple[bytes, ...]]:
         """The ops of a page that lie after what was read, and where they begin."""
         incarnation, cursor = self.position(checkpoint_ns)
         if page.incarnation != incarnation or page.start > cursor:
@@ -530,14 +530,14 @@ class Replicas:
             self._trim()
             return replica
 
-    def fresh(self, thread_id: str) -> Replica:
+    def renew(self, thread_id: str) -> Replica:
         """An empty replica in place of one that another attempt still folds into."""
         with self._lock:
             replica = self._replicas[thread_id] = Replica(thread_id, self._blobs)
             self._sizes[thread_id] = 0
             return replica
 
-    def settle(self, replica: Replica) -> None:
+    def weigh(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size
         with self._lock:

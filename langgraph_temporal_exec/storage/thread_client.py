@@ -137,6 +137,9 @@ _TRY_AGAIN = (
     RPCStatusCode.FAILED_PRECONDITION,
 )
 
+WHOLE_DEPLOYMENT = (ServerUnavailableError, NoWorkersError, RPCError)
+"""Errors of a reading that say nothing about the thread that was read."""
+
 _NO_WORKER = (
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.CANCELLED,

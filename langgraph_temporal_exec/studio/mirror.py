@@ -19,8 +19,8 @@ from temporalio.service import RPCError
 
 from .. import threads
 from ..errors import ServerUnavailableError, TemporalExecError
-from ..saver import TemporalSaver
-from ..storage import maintenance
+from ..storage import visibility
+from ..storage.store import Store
 from ..threads import ThreadInfo
 from . import server
 from .aliases import Aliases, alias_of
@@ -48,12 +48,12 @@ class Mirror:
     """Brings the server's list up to date.
 
     Args:
-        saver: Reads the threads.
+        store: The threads.
         aliases: Ids of the server by threads, and back.
     """
 
-    def __init__(self, saver: TemporalSaver, aliases: Aliases) -> None:
-        self._saver = saver
+    def __init__(self, store: Store, aliases: Aliases) -> None:
+        self._store = store
         self._aliases = aliases
         self._shown: dict[str, tuple[Any, ...]] = {}
         self._read_at: dict[str, float] = {}
@@ -113,10 +113,10 @@ class Mirror:
         """Read the threads; those that seem unchanged only if they were last read before
         ``asked``, and for a second."""
         began, now = time.monotonic(), datetime.now(UTC)
-        transport = self._saver.transport
+        transport = self._store.transport
         # As the visibility store lists them, which is the newest first.
-        found = await maintenance.thread_ids(transport)
-        runs = await maintenance.runs_since(transport, self._looked - SLACK)
+        found = await visibility.thread_ids(transport)
+        runs = await visibility.runs_since(transport, self._looked - SLACK)
         changed = {
             t for t, known in runs.items() if any(known.values()) or known != self._runs.get(t)
         }
@@ -176,7 +176,7 @@ class Mirror:
         alias = alias_of(thread_id)
         # One that cannot be read is not tried first again and again.
         self._read_at[thread_id] = time.monotonic()
-        info = await self._saver.aget_thread(thread_id)
+        info = await threads.thread(self._store, thread_id)
         if info is not None:
             self._aliases.see(thread_id)
         if server.has_runs(alias):
@@ -201,7 +201,7 @@ class Mirror:
 
     async def _glance(self, thread_id: str) -> None:
         """A line in the list, which ``_show`` puts right."""
-        info = await threads.glance(self._saver, thread_id)
+        info = await threads.glance(self._store, thread_id)
         alias = alias_of(thread_id)
         if info is None or alias in self._shown or server.has_runs(alias):
             return
@@ -209,7 +209,7 @@ class Mirror:
         server.put_thread(
             alias,
             server.ThreadRecord(
-                status=info.status if info.status in server.STATUSES else "error",
+                status=_status(info),
                 created_at=info.created_at,
                 updated_at=info.updated_at,
                 metadata={NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph},
@@ -233,10 +233,11 @@ class Mirror:
 
     async def _record(self, alias: str, info: ThreadInfo) -> server.ThreadRecord:
         metadata = {NATIVE_KEY: info.thread_id, GRAPH_KEY: info.graph}
-        if info.status not in server.STATUSES:
-            # The server's clients know its own only, and there is no state to ask a graph for.
+        status = _status(info)
+        if info.status == "unreadable":
+            # There is no state to ask a graph for.
             return server.ThreadRecord(
-                status="error",
+                status=status,
                 created_at=info.created_at,
                 updated_at=info.updated_at,
                 metadata=metadata,
@@ -253,7 +254,7 @@ class Mirror:
             state = await self._state(graph_id, alias, info)
         if state is None:
             return server.ThreadRecord(
-                status=info.status,
+                status=status,
                 created_at=info.created_at,
                 updated_at=info.updated_at,
                 metadata=metadata,
@@ -262,7 +263,7 @@ class Mirror:
         stands = info.status == "idle" and state.next
         errors = [task.error for task in state.tasks if task.error]
         return server.ThreadRecord(
-            status="interrupted" if stands else info.status,
+            status="interrupted" if stands else status,
             created_at=info.created_at,
             updated_at=info.updated_at,
             metadata=metadata,
@@ -272,5 +273,10 @@ class Mirror:
                 for task in state.tasks
                 if task.interrupts
             },
-            error=server.plain(errors[0]) if errors and info.status == "error" else None,
+            error=server.plain(errors[0]) if errors and status == "error" else None,
         )
+
+
+def _status(info: ThreadInfo) -> str:
+    """The status as the server's clients know it: of what it does not have, that it needs care."""
+    return info.status if info.status in server.STATUSES else "error"

@@ -18,8 +18,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph.message import add_messages
 from langgraph.types import Overwrite
 
-from ..saver import TemporalSaver
 from ..seam import hooks
+from ..storage.store import Store
 from ..storage.timings import TaskTiming, Timings
 from . import server
 from .aliases import alias_of
@@ -29,12 +29,12 @@ class Nested:
     """Answers for the debugging page.
 
     Args:
-        saver: Reads the threads.
+        store: The threads.
     """
 
-    def __init__(self, saver: TemporalSaver) -> None:
-        self._saver = saver
-        self._timings = Timings(saver.client)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._timings = Timings(store.transport.client)
 
     async def about(
         self, thread_id: str, checkpoint_ns: str, since: datetime | None
@@ -50,8 +50,8 @@ class Nested:
             ``tasks``: when each began and ended, by its id; ``namespaces``: all of the thread.
         """
         timings = await self._times(thread_id, checkpoint_ns, since)
-        replica = self._saver.replica(thread_id)
-        await self._saver.reader.refresh_all(replica, "")
+        replica = self._store.replica(thread_id)
+        await self._store.reader.refresh_all(replica, "")
         return {
             "tasks": {
                 task_id: {
@@ -81,7 +81,8 @@ class Nested:
         config = _config(thread_id, checkpoint_ns)
         bound = None if before is None else _config(thread_id, checkpoint_ns, before)
         found = [
-            item async for item in self._saver.alist(config, before=bound, limit=max(1, limit))
+            item
+            async for item in self._store.checkpoints(config, before=bound, limit=max(1, limit))
         ]
         if not found:
             return []
@@ -103,7 +104,7 @@ class Nested:
     async def _times(
         self, thread_id: str, checkpoint_ns: str, since: datetime | None
     ) -> dict[str, TaskTiming]:
-        workflow_id = self._saver.transport.thread_workflow_id(thread_id, checkpoint_ns)
+        workflow_id = self._store.transport.thread_workflow_id(thread_id, checkpoint_ns)
         return await self._timings.tasks(workflow_id, since)
 
     async def _values(
@@ -115,11 +116,9 @@ class Nested:
             if not _internal(channel)
         }
         checkpoint_id = str(item.checkpoint["id"])
-        deltas = self._saver.replica(thread_id).deltas(checkpoint_ns, checkpoint_id)
+        deltas = self._store.replica(thread_id).deltas(checkpoint_ns, checkpoint_id)
         if deltas:
-            histories = await self._saver.aget_delta_channel_history(
-                config=item.config, channels=deltas
-            )
+            histories = await self._store.delta_history(item.config, deltas)
             for channel, history in histories.items():
                 writes = [value for _, _, value in history["writes"]]
                 values[channel] = _folded(hooks.stored_value(history.get("seed")), writes)

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..errors import UsageError
-from ..saver import TemporalSaver
-from ..storage import maintenance
+from ..saver import TemporalSaver, store_of
+from ..storage import visibility
 from . import server
 from .aliases import Aliases
 from .mirror import Mirror
@@ -35,9 +35,10 @@ class Process:
     def __init__(self, saver: TemporalSaver, settings: Settings) -> None:
         self.settings = settings
         self.stopping = False
-        self.aliases = Aliases(lambda: maintenance.thread_ids(saver.transport))
-        self.mirror = Mirror(saver, self.aliases)
-        self.nested = Nested(saver)
+        store = store_of(saver)
+        self.aliases = Aliases(lambda: visibility.thread_ids(store.transport))
+        self.mirror = Mirror(store, self.aliases)
+        self.nested = Nested(store)
         self._inner = saver
         self.saver = StudioSaver(saver, self.aliases, lambda: self.stopping)
 

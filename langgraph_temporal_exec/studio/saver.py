@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,10 +25,12 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
-from ..caller.admission import STRATEGY_KEY, Caller
+from ..caller.admission import Caller
+from ..caller.admitted import STRATEGY_KEY
 from ..errors import RunCancelledError, RunNotFoundError
-from ..saver import TemporalSaver
+from ..saver import TemporalSaver, caller_of, store_of
 from ..seam import hooks
+from ..storage import maintenance
 from . import server
 from .aliases import Aliases, alias_of
 
@@ -64,8 +66,7 @@ class StudioSaver(BaseCheckpointSaver[str]):
 
     @property
     def __langgraph_temporal__(self) -> hooks.Durable:
-        durable = cast(Caller, getattr(self.inner, hooks.DURABLE))
-        return _StudioCaller(durable, self.aliases, self._leaves, self.streaming)
+        return _StudioCaller(caller_of(self.inner), self.aliases, self._leaves, self.streaming)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread."""
@@ -147,7 +148,7 @@ class StudioSaver(BaseCheckpointSaver[str]):
                     # Cancelled before it began: there is nothing to undo.
                     continue
             if run_id and await self.inner.aget_thread(thread_id) is not None:
-                await self.inner.undo_runs(thread_id, frozenset({run_id}))
+                await maintenance.undo_runs(store_of(self.inner), thread_id, frozenset({run_id}))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """As the saver."""

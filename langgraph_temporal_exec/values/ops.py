@@ -6,6 +6,7 @@ stored, and which classes may be rebuilt, is LangGraph's rule, not ours.
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from collections import deque
@@ -264,6 +265,14 @@ class _Builder:
             op = replace(op, body=upload.ref)
             data = pack(as_sent(op))
         return Encoded(op=op, data=data, uploads=tuple(self.uploads))
+
+
+def next_version(current: str | None) -> str:
+    """The version of a channel after ``current``, as LangGraph's own savers make them: a number
+    that sorts as text, and chance, so that forks differ. LangGraph's API server reads the number.
+    """
+    number = 0 if current is None else int(str(current).split(".")[0])
+    return f"{number + 1:032}.{random.random():016}"
 
 
 def put_op(

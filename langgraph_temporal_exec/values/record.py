@@ -55,6 +55,27 @@ class Call:
     known: bytes = b""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Which run this is, for the thread and for people.
+
+    Args:
+        run_id: The run.
+        thread_id: Its thread.
+        thread_workflow_id: The thread's workflow.
+        run_workflow_id: The run's workflow.
+        graph: Name of its graph.
+        strategy: Its ``multitask_strategy``; "" for "enqueue".
+    """
+
+    run_id: str
+    thread_id: str
+    thread_workflow_id: str
+    run_workflow_id: str
+    graph: str
+    strategy: str = ""
+
+
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:
     """The record of a call; ``full`` is its config merged with the graph's.
 

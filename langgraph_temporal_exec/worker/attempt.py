@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from .._exits import Owned, as_error, guard, is_cancelled, is_exit, own_cancellation
@@ -32,15 +31,17 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import pack
 from ..seam import hooks
+from ..storage import maintenance
 from ..storage.blobs import BlobGoneError
 from ..storage.reader import Reader
 from ..storage.replica import Replica
+from ..storage.store import Store
 from ..storage.thread_client import UnreachedError, opaque
 from ..values.exact import dump_exact
 from ..values.exceptions import describe
-from ..values.record import Call
-from .identity import RunIdentity
-from .ports import Host, SaverPort
+from ..values.record import Call, RunIdentity
+from .bound import BoundSaver
+from .ports import Host
 from .questions import QuestionsInOrder
 from .retry_input import PlannedInput, plan_input
 from .session import Session
@@ -68,18 +69,16 @@ END_TIMEOUT_S = 15.0
 """How long an abandoned stream may take to record that its run was cancelled."""
 
 
-async def attach(
-    host: Host, saver: SaverPort, run: RunIdentity, attempt: int
-) -> Session | AttachReply:
+async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | AttachReply:
     """Ask the thread for the run: a session when granted, else the reply that says why not.
 
     Runs on the worker's loop. An active run whose workflow was terminated by hand is evicted.
     """
-    transport = host.transport
-    replica = saver.replica(run.thread_id)
+    store, transport = host.store, host.store.transport
+    replica = store.replica(run.thread_id)
     if replica.flush is not None:
         # Of an attempt that is superseded or about to end: it may hold what is not in the log.
-        replica = saver.fresh_replica(run.thread_id)
+        replica = store.replicas.renew(run.thread_id)
     incarnation, cursor = replica.position("")
     request = AttachRequest(
         run_id=run.run_id,
@@ -105,22 +104,11 @@ async def attach(
         )
     if reply.status != AttachStatus.GRANTED:
         return reply
-    await _absorb(saver.reader, replica, reply.page, reply.namespaces)
+    await _absorb(store.reader, replica, reply.page, reply.namespaces)
     if reply.undo:
-        await saver.undo_runs(run.thread_id, frozenset(reply.undo))
-        await saver.reader.refresh(replica, "")
-    return Session(
-        run=run,
-        attempt=attempt,
-        grant=reply,
-        transport=transport,
-        reader=saver.reader,
-        thread=host.thread,
-        tasks=host.tasks,
-        queue=host.queue,
-        replica=replica,
-        options=saver.options,
-    )
+        await maintenance.undo_runs(store, run.thread_id, frozenset(reply.undo))
+        await store.reader.refresh(replica, "")
+    return Session(run=run, attempt=attempt, grant=reply, host=host, replica=replica)
 
 
 TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError, UnreadableError)
@@ -180,7 +168,7 @@ class Attempt:
 
     Args:
         session: The granted session.
-        saver: The saver of the graph; the loop gets a copy bound to the session.
+        store: The worker's; the loop gets a checkpointer over it that is bound to the session.
         graph: The graph as the user compiled it.
         call: The call, live or rebuilt.
         asked: Whether somebody asked for the run to stop; looked at when the code that runs the
@@ -196,7 +184,7 @@ class Attempt:
     def __init__(
         self,
         session: Session,
-        saver: SaverPort,
+        store: Store,
         graph: Any,
         call: Call,
         *,
@@ -212,14 +200,12 @@ class Attempt:
         self._arrived = arrived
         self._deliver = deliver
         self._unsent = unsent
-        self._saver = saver
-        self._serde: SerializerProtocol = saver.serde
+        self._store = store
         self._call = call
         limit = hooks.full_config(graph, call.config)["recursion_limit"]
         plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
-        bound = saver.bound(session, plan)
-        self._graph = hooks.bind(graph, bound)
+        self._graph = hooks.bind(graph, BoundSaver(store, session, plan))
         self._plan: PlannedInput = plan
         self._latest: Any = None
         self._questions: list[Any] = []
@@ -487,8 +473,11 @@ class Attempt:
 
     async def _tidy(self) -> None:
         """What the thread does not keep goes, behind the caller's back."""
+        retention = self._store.options.retention
+        if retention is None:
+            return
         try:
-            await self._saver.run_ended(self.session.run.thread_id)
+            await maintenance.retain(self._store, self.session.run.thread_id, retention)
         except Exception as exc:
             # The end of the next run tries again.
             self.session.log.warning(
@@ -498,7 +487,9 @@ class Attempt:
     def _packed_tail(self) -> tuple[bytes, ...]:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
         try:
-            return tuple(dump_exact(self._serde, chunk, what="the result") for chunk in self._tail)
+            return tuple(
+                dump_exact(self._store.serde, chunk, what="the result") for chunk in self._tail
+            )
         except UnserializableError as exc:
             # Untracked values, for example: allowed in the state, never on the wire.
             self._result_unsent = str(exc)

@@ -41,11 +41,10 @@ from ..protocol.wire import pack, unpack
 from ..seam import hooks
 from ..storage.known import KnownChunks
 from ..storage.thread_client import opaque, opaque_failures
-from ..values.record import Call, decode
+from ..values.record import Call, RunIdentity, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
 from .embedded import EmbeddedRuns, LiveRun
-from .identity import RunIdentity
-from .ports import Host, SaverPort
+from .ports import Host
 from .proxies import manager_for
 from .registry import GraphRegistry
 from .relay import JOINED_STALLED_S, STALLED_S, Relay, Relays
@@ -158,11 +157,9 @@ class _Driven:
 class Activities:
     """The Activities of one worker process; they run on the worker's loop."""
 
-    def __init__(
-        self, host: Host, saver: SaverPort, registry: GraphRegistry, embedded: EmbeddedRuns
-    ) -> None:
+    def __init__(self, host: Host, registry: GraphRegistry, embedded: EmbeddedRuns) -> None:
         self._host = host
-        self._saver = saver
+        self._store = host.store
         self._registry = registry
         self._embedded = embedded
         self._driven: dict[str, _Driven] = {}
@@ -210,7 +207,7 @@ class Activities:
     async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
         """A large input is not needed once the run has ended; it is in the thread by now."""
         try:
-            await self._saver.reader.blobs.remove(request.thread_id, [ref])
+            await self._store.blobs.remove(request.thread_id, [ref])
         except RPCError as exc:
             # It goes with the thread.
             _log(request).warning(
@@ -251,7 +248,7 @@ class Activities:
     async def _cancel_workflow_if_cancelled(self, request: DriveRequest, reply: DriveReply) -> None:
         """A run its caller abandoned shows as Canceled in Temporal, not as Completed."""
         if reply.outcome and unpack(Outcome, reply.outcome).status == "cancelled":
-            handle = self._host.transport.client.get_workflow_handle(request.run_workflow_id)
+            handle = self._store.transport.client.get_workflow_handle(request.run_workflow_id)
             await handle.cancel()
 
     # -- the caller is elsewhere, or gone -----------------------------------------------------
@@ -282,7 +279,7 @@ class Activities:
             strategy=request.strategy,
         )
         try:
-            session = await attach(self._host, self._saver, run, request.attempt)
+            session = await attach(self._host, run, request.attempt)
         except TURNED_AWAY as exc:
             raise turned_away(exc) from None
         if not isinstance(session, Session):
@@ -294,9 +291,9 @@ class Activities:
         # After attaching: a run that has ended has no record any more.
         record = request.record
         if request.record_ref is not None:
-            record = await self._saver.reader.blobs.fetch(request.thread_id, request.record_ref)
+            record = await self._store.blobs.fetch(request.thread_id, request.record_ref)
         try:
-            call = decode(hooks.reviving(graph, self._saver).serde, record)
+            call = decode(hooks.reviving(graph, self._store.serde), record)
         except Exception as exc:
             # Serializers are the user's, and raise what they like.
             error = self._unread(request, exc)
@@ -318,7 +315,7 @@ class Activities:
         driven = _Driven(call, relays, None if call.sync else self._registry.user_loop())
         attempt = Attempt(
             session,
-            self._saver,
+            self._store,
             graph,
             call,
             asked=lambda: driven.asked,
@@ -379,9 +376,9 @@ class Activities:
     ) -> Relay:
         """A relay of an attempt that is driven here."""
         return Relay(
-            self._host.transport.client,
+            self._store.transport.client,
             self._host.thread,
-            self._saver.serde,
+            self._store.serde,
             mailbox=listener.mailbox,
             stream_id=listener.stream_id,
             thread_id=thread_id,

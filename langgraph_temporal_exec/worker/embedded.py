@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
@@ -28,10 +28,8 @@ from ..errors import (
 )
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
 from ..seam.chunks import ShownInterrupts
-from ..values.record import Call
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
-from .identity import RunIdentity
-from .ports import Host, SaverPort
+from .ports import CalledRun, Host
 from .relay import Relay, Relays
 from .session import Session
 
@@ -42,38 +40,30 @@ MAX_CLOSING = 20
 START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
 
-AwaitOutcome = Callable[[], Awaitable[bytes]]
-
 
 class LiveRun:
     """One run of this process. Its state is touched on the worker's loop only.
 
     Args:
-        run: The run; entered here before it is recorded in Temporal.
+        host: The worker of this process.
+        called: The run; entered here before it is recorded in Temporal.
         loop: The event loop of the caller; ``None`` for a sync call.
-        start: Records the run.
-        await_outcome: Waits for the run workflow's result, wherever the run is driven.
         remove: Takes the run out of the table of live runs.
     """
 
     def __init__(
         self,
         host: Host,
-        saver: SaverPort,
-        run: RunIdentity,
+        called: CalledRun,
         *,
         loop: asyncio.AbstractEventLoop | None,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: AwaitOutcome,
         remove: Callable[[str], None],
     ) -> None:
-        self.run = run
+        self.run = called.identity
         self.loop = loop
         self._host = host
-        self._saver = saver
-        self._start = start
+        self._called = called
         self._starting: asyncio.Future[None] | None = None
-        self._await_outcome = await_outcome
         self._remove = remove
         self._attempts: asyncio.Queue[int] = asyncio.Queue()
         self._attempts.put_nowait(1)
@@ -92,7 +82,7 @@ class LiveRun:
 
     async def start(self) -> None:
         """Record the run. A cancelled caller does not take the request back: see ``abandon``."""
-        self._starting = asyncio.ensure_future(self._start())
+        self._starting = asyncio.ensure_future(self._called.record())
         await asyncio.shield(self._starting)
 
     async def acquire(self) -> Session | bytes:
@@ -109,9 +99,7 @@ class LiveRun:
             if isinstance(attempt, bytes):
                 return attempt
             try:
-                result = await self._unless_stopped(
-                    attach(self._host, self._saver, self.run, attempt)
-                )
+                result = await self._unless_stopped(attach(self._host, self.run, attempt))
             except TURNED_AWAY as exc:
                 self._failure = turned_away(exc)
                 raise
@@ -124,13 +112,13 @@ class LiveRun:
                 self._outcome = result.outcome
                 return result.outcome
             queued = result.status == AttachStatus.QUEUED
-            self._settle(attempt, DriveStatus.QUEUED if queued else DriveStatus.MOVED)
+            self._answer(attempt, DriveStatus.QUEUED if queued else DriveStatus.MOVED)
 
     async def _next_attempt(self) -> int | bytes:
         if not self._attempts.empty():
             return self._attempts.get_nowait()
         if self._elsewhere is None:
-            self._elsewhere = asyncio.ensure_future(self._await_outcome())
+            self._elsewhere = asyncio.ensure_future(self._called.outcome())
         here = asyncio.ensure_future(self._attempts.get())
         either: list[asyncio.Future[Any]] = [here, self._elsewhere]
         try:
@@ -163,7 +151,7 @@ class LiveRun:
             # attempt would find this run here for ever, and move on each time.
             self._remove(self.run.run_id)
         status = DriveStatus.ENDED if self._outcome else DriveStatus.MOVED
-        self._settle(attempt.session.attempt, status)
+        self._answer(attempt.session.attempt, status)
 
     async def abandon(self) -> None:
         """The caller went away on purpose: what is not recorded as ended is cancelled."""
@@ -172,7 +160,7 @@ class LiveRun:
         if self._starting is not None and not self._starting.done():
             # What is on its way to the server must be recorded before it can be cancelled.
             await asyncio.wait([self._starting], timeout=START_WAIT_S)
-        handle = self._host.transport.client.get_workflow_handle(self.run.run_workflow_id)
+        handle = self._host.store.transport.client.get_workflow_handle(self.run.run_workflow_id)
         # Never recorded, already closed, or no server: there is nothing to cancel from here.
         with contextlib.suppress(RPCError):
             await handle.cancel()
@@ -185,7 +173,7 @@ class LiveRun:
         if self._elsewhere is not None:
             self._elsewhere.cancel()
         for attempt in list(self._replies):
-            self._settle(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
+            self._answer(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
         # With an outcome the entry stays until a drive Activity has reported it.
         if not self._outcome and self._failure is None:
             self._remove(self.run.run_id)
@@ -199,7 +187,7 @@ class LiveRun:
             self._attempts.put_nowait(attempt)
         reply = self._reply(attempt)
         if self._closed:
-            self._settle(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
+            self._answer(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
         return await asyncio.shield(reply)
 
     def cancel(self) -> None:
@@ -244,7 +232,7 @@ class LiveRun:
             self._replies[attempt] = asyncio.get_running_loop().create_future()
         return self._replies[attempt]
 
-    def _settle(self, attempt: int, status: DriveStatus) -> None:
+    def _answer(self, attempt: int, status: DriveStatus) -> None:
         reply = self._reply(attempt)
         if reply.done():
             return
@@ -259,9 +247,8 @@ class LiveRun:
 class EmbeddedRuns:
     """The live runs of one worker, by run id."""
 
-    def __init__(self, host: Host, saver: SaverPort) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._saver = saver
         self._runs: dict[str, LiveRun] = {}
         # Runs whose end has been reported, and which Temporal may not have closed yet.
         self.closing: deque[str] = deque(maxlen=MAX_CLOSING)
@@ -284,36 +271,14 @@ class EmbeddedRuns:
         for live in list(self._runs.values()):
             live.stop()
 
-    async def _open(
-        self,
-        run: RunIdentity,
-        loop: asyncio.AbstractEventLoop | None,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: AwaitOutcome,
-    ) -> LiveRun:
+    async def _open(self, called: CalledRun, loop: asyncio.AbstractEventLoop | None) -> LiveRun:
         # Entered before the run is recorded: its first attempt may arrive before the reply does.
-        live = LiveRun(
-            self._host,
-            self._saver,
-            run,
-            loop=loop,
-            start=start,
-            await_outcome=await_outcome,
-            remove=self.remove,
-        )
-        self._runs[run.run_id] = live
+        live = LiveRun(self._host, called, loop=loop, remove=self.remove)
+        self._runs[live.run.run_id] = live
         return live
 
-    async def astream(
-        self,
-        run: RunIdentity,
-        graph: Any,
-        call: Call,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: AwaitOutcome,
-        finish: Callable[[bytes], list[Any]],
-    ) -> AsyncGenerator[Any, None]:
-        """Start the run and stream it; ``finish`` turns an outcome from elsewhere into chunks."""
+    async def astream(self, called: CalledRun) -> AsyncGenerator[Any, None]:
+        """Record the run and stream it."""
         thread = self._host.thread
         loop = asyncio.get_running_loop()
 
@@ -324,19 +289,17 @@ class EmbeddedRuns:
             if not (torn_down(loop) and isinstance(sys.exception(), GeneratorExit)):
                 await asyncio.shield(asyncio.wrap_future(done))
 
-        live = await thread.call(self._open(run, loop, start, await_outcome))
+        live = await thread.call(self._open(called, loop))
         shown = ShownInterrupts()
         try:
             await thread.call(live.start())
             while True:
                 acquired = await thread.call(live.acquire())
                 if isinstance(acquired, bytes):
-                    for chunk in finish(acquired):
+                    for chunk in called.finish(acquired):
                         yield chunk
                     return
-                attempt = Attempt(
-                    acquired, self._saver, graph, call, asked=lambda: not torn_down(loop)
-                )
+                attempt = self._attempt(acquired, called, lambda: not torn_down(loop))
                 try:
                     # Closed here and now: what it records on closing is the run's outcome.
                     async with aclosing(Owned(attempt.astream())) as chunks:
@@ -360,27 +323,22 @@ class EmbeddedRuns:
         finally:
             await told(live.close())
 
-    def stream(
-        self,
-        run: RunIdentity,
-        graph: Any,
-        call: Call,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: AwaitOutcome,
-        finish: Callable[[bytes], list[Any]],
-    ) -> Generator[Any, None, None]:
-        """The same for a sync call, in the calling thread."""
+    def _attempt(self, session: Session, called: CalledRun, asked: Callable[[], bool]) -> Attempt:
+        return Attempt(session, self._host.store, called.graph, called.call, asked=asked)
+
+    def stream(self, called: CalledRun) -> Generator[Any, None, None]:
+        """Record the run of a sync call and stream it, in the calling thread."""
         thread = self._host.thread
-        live = thread.submit(self._open(run, None, start, await_outcome)).result()
+        live = thread.submit(self._open(called, None)).result()
         shown = ShownInterrupts()
         try:
             thread.submit(live.start()).result()
             while True:
                 acquired = thread.submit(live.acquire()).result()
                 if isinstance(acquired, bytes):
-                    yield from finish(acquired)
+                    yield from called.finish(acquired)
                     return
-                attempt = Attempt(acquired, self._saver, graph, call, asked=lambda: True)
+                attempt = self._attempt(acquired, called, lambda: True)
                 try:
                     with closing(attempt.stream()) as chunks:
                         for chunk in chunks:

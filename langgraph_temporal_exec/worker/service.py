@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,18 +20,15 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._loops import LoopThread, settle
 from ..errors import UsageError, WorkerStoppedError
-from ..options import Options
 from ..protocol import names
-from ..storage.thread_client import Transport
-from ..values.record import Call
+from ..storage.store import Store
 from ..workflow.run import RunWorkflow
 from ..workflow.thread import ThreadWorkflow
 from .drive import Activities
 from .embedded import EmbeddedRuns
-from .identity import RunIdentity
 from .live import LiveTasks
 from .moving import Mover
-from .ports import SaverPort
+from .ports import CalledRun
 from .registry import GraphRegistry
 from .upkeep import Upkeep
 
@@ -59,12 +56,11 @@ STOP_GRACE = timedelta(seconds=5)
 
 
 class WorkerHost:
-    """Everything one process needs to serve graphs; implements ``ports.Host``.
+    """Everything one process needs to serve graphs; implements ``ports.Host``, and for calls in
+    this process ``caller.admission.WorkerHere``.
 
     Args:
-        saver: The saver whose runs are served.
-        transport: RPCs, and the client the workers poll with.
-        options: Queue names and timeouts.
+        store: Threads, and the options and serializer of the saver whose runs are served.
         loop: The user's event loop, where graphs of callers elsewhere run.
         max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
         deployment: Temporal's option for Worker Deployment Versioning.
@@ -72,23 +68,21 @@ class WorkerHost:
 
     def __init__(
         self,
-        saver: SaverPort,
-        transport: Transport,
-        options: Options,
+        store: Store,
         loop: asyncio.AbstractEventLoop | None,
         *,
         max_cached_workflows: int = 1000,
         deployment: WorkerDeploymentConfig | None = None,
     ) -> None:
         process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.transport = transport
-        self.queue = names.pinned_queue(options.task_queue, process)
+        self.store = store
+        self.queue = names.pinned_queue(store.options.task_queue, process)
         self.tasks = LiveTasks()
         self.thread = LoopThread("langgraph-temporal-worker")
-        self.registry = GraphRegistry(options.graph, loop)
-        self.embedded = EmbeddedRuns(self, saver)
-        self._saver = saver
-        self._options = options
+        self.registry = GraphRegistry(store.options.graph, loop)
+        self.embedded = EmbeddedRuns(self)
+        self._transport = store.transport
+        self._options = store.options
         self._max_cached_workflows = max_cached_workflows
         self._deployment = _with_behavior(deployment)
         self._workers: list[Worker] = []
@@ -105,8 +99,8 @@ class WorkerHost:
         await self.thread.call(self._start())
 
     async def _start(self) -> None:
-        activities = Activities(self, self._saver, self.registry, self.embedded)
-        upkeep = Upkeep(self.transport, self._saver.reader)
+        activities = Activities(self, self.registry, self.embedded)
+        upkeep = Upkeep(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         common: dict[str, Any] = {
             "graceful_shutdown_timeout": STOP_GRACE,
@@ -115,7 +109,7 @@ class WorkerHost:
             "max_heartbeat_throttle_interval": heartbeat,
             "default_heartbeat_throttle_interval": heartbeat,
         }
-        client = await self.transport.worker_client()
+        client = await self._transport.worker_client()
         try:
             self._workers = [
                 Worker(
@@ -169,7 +163,7 @@ class WorkerHost:
             task.result()
         for task in self._running:
             task.add_done_callback(self._on_worker_done)
-        self._mover = self.transport.mover = Mover(self.transport, self.thread, self._deployment)
+        self._mover = self._transport.mover = Mover(self._transport, self.thread, self._deployment)
         logger.info(
             "worker %s serves task queue %r: %s",
             self.queue,
@@ -205,7 +199,7 @@ class WorkerHost:
                     await asyncio.gather(*(map(self._closed, self.embedded.closing)))
         self.stopped = True
         self.embedded.stop()
-        self.transport.mover = None
+        self._transport.mover = None
         if self._mover is not None:
             await self._mover.stop()
         await self._shut_down()
@@ -233,7 +227,7 @@ class WorkerHost:
     async def _closed(self, run_workflow_id: str) -> None:
         """Wait until a run that has ended is closed, which takes a last task of its workflow: no
         other process may come to do it for long."""
-        handle = self.transport.client.get_workflow_handle(run_workflow_id)
+        handle = self._transport.client.get_workflow_handle(run_workflow_id)
         with contextlib.suppress(WorkflowFailureError):
             await handle.result(follow_runs=False)
 
@@ -247,6 +241,18 @@ class WorkerHost:
             raise WorkerStoppedError(
                 "The worker of this process has stopped; open a new `saver.worker(...)`."
             )
+
+    def serve(self, name: str, graph: Any) -> None:
+        """A graph was called here: serve it to others as well."""
+        self.registry.seen(name, graph)
+
+    def astream(self, run: CalledRun) -> AsyncGenerator[Any, None]:
+        """Run a call in this process."""
+        return self.embedded.astream(run)
+
+    def stream(self, run: CalledRun) -> Generator[Any, None, None]:
+        """Run a sync call in this process."""
+        return self.embedded.stream(run)
 
 
 def _with_behavior(deployment: WorkerDeploymentConfig | None) -> WorkerDeploymentConfig | None:
@@ -262,48 +268,3 @@ def _with_behavior(deployment: WorkerDeploymentConfig | None) -> WorkerDeploymen
     ):
         return deployment
     return replace(deployment, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
-
-
-class EmbeddedHost:
-    """Implements ``caller.run.EmbeddedPort`` over a worker host."""
-
-    def __init__(self, host: WorkerHost) -> None:
-        self._host = host
-        self.queue = host.queue
-        self.thread = host.thread
-
-    def run_identity(self, **parts: str) -> RunIdentity:
-        """The run as the worker side names it."""
-        return RunIdentity(**parts)
-
-    def check(self) -> None:
-        """Raise when the worker has stopped."""
-        self._host.check()
-
-    def serve(self, name: str, graph: Any) -> None:
-        """A graph was called here: serve it to others as well."""
-        self._host.registry.seen(name, graph)
-
-    def astream(
-        self,
-        run: RunIdentity,
-        graph: Any,
-        call: Call,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: Callable[[], Awaitable[bytes]],
-        finish: Callable[[bytes], list[Any]],
-    ) -> AsyncGenerator[Any, None]:
-        """Run in this process."""
-        return self._host.embedded.astream(run, graph, call, start, await_outcome, finish)
-
-    def stream(
-        self,
-        run: RunIdentity,
-        graph: Any,
-        call: Call,
-        start: Callable[[], Awaitable[None]],
-        await_outcome: Callable[[], Awaitable[bytes]],
-        finish: Callable[[bytes], list[Any]],
-    ) -> Generator[Any, None, None]:
-        """Run in this process, sync."""
-        return self._host.embedded.stream(run, graph, call, start, await_outcome, finish)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 import uuid
 from collections import Counter
@@ -22,7 +23,6 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
-from .._loops import LoopThread
 from ..errors import (
     AttemptSupersededError,
     StorageError,
@@ -30,7 +30,7 @@ from ..errors import (
     ThreadFullError,
     UsageError,
 )
-from ..options import Options
+from ..logs import about
 from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
@@ -45,13 +45,14 @@ from ..protocol.messages import (
 )
 from ..protocol.stored import BlobRef
 from ..seam import hooks
-from ..storage.reader import Reader
 from ..storage.replica import Replica
-from ..storage.thread_client import Transport
 from ..values.ops import Encoded, Writer, put_op, writes_op
-from .identity import RunIdentity
-from .live import LiveTask, LiveTasks
+from ..values.record import RunIdentity
+from .live import LiveTask
 from .outbox import Entry, Outbox
+from .ports import Host
+
+logger = logging.getLogger(__name__)
 
 MAX_TOOLS = 8
 MAX_TOOLS_TEXT = 140
@@ -65,13 +66,8 @@ class Session:
         run: The run.
         attempt: Number of this attempt, from 1.
         grant: The thread's reply to ``attach``.
-        transport: RPCs.
-        reader: Reads the thread, and keeps large values.
-        thread: The worker's loop.
-        tasks: Live tasks of this process.
-        queue: Task queue only this process polls.
+        host: The worker of this process.
         replica: What this process knows of the thread; kept up to date by the session.
-        options: The saver's options.
     """
 
     def __init__(
@@ -80,29 +76,24 @@ class Session:
         run: RunIdentity,
         attempt: int,
         grant: AttachReply,
-        transport: Transport,
-        reader: Reader,
-        thread: LoopThread,
-        tasks: LiveTasks,
-        queue: str,
+        host: Host,
         replica: Replica,
-        options: Options,
     ) -> None:
         self.run = run
         self.attempt = attempt
-        self.log = run.log(attempt)
+        self.log = about(logger, thread_id=run.thread_id, run_id=run.run_id, attempt=attempt)
         self.epoch = grant.epoch
         self.applied = grant.applied or Applied()
         self.keeps_breakpoints = False
         self.loop: Any = None
-        self._transport = transport
-        self._reader = reader
-        self._blobs = reader.blobs
-        self.thread = thread
-        self._tasks = tasks
-        self._queue = queue
+        self._transport = host.store.transport
+        self._reader = host.store.reader
+        self._blobs = host.store.blobs
+        self.thread = host.thread
+        self._tasks = host.tasks
+        self._queue = host.queue
         self.replica = replica
-        self._options = options
+        self._options = host.store.options
         self._incarnation = grant.page.incarnation if grant.page else ""
         self._existing = set(grant.namespaces)
         self._loaded = {""}
@@ -124,6 +115,11 @@ class Session:
         self._holding: dict[BlobRef, Upload] = {}
         self._holding_lock = threading.Lock()
         replica.flush = self.flush
+
+    @property
+    def thread_id(self) -> str:
+        """The run's thread."""
+        return self.run.thread_id
 
     @property
     def run_id(self) -> str:

@@ -41,7 +41,7 @@ def current_details(state: ThreadState, graph: str = "") -> str:
         at = datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")
         lines.append(f"answers itself at: {at}")
     if state.waiting:
-        lines.append(f"runs in line: {len(state.waiting)}")
+        lines.append(f"run queue: {len(state.waiting)}")
     lines.append(f"log: {state.log.size:,} bytes, {len(state.log.segments)} archives")
     return "\n\n".join(lines)
 
@@ -49,5 +49,4 @@ def current_details(state: ThreadState, graph: str = "") -> str:
 def _status(state: ThreadState) -> str:
     if state.active is not None:
         return "busy"
-    names = {"interrupted": "interrupted", "error": "error", "lost": "needs attention"}
-    return names.get(state.status, "idle")
+    return state.status if state.status in ("interrupted", "error", "lost") else "idle"

@@ -102,7 +102,7 @@ async def test_each_has_its_own_time(saver: TemporalSaver) -> None:
 
 
 async def test_through_continue_as_new(client: Client, saver: TemporalSaver) -> None:
-    saver.transport.roll_events = 10
+    saver._store.transport.roll_events = 10
     within = timedelta(seconds=4)
     asking = _asking({"sync": within, "inner": within})
     graph = asking.with_config(checkpointer=saver)

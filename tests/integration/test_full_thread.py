@@ -70,6 +70,6 @@ def _text(n: int) -> str:
 async def _spend_updates(saver: TemporalSaver, thread_id: str, count: int) -> None:
     async def spend(n: int) -> None:
         for _ in range(n):
-            await saver.transport.append(thread_id, "", AppendRequest())
+            await saver._store.transport.append(thread_id, "", AppendRequest())
 
     await asyncio.gather(*[spend(count // SENDERS + 1) for _ in range(SENDERS)])

@@ -251,10 +251,10 @@ async def children(saver: TemporalSaver) -> dict[str, tuple[str, str, str, bool]
     """By the node they belong to: namespace, summary and details of a thread's namespaces, and
     whether their workflow has continued as new."""
     found = {}
-    thread = await saver.transport.read("t", "", ReadRequest())
+    thread = await saver._store.transport.read("t", "", ReadRequest())
     assert thread is not None
     for namespace in thread.namespaces:
-        workflow_id = saver.transport.thread_workflow_id("t", namespace)
+        workflow_id = saver._store.transport.thread_workflow_id("t", namespace)
         handle = saver.client.get_workflow_handle(workflow_id)
         description = await handle.describe()
         summary = await description.static_summary()
@@ -268,7 +268,7 @@ async def children(saver: TemporalSaver) -> dict[str, tuple[str, str, str, bool]
 @pytest.mark.parametrize("roll", [0, 12], ids=["", "rolling"])
 async def test_nested_graphs(client: Client, task_queue: str, roll: int) -> None:
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
-    saver.transport.roll_events = roll
+    saver._store.transport.roll_events = roll
     async with saver.worker():
         graph = _with_nested().with_config(checkpointer=saver)
         await graph.ainvoke(ASKED, config("t"))
@@ -282,7 +282,7 @@ async def test_nested_graphs(client: Client, task_queue: str, roll: int) -> None
         assert rolled or summary == " · ".join(filter(None, [name, "t", namespace]))
         assert (f"graph: **{name}**" in details) == bool(name)
         if not roll:
-            workflow_id = saver.transport.thread_workflow_id("t", namespace)
+            workflow_id = saver._store.transport.thread_workflow_id("t", namespace)
             ((_, text),) = await summaries(client, workflow_id)
             assert text == f"step 1 · {name or node}"
 
@@ -314,7 +314,7 @@ async def test_sub_agents(client: Client, task_queue: str) -> None:
     assert [text.partition(" · ")[0] for text in tools] == ["task (researcher)"]
     namespace, summary, *_ = found["tools"]
     assert summary == f"researcher · t · {namespace}"
-    workflow_id = saver.transport.thread_workflow_id("t", namespace)
+    workflow_id = saver._store.transport.thread_workflow_id("t", namespace)
     inner = [text for name, text in await summaries(client, workflow_id) if name == "tools"]
     assert [text.partition(" · ")[0] for text in inner] == ["price"]
     assert inner[0].endswith(" · researcher")

@@ -37,7 +37,7 @@ async def main():
             # Each of a client of its own: they share nothing.
             client = await Client.connect(server.address)
             saver = TemporalSaver(client, task_queue=f"q{number}")
-            await saver.mailbox.address()
+            await saver._caller.mailbox.address()
             kept.append(saver)
     finally:
         if sys.argv[1] == "gone":
@@ -62,8 +62,8 @@ async def _gone(threads: list[threading.Thread]) -> None:
 
 
 async def _opened(saver: TemporalSaver) -> tuple[str, mailbox._Hub]:
-    address = await saver.mailbox.address()
-    hub = saver.mailbox._hub
+    address = await saver._caller.mailbox.address()
+    hub = saver._caller.mailbox._hub
     assert hub is not None
     return address, hub
 
@@ -71,7 +71,7 @@ async def _opened(saver: TemporalSaver) -> tuple[str, mailbox._Hub]:
 async def test_savers_of_one_client_share(client: Client, task_queue: str) -> None:
     before = _callers()
     savers = [TemporalSaver(client, task_queue=task_queue) for _ in range(5)]
-    addresses = {await saver.mailbox.address() for saver in savers}
+    addresses = {await saver._caller.mailbox.address() for saver in savers}
     assert len(addresses) == 1
     other = TemporalSaver(client, task_queue=task_queue, id_prefix="other")
     assert (await other.mailbox.address()).startswith("other/")

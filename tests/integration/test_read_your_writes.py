@@ -121,7 +121,7 @@ async def test_a_run_that_never_began_is_in_nobodys_way(
         run = await saver.astart(graph, {"n": 1}, config("t"))
         await client.get_workflow_handle(f"{task_queue}/run/{run.run_id}").terminate()
         # Its process died between the two requests, or it was forgotten long ago.
-        await saver.transport.announce("t", "countdown", "never-recorded")
+        await saver._store.transport.announce("t", "countdown", "never-recorded")
         info = await make().aget_thread("t")
         assert info is not None
         assert (info.status, info.note) == ("idle", "")
@@ -137,15 +137,15 @@ async def test_a_run_that_never_began_is_in_nobodys_way(
 
 async def test_history_tells_the_same(client: Client, make: MakeSaver) -> None:
     saver = make()
-    workflow_id = saver.transport.thread_workflow_id("t")
+    workflow_id = saver._store.transport.thread_workflow_id("t")
     history = HistoryReader(client)
     request = ReadRequest(runs=True)
-    await saver.transport.announce("t", "g", "r1")
+    await saver._store.transport.announce("t", "g", "r1")
     before = await history.read(workflow_id, request)
     assert before is not None
     async with saver.worker(countdown()), asyncio.timeout(WAIT_S):
-        await saver.transport.announce("t", "g", "r2")
-        told = await saver.transport.read_workflow(workflow_id, request)
+        await saver._store.transport.announce("t", "g", "r2")
+        told = await saver._store.transport.read_workflow(workflow_id, request)
         read = await history.read(workflow_id, request)
     assert told is not None
     assert read is not None
@@ -166,7 +166,7 @@ async def test_deleting_a_thread_cancels_what_no_worker_has_taken(
         await _until(lambda: _ran(tmp_path) == ["hold"])
         run = await away.astart(graph, {"x": []}, config("t"))
         await host.adelete_thread("t")
-        handle = host.client.get_workflow_handle(host.transport.run_workflow_id(run.run_id))
+        handle = host.client.get_workflow_handle(host._store.transport.run_workflow_id(run.run_id))
         history = await handle.fetch_history()
         kinds = [event.WhichOneof("attributes") for event in history.events]
         assert "workflow_execution_cancel_requested_event_attributes" in kinds

@@ -151,7 +151,7 @@ async def test_without_a_worker_nothing_is_sent(saver: TemporalSaver) -> None:
         assert (await saver.aget_thread("t")).status == "interrupted"  # type: ignore[union-attr] # it is there
         assert [r async for r in saver.alist_runs("t")][1:] == []
         history = await saver.client.get_workflow_handle(
-            saver.transport.thread_workflow_id("t")
+            saver._store.transport.thread_workflow_id("t")
         ).fetch_history()
         accepted = [
             e.workflow_execution_update_accepted_event_attributes.accepted_request.input.name

@@ -356,7 +356,7 @@ async def test_calls_that_are_turned_away_leave_nothing_behind(
     busy = {"configurable": {"thread_id": "t", "multitask_strategy": "reject"}}
     with pytest.raises(ThreadBusyError):
         await durable.ainvoke({"x": ["no"]}, busy)
-    host = deployment.host._shared.host
+    host = deployment.host._caller.host
     assert host is not None
     async with asyncio.timeout(WAIT_S):
         while len(host.embedded):  # noqa: ASYNC110 # it is reported by an Activity

@@ -131,7 +131,7 @@ async def test_a_mailbox_is_renewed_under_a_call(
         stream = graph.astream({"n": 0}, config("t"))
         go.release()
         assert await anext(stream) == {"step": {"n": 1}}
-        mailbox = await caller.mailbox.address()
+        mailbox = await caller._caller.mailbox.address()
         seen = {await _run_of(client, mailbox)}
         for n in (2, 3):
             while (run := await _run_of(client, mailbox)) in seen:  # noqa: ASYNC110 # a server has no event
@@ -156,7 +156,7 @@ async def test_mail_that_nobody_can_read(client: Client, task_queue: str) -> Non
         run = await _the_run(client, caller)
         item = MailItem(attempt=1, seq=1, data=b"no difference", slot=5, delta=True, piece=1)
         mail = pack(Mail(run_id=run.id.rpartition("/")[2], items=(item,)))
-        mailbox = client.get_workflow_handle(await caller.mailbox.address())
+        mailbox = client.get_workflow_handle(await caller._caller.mailbox.address())
         await mailbox.query(names.DELIVER_QUERY, mail)
         with pytest.raises(StreamLostError, match=r"thread 't'\) cannot be read: Not a delta"):
             await anext(stream)

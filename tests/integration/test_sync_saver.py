@@ -111,7 +111,7 @@ async def test_writes_to_a_new_namespace_at_once(client: Client, task_queue: str
         found = await saver.aget_tuple({"configurable": at})
     assert found is not None
     assert {task for task, _, _ in found.pending_writes or []} == tasks
-    thread = client.get_workflow_handle(saver.transport.thread_workflow_id("t"))
+    thread = client.get_workflow_handle(saver._store.transport.thread_workflow_id("t"))
     happened = [EventType.Name(e.event_type) async for e in thread.fetch_history_events()]
     there = happened.index("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
     assert happened.index("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED") > there

@@ -120,7 +120,7 @@ async def saver(client: Client, task_queue: str) -> AsyncIterator[TemporalSaver]
 
 async def test_whatever_a_client_sends(saver: TemporalSaver, client: Client) -> None:
     graph = _asks().with_config(checkpointer=saver)
-    thread = client.get_workflow_handle(saver.transport.thread_workflow_id("t"))
+    thread = client.get_workflow_handle(saver._store.transport.thread_workflow_id("t"))
     async with saver.worker(_asks()):
         await graph.ainvoke({"x": []}, config("t"))
         for name, args in SIGNALS:
@@ -139,7 +139,7 @@ async def test_whatever_a_client_sends(saver: TemporalSaver, client: Client) -> 
             assert (await (await saver.aget_run(run_id)).aresult())["x"] == [value]
             await saver.adelete_thread("t")
             await graph.ainvoke({"x": []}, config("t"))
-            thread = client.get_workflow_handle(saver.transport.thread_workflow_id("t"))
+            thread = client.get_workflow_handle(saver._store.transport.thread_workflow_id("t"))
             for name, args in SIGNALS[:: i + 1]:
                 await thread.signal(name, args=args)
             await check_without_worker(saver, "t")
@@ -178,13 +178,13 @@ async def test_threads_that_cannot_be_read(
     garbage = Op(kind=OpKind.PUT, checkpoint_id="c", checkpoint_type="msgpack", checkpoint=b"\xc1")
     async with saver.worker(_asks()):
         await graph.ainvoke({"x": []}, config("asks"))
-        await saver.transport.append("damaged", "", AppendRequest(ops=(pack(garbage),)))
+        await saver._store.transport.append("damaged", "", AppendRequest(ops=(pack(garbage),)))
     newer = bytearray(pack(ThreadStart(thread_id="of another version", id_prefix=task_queue)))
     newer[1] = 2
     await client.start_workflow(
         names.THREAD_WORKFLOW,
         bytes(newer),
-        id=saver.transport.thread_workflow_id("of another version"),
+        id=saver._store.transport.thread_workflow_id("of another version"),
         task_queue=task_queue,
         memo={"thread_id": "of another version"},
     )

@@ -36,7 +36,7 @@ async def test_a_takeover_ends_the_scheduling(client: Client, task_queue: str) -
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     workflow_id = names.thread_workflow_id(task_queue, "t")
     handle = client.get_workflow_handle(workflow_id)
-    transport = saver.transport
+    transport = saver._store.transport
 
     async def attach(attempt: int) -> int:
         request = AttachRequest(run_id="r", attempt=attempt, run_workflow_id=f"{task_queue}/r")
@@ -71,7 +71,7 @@ async def test_continues_as_new_within_it(client: Client, task_queue: str) -> No
     """The next run of the workflow schedules what is left, as many at once, also in replays."""
     n = 2 * STARTS_AT_ONCE + 1
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
-    saver.transport.roll_events = 100
+    saver._store.transport.roll_events = 100
     async with saver.worker(fan_out(n), max_cached_workflows=0):
         graph = fan_out(n).with_config(checkpointer=saver)
         result = await graph.ainvoke({"x": []}, config("t"))

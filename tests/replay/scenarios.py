@@ -107,8 +107,8 @@ def saver_of(
     saver = TemporalSaver(
         client, task_queue=task_queue or queue, id_prefix=queue, heartbeat_timeout=heartbeat
     )
-    saver.transport.archive_bytes = thresholds.get("archive_bytes", 0)
-    saver.transport.roll_events = thresholds.get("roll_events", 0)
+    saver._store.transport.archive_bytes = thresholds.get("archive_bytes", 0)
+    saver._store.transport.roll_events = thresholds.get("roll_events", 0)
     return saver
 
 
@@ -134,7 +134,7 @@ async def settled(saver: TemporalSaver, thread_id: str) -> None:
     while pending:  # the whole recording is bounded by whoever waits for it
         await asyncio.sleep(0.2)
         pending = bool((await handle.describe()).raw_description.pending_activities)
-        await saver.reader.read(thread_id, "", ReadRequest())
+        await saver._store.reader.read(thread_id, "", ReadRequest())
 
 
 # -- runs -------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ async def test_many_updates(client: Client, task_queue: str) -> None:
         async def sender(which: int) -> None:
             for n in range(150):
                 op = put(f"{n:06}.{which}", size=900)
-                await saver.transport.append("t", "", AppendRequest(ops=(op,)))
+                await saver._store.transport.append("t", "", AppendRequest(ops=(op,)))
 
         await asyncio.gather(*(sender(i) for i in range(IN_FLIGHT - 1)))
         for execution in await check(client, saver, at_least=1):

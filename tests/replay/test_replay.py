@@ -81,7 +81,7 @@ async def durable_rolling(
     client: Client, task_queue: str, cached: int
 ) -> AsyncIterator[TemporalSaver]:
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
-    saver._shared.transport.roll_events = ROLL_EVENTS
+    saver._store.transport.roll_events = ROLL_EVENTS
     async with saver.worker(max_cached_workflows=cached):
         yield saver
 

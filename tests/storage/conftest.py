@@ -25,8 +25,8 @@ def make_saver(client: Client, task_queue: str) -> MakeSaver:
     def make(*, archive_bytes: int = 0, roll_events: int = 0, **options: Any) -> TemporalSaver:
         options.setdefault("client", client)
         saver = TemporalSaver(task_queue=task_queue, id_prefix=task_queue, **options)
-        saver.transport.archive_bytes = archive_bytes
-        saver.transport.roll_events = roll_events
+        saver._store.transport.archive_bytes = archive_bytes
+        saver._store.transport.roll_events = roll_events
         return saver
 
     return make

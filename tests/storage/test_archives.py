@@ -58,7 +58,7 @@ async def test_a_conversation_reads_as_in_memory(
         assert comparable(await graph.aget_state(first.config)) == expected[-1]
         fork = await chat().with_config(checkpointer=saver).ainvoke(None, first.config)
         assert [m.id for m in fork["messages"]] == ["q0", "a0"]
-        reply = await saver.reader.read("t", "", ReadRequest())
+        reply = await saver._store.reader.read("t", "", ReadRequest())
         assert reply is not None
         assert bool(reply.page.segments) == bool(archive_bytes)
         executions = await carried(client, names.thread_workflow_id(task_queue, "t"))
@@ -75,7 +75,7 @@ async def test_archives_are_summed_up(make_saver: MakeSaver) -> None:
         graph = all_graphs()["countdown"].with_config(checkpointer=saver)
         for _ in range(8):
             await graph.ainvoke({"n": 20}, config("t"))
-        reply = await saver.reader.read("t", "", ReadRequest())
+        reply = await saver._store.reader.read("t", "", ReadRequest())
         assert reply is not None
         levels = [s.pack.level for s in reply.page.segments]
         assert levels[0] == 1

@@ -74,8 +74,8 @@ def deployed(client: Client, **options: Any) -> TemporalSaver:
     # Heartbeats, three in this time, bring cancellations.
     options["heartbeat_timeout"] = timedelta(seconds=4)
     saver = TemporalSaver(client, task_queue=PREFIX, id_prefix=PREFIX, **options)
-    saver.transport.archive_bytes = 3_000
-    saver.transport.roll_events = 40
+    saver._store.transport.archive_bytes = 3_000
+    saver._store.transport.roll_events = 40
     return saver
 
 
@@ -141,7 +141,7 @@ async def lose(client: Client) -> None:
         assert done["text"][-1] == secret("tool")
         # And a run that is given up for it.
         serde.failures = 2
-        transport = caller.transport
+        transport = caller._store.transport
         start = RunStart(
             run_id="given-up",
             thread_id="given-up",

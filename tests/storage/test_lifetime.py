@@ -57,7 +57,7 @@ async def settled(saver: TemporalSaver, thread_id: str = "t") -> Any:
         now = (await handle.describe()).raw_description
         # Between one Activity and the next only a workflow task is pending.
         busy = now.pending_activities or now.HasField("pending_workflow_task")
-        reply = await saver.reader.read(thread_id, "", ReadRequest())
+        reply = await saver._store.reader.read(thread_id, "", ReadRequest())
         if not busy:
             return reply
         await asyncio.sleep(0.05)
@@ -154,7 +154,7 @@ async def test_history_and_worker_agree_at_every_moment(make_saver: MakeSaver) -
         for n in range(12):
             await converse(graph, range(n, n + 1))
             reply = await settled(saver)
-            state = await saver._shared.history.state(
+            state = await saver._store.history.state(
                 names.thread_workflow_id(saver.options.id_prefix, "t")
             )
             assert state is not None

@@ -105,7 +105,7 @@ def check_carried(starts: list[ThreadStart], *, at_least: int) -> None:
 
 async def check_archives(saver: TemporalSaver, thread_id: str) -> None:
     """The list of archives stays short."""
-    reply = await saver.reader.read(thread_id, "", ReadRequest())
+    reply = await saver._store.reader.read(thread_id, "", ReadRequest())
     assert reply is not None
     levels = [s.pack.level for s in reply.page.segments]
     assert all(levels.count(level) < FAN_OUT for level in levels)

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.storage import maintenance
+from langgraph_temporal_exec.storage import visibility
 from tests.studio.conftest import PREFIX
 from tests.studio.dev import DevServer, until
 from tests.studio.graphs import BROKEN, GATES, State, broken, chat, flow, gated, made, parent
@@ -168,14 +168,14 @@ async def test_thread_that_cannot_be_read(
     handle = await client.start_workflow(
         names.THREAD_WORKFLOW,
         b"of another release",
-        id=script.transport.thread_workflow_id(bad),
+        id=script._store.transport.thread_workflow_id(bad),
         # Of nobody: a worker would fail it again and again.
         task_queue=f"{PREFIX}-nobody",
         memo={"thread_id": bad},
     )
     try:
         await flow.with_config(checkpointer=script).ainvoke({"steps": ["in"]}, _config(good))
-        await until(lambda: maintenance.thread_ids(script.transport), lambda ids: bad in ids)
+        await until(lambda: visibility.thread_ids(script._store.transport), lambda ids: bad in ids)
         found = await _listed(sdk, good)
         assert (found["status"], found["values"]["steps"]) == ("interrupted", ["in", "streamed"])
         # Whatever is said of it, clients know the word.

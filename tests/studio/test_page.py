@@ -16,7 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec.storage import maintenance
+from langgraph_temporal_exec.storage import visibility
 from tests.conftest import TemporalServer
 from tests.studio import custom
 from tests.studio.browser import Browser, chromium
@@ -286,7 +286,9 @@ async def test_first_threads_while_others_are_read(
         async with saver.worker(graph):
             for native in (*free, *slow):
                 await graph.ainvoke({}, _config(native))
-        await until(lambda: maintenance.thread_ids(saver.transport), lambda ids: len(ids) == 7)
+        await until(
+            lambda: visibility.thread_ids(saver._store.transport), lambda ids: len(ids) == 7
+        )
         server.start()
         sdk = await connect(server)
 

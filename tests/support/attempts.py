@@ -20,6 +20,7 @@ from langgraph_temporal_exec.protocol.messages import (
 from langgraph_temporal_exec.protocol.wire import pack
 from langgraph_temporal_exec.storage.reader import Reader
 from langgraph_temporal_exec.values.ops import Encoded, Writer, put_op, writes_op
+from langgraph_temporal_exec.worker.bound import BoundSaver
 from langgraph_temporal_exec.worker.retry_input import PlannedInput
 from langgraph_temporal_exec.worker.session import Session
 from tests.support.model import Call, Put
@@ -64,7 +65,7 @@ class Attempt:
     def attach(
         cls, world: World, saver: TemporalSaver, run_id: str, number: int, recorded: Recorded
     ) -> Attempt:
-        replica = saver.replica(THREAD)
+        replica = saver._store.replica(THREAD)
         incarnation, cursor = replica.position("")
         request = AttachRequest(
             run_id=run_id,
@@ -78,8 +79,11 @@ class Attempt:
         assert reply.page is not None
         world.run(world.perform(THREAD, effects))
         page = reply.page
-        if not world.run(saver.reader.absorb(replica, "", page, reply.namespaces)) or page.more:
-            world.run(saver.reader.refresh(replica, ""))
+        if (
+            not world.run(saver._store.reader.absorb(replica, "", page, reply.namespaces))
+            or page.more
+        ):
+            world.run(saver._store.reader.refresh(replica, ""))
         attempt = cls(
             world=world,
             saver=saver,
@@ -96,21 +100,21 @@ class Attempt:
 
     @property
     def _reader(self) -> Reader:
-        return self.saver.reader
+        return self.saver._store.reader
 
     @property
     def replica(self) -> Any:
-        return self.saver.replica(THREAD)
+        return self.saver._store.replica(THREAD)
 
-    def bound(self) -> TemporalSaver:
-        """The saver as this attempt's graph sees it."""
+    def bound(self) -> BoundSaver:
+        """The checkpointer of this attempt's graph."""
         session: Any = SimpleNamespace(
-            run=SimpleNamespace(thread_id=THREAD),
+            thread_id=THREAD,
             replica=self.replica,
             load=self.load,
             note_answers=lambda *_: None,
         )
-        return self.saver.bound(session, PlannedInput(input=None, config={}))
+        return BoundSaver(self.saver._store, session, PlannedInput(input=None, config={}))
 
     async def load(self, ns: str) -> None:
         """What a session does before the first look at a namespace."""
@@ -136,7 +140,7 @@ class Attempt:
             encoded = writes_op(
                 serde, call.config, call.writes, call.task_id, call.task_path, writer
             )
-        self.saver.reader.blobs.hold(encoded.uploads)
+        self.saver._store.reader.blobs.hold(encoded.uploads)
         self.replica.fold_local(call.ns, encoded.op)
         self.unsent.append(Sent(ns=call.ns, call=call, encoded=encoded, task=task))
 
@@ -191,7 +195,7 @@ class Attempt:
         """A newer attempt has the run: nothing of this one is recorded any more."""
         assert self.world.state(THREAD, "").refuses(self.epoch)
         for sent in self.unsent:
-            self.saver.reader.blobs.release(sent.encoded.uploads)
+            self.saver._store.reader.blobs.release(sent.encoded.uploads)
             if sent.task:
                 output = TaskOutput(status=TaskStatus.FINISHED, op=sent.encoded.data)
                 late = self.world.state(THREAD, sent.ns).task_ended(sent.task, self.epoch, output)
@@ -200,7 +204,7 @@ class Attempt:
         self.replica.forget()
 
     async def _upload(self, batch: list[Sent]) -> None:
-        blobs = self.saver.reader.blobs
+        blobs = self.saver._store.reader.blobs
         for sent in batch:
             await blobs.upload(THREAD, sent.encoded.uploads)
             blobs.release(sent.encoded.uploads)

@@ -26,7 +26,7 @@ async def check_without_worker(saver: TemporalSaver, thread_id: str) -> None:
 
 
 async def _same(saver: TemporalSaver, thread_id: str, ns: str) -> tuple[str, ...]:
-    transport = saver.transport
+    transport = saver._store.transport
     workflow_id = transport.thread_workflow_id(thread_id, ns)
     for left in reversed(range(TRIES)):
         asked = await _asked(saver, thread_id, ns)
@@ -50,15 +50,15 @@ async def _asked(saver: TemporalSaver, thread_id: str, ns: str) -> dict[str, Any
     incarnation = ""
     while True:
         request = ReadRequest(incarnation=incarnation, cursor=len(ops), runs=True, standing=True)
-        reply = await saver.transport.read(thread_id, ns, request)
+        reply = await saver._store.transport.read(thread_id, ns, request)
         if reply is None:
             return None
         ops += reply.page.ops
         incarnation = reply.page.incarnation
         if not reply.page.more:
             break
-    handle = saver.transport.client.get_workflow_handle(
-        saver.transport.thread_workflow_id(thread_id, ns)
+    handle = saver._store.transport.client.get_workflow_handle(
+        saver._store.transport.thread_workflow_id(thread_id, ns)
     )
     metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
     details = metadata.current_details

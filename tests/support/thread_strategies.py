@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from langgraph_temporal_exec import saver as saver_module
 from langgraph_temporal_exec.storage import reader
+from langgraph_temporal_exec.storage import store as store_module
 from langgraph_temporal_exec.values import ops
 from langgraph_temporal_exec.worker import upkeep
 from langgraph_temporal_exec.workflow.core import thread_log
@@ -28,7 +28,7 @@ LIMITS: list[tuple[Any, str, int]] = [
     (upkeep, "FAN_OUT", 3),
     (thread_log, "PAGE_BYTES", 6_000),
     (reader, "MAX_GAP", 2),
-    (saver_module, "PAGE", 3),
+    (store_module, "PAGE", 3),
 ]
 
 namespaces = st.sampled_from(["", "", NESTED])

@@ -81,11 +81,11 @@ class World:
     def process(self) -> TemporalSaver:
         """A saver of a new process, which knows nothing yet."""
         saver = TemporalSaver(client())
-        shared = saver._shared
-        shared.transport = self.transport
-        shared.blobs = _Blobs(self)
-        shared.reader = Reader(self.transport, shared.blobs, _NoHistory())
-        shared.replicas = Replicas(shared.blobs)
+        store = saver._store
+        store.transport = self.transport
+        store.blobs = _Blobs(self)
+        store.reader = Reader(self.transport, store.blobs, _NoHistory())
+        store.replicas = Replicas(store.blobs)
         return saver
 
     # -- threads ------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ class ThreadMachine(RuleBasedStateMachine):
     def drop(self, i: int, ns: str, gone: set[int], compact: bool) -> None:
         live = self.model.live(ns)
         doomed = {live[n] for n in gone if n < len(live)}
-        process = self.savers[i]
+        process = self.savers[i]._store
         replica = process.replica(THREAD)
         self.world.run(process.reader.refresh_all(replica, ns))
         self.world.run(maintenance.drop(process, replica, ns, doomed.intersection, compact=compact))
@@ -210,7 +210,7 @@ class ThreadMachine(RuleBasedStateMachine):
     )
     def retain(self, i: int, last: int) -> None:
         """The retention is applied when a run has ended."""
-        self.world.run(maintenance.retain(self.savers[i], THREAD, Retention(last=last)))
+        self.world.run(maintenance.retain(self.savers[i]._store, THREAD, Retention(last=last)))
         for ns in self.model.namespaces():
             self.model.dropped[ns].update(self.model.live(ns)[:-last])
 
@@ -479,3 +479,20 @@ ThreadMachine.TestCase.settings = settings(
 TestThread = ThreadMachine.TestCase
 # A failure is made smaller for up to five minutes before it is shown.
 TestThread.pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_namespace_that_was_deleted_since_is_no_base() -> None:
+    """A process knows a namespace its run has made, and never read the log of: another one may have
+    deleted the thread since."""
+    machine = ThreadMachine()
+    machine.world = World(archive_bytes=5_000, piece_bytes=0)
+    machine.savers = [machine.world.process() for _ in range(2)]
+    values = {"messages": [(2, 1_500), (4, 1_500)]}
+    try:
+        machine.start_run(i=0)
+        machine.run(ns=NESTED, age=0, steps=[([], values)], flush=True)
+        machine.end_run()
+        machine.delete(i=1)
+        machine.work(i=0, ns=NESTED, age=0, steps=[([], values)], skew=0)
+    finally:
+        machine.teardown()

@@ -1,0 +1,204 @@
+"""Caller side: one call of a graph that was checked: what runs, how it is recorded, how it ends.
+
+An ``AdmittedRun`` is all that whoever drives or streams a run is given: the caller that waits for a
+worker elsewhere, and the worker of this process (``worker.embedded``). Its life:
+
+1. Made, it is checked: a bad argument or a missing ``thread_id`` raises before anything is sent.
+2. ``encode`` serializes it, on the caller's own thread: what cannot travel raises here.
+3. ``record`` starts the run's workflow. Once the server has accepted that, the run will finish,
+   whatever becomes of this process.
+4. ``outcome`` waits for the end, wherever the run is driven, and ``finish`` turns that into chunks
+   or raises what a node raised.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Self
+
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.service import RPCError
+
+from ..errors import MissingThreadIdError, UsageError
+from ..options import check_give_up, check_lost_attempts, check_strategy
+from ..protocol import names
+from ..protocol.blob import Upload, plan
+from ..protocol.messages import RunStart
+from ..protocol.wire import pack
+from ..seam import hooks
+from ..storage.store import Store
+from ..storage.thread_client import check_thread_id
+from ..values.ops import MAX_OP_BYTES
+from ..values.record import Call, RunIdentity, encode
+from .outcome import await_outcome, finish
+
+STRATEGY_KEY = "multitask_strategy"
+ATTEMPTS_KEY = "max_lost_attempts"
+GIVE_UP_KEY = "give_up_after"
+"""Keys of ``configurable`` with which one call overrides the saver's options."""
+
+
+class AdmittedRun:
+    """See the module.
+
+    Args:
+        store: Of the saver the graph was called with.
+        graph: The graph, with that saver.
+        call: The call.
+        run_id: An id its caller has given; "": a new one.
+
+    Attributes:
+        identity: Which run it is.
+        graph: The graph.
+        call: The call, without the keys of ``configurable`` that are ours.
+        full: Its config merged with the graph's.
+
+    Raises:
+        MissingThreadIdError, UsageError: The call is wrong; nothing was recorded.
+        Exception: What LangGraph raises for its arguments.
+    """
+
+    def __init__(self, store: Store, graph: Any, call: Call, run_id: str = "") -> None:
+        self.store = store
+        options = store.options
+        full = hooks.full_config(graph, call.config)
+        thread_id = full["configurable"].get("thread_id")
+        if thread_id is None or str(thread_id) == "":
+            raise MissingThreadIdError(
+                "This graph has a TemporalSaver, so each call needs a thread_id: "
+                'graph.ainvoke(input, {"configurable": {"thread_id": "..."}}). Nothing was run.'
+            )
+        strategy = check_strategy(
+            full["configurable"].pop(STRATEGY_KEY, options.multitask_strategy)
+        )
+        self._max_lost_attempts = check_lost_attempts(
+            full["configurable"].pop(ATTEMPTS_KEY, options.max_lost_attempts)
+        )
+        give_up_after = check_give_up(full["configurable"].pop(GIVE_UP_KEY, options.give_up_after))
+        self._give_up_s = give_up_after.total_seconds() if give_up_after else 0.0
+        given = call.config.get("configurable", {})
+        ours = {STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY}
+        if not ours.isdisjoint(given):
+            # For us, not for nodes and metadata.
+            rest = {k: v for k, v in given.items() if k not in ours}
+            call = replace(call, config={**call.config, "configurable": rest})
+        hooks.check_call(graph, full, call.options)
+        check_thread_id(str(thread_id))
+        run_id = run_id or uuid.uuid4().hex
+        self.identity = RunIdentity(
+            run_id=run_id,
+            thread_id=str(thread_id),
+            thread_workflow_id=store.transport.thread_workflow_id(str(thread_id)),
+            run_workflow_id=store.transport.run_workflow_id(run_id),
+            graph=options.graph or str(graph.name),
+            strategy="" if strategy == "enqueue" else strategy,
+        )
+        self.graph = graph
+        self.call = call
+        self.full = full
+        self._start: RunStart | None = None
+        self._uploads: list[Upload] = []
+
+    def streaming_to(self, mailbox: str, **more: Any) -> Self:
+        """A copy whose worker, in another process, sends chunks and events to a mailbox.
+
+        Args:
+            mailbox: Workflow id of the mailbox.
+            more: Fields of the ``Call`` that say what of the stream is wanted.
+
+        Raises:
+            UsageError: The call holds what cannot leave this process.
+        """
+        if self.call.options.get("control") is not None:
+            raise UsageError(
+                f"`control=` of the call on thread {self.identity.thread_id!r} is an object of "
+                "this process, but the graph runs on a worker in another one. Nothing was run. "
+                "Cancel the call instead, or host the worker in this process: saver.worker(graph)."
+            )
+        twin = copy.copy(self)
+        twin.call = replace(self.call, mailbox=mailbox, deltas=True, **more)
+        return twin
+
+    def encode(self, *, home_queue: str = "") -> None:
+        """Serialize what is to be recorded.
+
+        Args:
+            home_queue: Task queue of the worker in this process, which drives the run; "": any
+                worker may.
+
+        Raises:
+            UnserializableError, ValueTooLargeError: Naming the part of the call.
+        """
+        options, run, blobs = self.store.options, self.identity, self.store.blobs
+        record = encode(self.store.serde, self.call, self.full, run.thread_id)
+        self._uploads = []
+        if len(record) > MAX_OP_BYTES:
+            what = f"the input of the call on thread {run.thread_id!r}"
+            upload = plan(record, scope=run.run_id, what=what, piece_bytes=blobs.piece_bytes)
+            self._uploads.append(upload)
+        self._start = RunStart(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            thread_workflow_id=run.thread_workflow_id,
+            graph=run.graph,
+            task_queue=options.task_queue,
+            record=b"" if self._uploads else record,
+            record_ref=self._uploads[0].ref if self._uploads else None,
+            home_queue=home_queue,
+            heartbeat_s=options.heartbeat_timeout.total_seconds(),
+            strategy=run.strategy,
+            max_lost_attempts=self._max_lost_attempts,
+            give_up_s=self._give_up_s,
+        )
+
+    async def record(self) -> None:
+        """Start the run's workflow with what was encoded.
+
+        Raises:
+            WorkflowAlreadyStartedError: There is, or was, a run of this id.
+            StorageError: A large input cannot be stored.
+            ServerUnavailableError: Temporal does not answer.
+        """
+        assert self._start is not None, "encode comes before record"
+        run, transport = self.identity, self.store.transport
+        try:
+            await self.store.blobs.upload(run.thread_id, self._uploads)
+            await transport.client.start_workflow(
+                names.RUN_WORKFLOW,
+                pack(self._start),
+                id=run.run_workflow_id,
+                task_queue=transport.options.task_queue,
+                # Also when it has ended: a call that is repeated is no second run.
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+                memo={"thread_id": run.thread_id, "graph": run.graph},
+                static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
+                # The worker of this process may take the first workflow task from the reply,
+                # which saves a round trip.
+                request_eager_start=bool(self._start.home_queue),
+            )
+        except (RPCError, RuntimeError) as exc:
+            raise transport.translate(exc) from exc
+
+    async def outcome(self) -> bytes:
+        """Wait for the run to end, wherever it is driven; see ``outcome.await_outcome``."""
+        run = self.identity
+        return await await_outcome(self.store.transport, run.run_id, run.thread_id)
+
+    def finish(
+        self, data: bytes, *, received: int = 0, last: bytes = b"", streamed: bool = False
+    ) -> list[Any]:
+        """Raise the run's error, or return the chunks its caller still needs; see
+        ``outcome.finish``."""
+        return finish(
+            self.store.serde,
+            data,
+            received=received,
+            last=last,
+            streamed=streamed,
+            run_id=self.identity.run_id,
+            thread_id=self.identity.thread_id,
+        )
