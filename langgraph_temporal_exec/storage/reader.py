@@ -15,7 +15,7 @@ Archives are read when a question needs them: ``TemporalSaver`` asks ``Replica.l
 a value whose base is not known raises ``UnknownBaseError``. A process that has read the thread
 before reads what is new. If that has moved into archives meanwhile, it reads up to ``MAX_GAP`` of
 them and goes on (``_without_gap``); beyond that the head is cheaper. Of a history all events of
-the workflow's latest run are read, since that begins with the whole log it was continued with.
+the workflow's latest run are read: its input holds what was carried over from the one before.
 
 **What is retried.** Everything is read while others write. What makes a reading start over::
 
@@ -29,7 +29,8 @@ the workflow's latest run are read, since that begins with the whole log it was 
                                                              is read whole
     base not known       the namespace is partial            its archives are read
 
-Each of them at most ``TRIES`` times; then ``StorageError``, whose remedy is to read again.
+Each of them at most ``TRIES`` times; then it is a ``StorageError``, whose remedy is to read again
+(``load_older`` returns ``False``).
 """
 
 from __future__ import annotations
