@@ -81,7 +81,11 @@ Stored = tuple[str, Value]
 
 
 class MissingBlobsError(Exception):
-    """Blobs that must be fetched before the question can be answered."""
+    """Blobs that must be fetched before the question can be answered.
+
+    Args:
+        refs: All of them, as far as the question has come.
+    """
 
     def __init__(self, refs: set[BlobRef]) -> None:
         super().__init__(f"{len(refs)} blobs")
@@ -296,6 +300,7 @@ class Replica:
         with self._lock:
             space = self._space(checkpoint_ns)
             found = [space.latest.get(channel)]
+            # What tasks have written is often in the new value: a message that was appended.
             if parent_id is not None:
                 writes = self._writes.get((self.thread_id, checkpoint_ns, parent_id), {})
                 found += [w[2][1] for w in writes.values() if w[1] == channel][-2:]
@@ -309,6 +314,7 @@ class Replica:
 
     def _whole_bases(self, space: _Namespace, found: Sequence[Value | None]) -> list[Base]:
         whole: list[Base] = []
+        # Short values have no digest: a difference to them would save nothing.
         for value in found:
             if value is None or not value.digest:
                 continue
@@ -318,6 +324,7 @@ class Replica:
                 continue
             if data is not None:
                 whole.append((value.digest, data))
+        # Nobody fetches for a writer: without a base a value is stored whole.
         space.resolver.missing.clear()
         return whole
 
@@ -397,6 +404,7 @@ class Replica:
         """Fold archives, oldest first, below what was read; ``False``: they do not fit."""
         with self._lock:
             space = self._space(checkpoint_ns)
+            # Of a log that was compacted, or read in the other way, since they were asked for.
             if space.incarnation != incarnation:
                 return False
             for segment in reversed(segments):
@@ -535,7 +543,13 @@ class Replica:
 
 
 class _Rebuilding(SerializerProtocol):
-    """Decodes ``Stored`` values."""
+    """The serializer of the read model: decodes ``Stored`` values.
+
+    Args:
+        serde: The saver's serializer.
+        whole: Rebuilds the bytes of a value; ``None`` if a blob is missing.
+        thread_id: Named in errors.
+    """
 
     def __init__(
         self, serde: SerializerProtocol, whole: Callable[[Value], bytes | None], thread_id: str
@@ -620,6 +634,7 @@ class Replicas:
     def fresh(self, thread_id: str) -> Replica:
         """An empty replica in place of one that another attempt still folds into."""
         with self._lock:
+            # The other one stays with whoever holds it, and is emptied when its attempt has failed.
             replica = self._replicas[thread_id] = Replica(thread_id, self._blobs)
             self._sizes[thread_id] = 0
             return replica
@@ -627,6 +642,7 @@ class Replicas:
     def settle(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size
+        # One that has given way, or was replaced by a fresh one, does not count.
         with self._lock:
             if self._replicas.get(replica.thread_id) is replica:
                 self._sizes[replica.thread_id] = size
