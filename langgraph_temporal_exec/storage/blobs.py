@@ -89,6 +89,7 @@ class BlobStore:
             nobody polls.
 
     Attributes:
+        _prefix: ``id_prefix``.
         _cache: Pieces by digest, the longest unused first. Of whatever thread or scope: what has
             the same digest is the same.
         _cached: Their bytes.
@@ -215,6 +216,7 @@ class BlobStore:
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=workflow_id),
+            # The first event alone; a blob's workflow has no more until it is removed.
             maximum_page_size=1,
             history_event_filter_type=(HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT),
         )
@@ -236,6 +238,7 @@ class BlobStore:
             (data,) = await converter.decode(list(started.input.payloads), [bytes])
         except Exception as exc:
             raise StorageError(f"The blob {workflow_id} cannot be decoded: {exc}") from exc
+        # Whatever a codec, an external storage or somebody by hand has made of it.
         if digest(data) != name:
             raise StorageError(f"The blob {workflow_id} is damaged: its digest does not fit.")
         self._remember(name, data)
@@ -266,6 +269,7 @@ class BlobStore:
 
         Finds what was uploaded but never referred to (its writer died in between).
         """
+        # Not those of a thread of this name that was begun since.
         prefix = names.blob_workflow_prefix(self._prefix, thread_id)
         query = f"WorkflowId STARTS_WITH '{prefix}' AND StartTime < '{before.isoformat()}'"
         await self._delete([e.id async for e in self._client.list_workflows(query)])
@@ -304,6 +308,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 async def _all(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """Make all calls, a few at a time; the first failure ends it."""
+    # Of this call alone: a semaphore belongs to a loop, and stores are used from several.
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(call: Callable[[], Awaitable[T]]) -> T:
