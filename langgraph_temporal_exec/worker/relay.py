@@ -163,6 +163,7 @@ class Relay:
         large: The last chunk that was not sent in a moment, for ``KnownChunks``.
         _last: What the receiver keeps; ``None``: it cannot put chunks together.
         _window: How many batches may be under way at once.
+        _log: Logs with the ids of thread, run and attempt.
         _seq: Number of the next chunk or event.
         _backlog: What is not under way yet; touched on the worker's loop only.
         _pump: Sends it; ``None`` while there is nothing to send.
@@ -289,6 +290,7 @@ class Relay:
         await self._thread.call(self._drain())
 
     async def _drain(self) -> None:
+        # Another one may have begun meanwhile.
         while self._pump is not None:
             await asyncio.wait([self._pump])
 
@@ -314,6 +316,7 @@ class Relay:
             self._pump = None
 
     def _may_send(self, under_way: int) -> bool:
+        # Small chunks rather travel together than at once: each Query costs a round trip.
         if not under_way:
             return True
         waiting = sum(len(item.data) for item in self._backlog)
@@ -353,6 +356,7 @@ class Relay:
                 await asyncio.sleep(0.1 * 2**failures)
                 failures += 1
                 continue
+            # A full mailbox is no failure: whoever is there may take its time.
             if status != MailStatus.FULL:
                 return status == MailStatus.TAKEN
             if waited >= self._patience_s:
@@ -405,6 +409,7 @@ class Relays:
 
     def offer(self, chunk: Any) -> bool:
         """As ``Relay.offer``."""
+        # One who joined and is too slow loses the stream; nobody waits.
         for relay in self._joined.values():
             if not relay.offer(chunk):
                 relay.listening = False
