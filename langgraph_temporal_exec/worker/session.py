@@ -449,6 +449,7 @@ class Session:
         )
 
     def _fold(self, ns: str, encoded: Encoded) -> None:
+        # The loop may read the value before it is stored.
         with self._holding_lock:
             self._blobs.hold(encoded.uploads)
             self._holding.update({u.ref: u for u in encoded.uploads})
@@ -494,6 +495,8 @@ class Session:
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
+        # What this attempt itself has begun is all here. With so many namespaces, the thread does
+        # not name all of them.
         known = (
             checkpoint_ns in self._existing or len(self._existing) >= names.REMEMBERED_NAMESPACES
         )
@@ -597,6 +600,7 @@ class Session:
     def _let_go(self) -> None:
         # Of ops that will not be sent any more.
         self._release(list(self._holding.values()))
+        # Unless a newer attempt in this process folds into it by now.
         if self.replica.flush == self.flush:
             self.replica.flush = None
 
