@@ -3,7 +3,19 @@
 Each piece is the input of a workflow whose start is delayed for ever: it costs no worker, no
 task and no retention, and its first history event, which holds the bytes, can be read with no
 worker alive. A client with external storage keeps the bytes there: Temporal's SDK then puts a
-reference into that event.
+reference into that event (temporalio/sdk-python#1341).
+
+A blob is cut into pieces, and a piece is named by thread, scope and the digest of its content.
+So a name never stands for two contents: writing a piece again is harmless, and what was read can
+be checked. The scope says who wrote it. Ops have one each, so that a blob which is removed is
+never one that another op refers to as well. Archives share some (``worker/upkeep.py``), so that
+pieces which stay the same are not written again.
+
+Blobs are in one of three states, seen from this process::
+
+    held     in memory, because somebody here says so: not stored yet, or needed until released
+    cached   in memory, by piece, as long as there is room
+    stored   at the server, for whoever has a reference; until removed
 """
 
 from __future__ import annotations
@@ -52,6 +64,7 @@ AWAY_TRIES = 12
 AWAY_PAUSE_S = 5.0
 """A server that is away is asked this often, at growing distances of up to this pause."""
 
+# UNKNOWN and INTERNAL are what a connection that breaks under a call ends with.
 _AWAY = (
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -72,7 +85,16 @@ class BlobStore:
         client: The user's client. Its data converter, with codec and external storage, encodes
             all pieces.
         id_prefix: First part of all workflow ids.
-        task_queue: Task queue of the workers; blobs have one of their own, derived from it.
+        task_queue: Task queue of the workers; blobs have one of their own, derived from it, which
+            nobody polls.
+
+    Attributes:
+        _prefix: ``id_prefix``.
+        _cache: Pieces by digest, the longest unused first. Of whatever thread or scope: what has
+            the same digest is the same.
+        _cached: Their bytes.
+        _held: Whole blobs by reference (``hold``).
+        _lock: Guards these: savers are used from several OS threads.
     """
 
     def __init__(self, client: Client, id_prefix: str, task_queue: str) -> None:
@@ -138,6 +160,8 @@ class BlobStore:
                     id=workflow_id,
                     task_queue=self._task_queue,
                     start_delay=NEVER,
+                    # One that is there has the same content. One that was deleted may be written
+                    # anew: an archive may come to look as an earlier one did.
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 )
@@ -192,6 +216,7 @@ class BlobStore:
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=workflow_id),
+            # The first event alone; a blob's workflow has no more until it is removed.
             maximum_page_size=1,
             history_event_filter_type=(HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT),
         )
@@ -213,6 +238,7 @@ class BlobStore:
             (data,) = await converter.decode(list(started.input.payloads), [bytes])
         except Exception as exc:
             raise StorageError(f"The blob {workflow_id} cannot be decoded: {exc}") from exc
+        # Whatever a codec, an external storage or somebody by hand has made of it.
         if digest(data) != name:
             raise StorageError(f"The blob {workflow_id} is damaged: its digest does not fit.")
         self._remember(name, data)
@@ -243,6 +269,7 @@ class BlobStore:
 
         Finds what was uploaded but never referred to (its writer died in between).
         """
+        # Not those of a thread of this name that was begun since.
         prefix = names.blob_workflow_prefix(self._prefix, thread_id)
         query = f"WorkflowId STARTS_WITH '{prefix}' AND StartTime < '{before.isoformat()}'"
         await self._delete([e.id async for e in self._client.list_workflows(query)])
@@ -281,6 +308,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 async def _all(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """Make all calls, a few at a time; the first failure ends it."""
+    # Of this call alone: a semaphore belongs to a loop, and stores are used from several.
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(call: Callable[[], Awaitable[T]]) -> T:

@@ -1,7 +1,33 @@
 """Shared: the state of a thread from its workflow's history, for when no worker answers.
 
 The pure thread state is driven by the recorded events: what was accepted and completed, which
-results arrived. Nothing is started, signalled or asked.
+results arrived. Nothing is started, signalled or asked: the effects that the state returns are
+dropped, because what came of them is in the history as well.
+
+**Why not replay the workflow.** That takes a worker with the sandbox, and more than ten times the
+work (see ``Reader.recorded``). A replay would also say nothing of results that are recorded and
+not yet processed; here they count.
+
+**The order of events.** A workflow does not act on events in the order of the history. In one
+workflow task the SDK runs signals and Updates first and lets results of Activities in after them
+(temporalio/sdk-core#639). An Update appears in the history after the task that accepted it; what
+had arrived before that task appears earlier. So signals and results wait in ``_inbound`` until it
+is known what the task did::
+
+    event                          what the fold does
+    workflow started               the state begins, from the input's snapshot
+    signal, end of an Activity     waits
+    Update accepted                attach, append and delete take effect; a step and an answer wait
+    Activity scheduled             of a task: the step that has it was applied, after what waits
+    child of a run started         an answer was taken, or a deadline has passed
+    Update completed               what waits takes effect; then the step, if it was applied
+    workflow task started          what had arrived before the task before it takes effect; what
+                                   came later waits on
+    end of the history             all that waits takes effect
+
+A step is applied when it is completed, not when it is accepted: only its reply says whether it was
+(not ``again``, not ``lost``). Those before it come along, because the workflow applies them in turn
+and may answer them later.
 """
 
 from __future__ import annotations
@@ -54,6 +80,7 @@ HISTORY_MARK = "+"
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
 
+# ``MOVE_SIGNAL`` is not among them: it concerns the shell, and changes nothing that is read.
 _SIGNALS = (
     names.ANNOUNCE_SIGNAL,
     names.RUN_CLOSED_SIGNAL,
@@ -71,7 +98,17 @@ _ENDED = {
 
 
 class HistoryReader:
-    """Answers ``read`` from histories. One per saver."""
+    """Answers ``read`` from histories. One per saver.
+
+    Args:
+        client: Reads histories; its data converter decodes what is in them.
+
+    Attributes:
+        _states: What histories led to, by workflow id, run id and length of the history: when that
+            has grown, it is another one. The longest unused first.
+        _absent_until: Until then (monotonic clock) workers get no head start, because none
+            answered a moment ago.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -84,7 +121,13 @@ class HistoryReader:
         request: ReadRequest,
         query: Coroutine[Any, Any, ReadReply | None],
     ) -> ReadReply | None:
-        """The answer of a worker if there is one soon, else that of the history."""
+        """The answer of a worker if there is one soon, else that of the history.
+
+        Args:
+            workflow_id: The thread or namespace.
+            request: What is asked for.
+            query: Asks a worker.
+        """
         asked = asyncio.ensure_future(query)
         told: asyncio.Future[ReadReply | None] | None = None
         try:
@@ -132,6 +175,7 @@ class HistoryReader:
         """The state its history leads to; ``None`` when there is no such workflow."""
         handle = self._client.get_workflow_handle(workflow_id)
         try:
+            # Cheap, and tells whether the history has to be read at all.
             description = await handle.describe()
             key = (workflow_id, description.run_id, description.history_length)
             if key not in self._states:
@@ -183,18 +227,32 @@ def _readable(workflow_id: str, where: str) -> Iterator[None]:
 
 
 class _Fold:
-    """Drives a thread state by events, in the order in which the workflow acts on them."""
+    """Drives a thread state by events, in the order in which the workflow acts on them.
+
+    Args:
+        converter: Decodes payloads, with the context of the workflow.
+        run_id: Of the workflow's run; the thread's incarnation, if its input names none.
+
+    Attributes:
+        state: The thread so far; ``None`` before the first event.
+        _steps: Steps that were accepted and are not applied yet, by the event of their acceptance.
+        _answers: Events of the acceptance of answers whose runs have not begun yet.
+        _scheduled: What each Activity is about, by the event that scheduled it: a task's key, or an
+            archive. Others change nothing.
+        _inbound: Signals, and ends of Activities, that have not taken effect.
+        _task_started: Event at which the latest workflow task was started; 0: none was.
+        _now: The workflow's clock, which stands still within a task.
+        _fresh: The thread begins with this history. Then its times are those of its first workflow
+            task, because that is when the workflow's code first sees a clock.
+    """
 
     def __init__(self, converter: DataConverter, run_id: str) -> None:
         self._converter = converter
         self._run_id = run_id
         self.state: ThreadState | None = None
-        # Of Updates that were accepted, by event: steps that are not applied yet, and answers whose
-        # run is yet to begin.
         self._steps: dict[int, StepRequest] = {}
         self._answers: list[int] = []
         self._scheduled: dict[int, str | ArchiveRequest] = {}
-        # What arrived since the last workflow task: the workflow acts on Updates first.
         self._inbound: list[HistoryEvent] = []
         self._task_started = 0
         self._now = 0.0
@@ -253,6 +311,7 @@ class _Fold:
         assert self.state is not None
         attributes = event.activity_task_scheduled_event_attributes
         kind = attributes.activity_type.name
+        # On the queue of a process, as tasks are; and a task's type is whatever its node is called.
         if kind == names.STOP_ACTIVITY:
             return
         data = await self._one(attributes.input.payloads)
@@ -275,6 +334,7 @@ class _Fold:
     async def _on_ended(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes: Any = getattr(event, _ENDED[event.event_type])
+        # It ends once: tries before the last one leave no events.
         about = self._scheduled.pop(attributes.scheduled_event_id, None)
         completed = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
         if about is None:
@@ -337,6 +397,7 @@ class _Fold:
         attributes = event.start_child_workflow_execution_initiated_event_attributes
         if attributes.workflow_type.name != names.RUN_WORKFLOW:
             return
+        # The runs of answers begin in the order in which these were accepted.
         if self._answers:
             del self._answers[0]
         else:

@@ -1,7 +1,36 @@
 """Shared: brings a process's view of a thread up to date and answers questions from it.
 
-A cold process reads the latest part only: what the archives hold is fetched when a question needs
-it. When no worker answers, the same is read from the workflow's history.
+**What it models.** A ``Replica`` is what is known; a reader is who fetches what is missing. It has
+no memory of its own. Three things can be fetched:
+
+- *Pages* of a log: by Query, from the worker that has the workflow, or from the workflow's history
+  when none answers. A Query that no worker takes fails only when its time is up
+  (temporalio/temporal#5252), so ``HistoryReader.or_worker`` has both ways race.
+- *Archives* and the head: packs, inline or in blobs. A pack of a higher level lists archives.
+- *Blobs*: large values, and bodies of large ops. They need no worker.
+
+**How much is read.** A cold process reads the latest part only: the head (what the latest
+checkpoint needs of the archives) and the log behind it, which moves into an archive at 256 kB.
+Archives are read when a question needs them: ``TemporalSaver`` asks ``Replica.lacks`` first, and
+a value whose base is not known raises ``UnknownBaseError``. A process that has read the thread
+before reads what is new. If that has moved into archives meanwhile, it reads up to ``MAX_GAP`` of
+them and goes on (``_without_gap``); beyond that the head is cheaper. Of a history all events of
+the workflow's latest run are read: its input holds what was carried over from the one before.
+
+**What is retried.** Everything is read while others write. What makes a reading start over::
+
+    seen here            because                             what follows
+    page does not fit    the replica was emptied since it    the next page, from the position that
+                         was asked for                       is right now
+    blob of a page gone  the head, or an archive in the gap, the next page
+                         was replaced
+    archive gone         archives were compacted             all is forgotten and read again
+    blob of a value gone likewise                            all is forgotten, and the namespace
+                                                             is read whole
+    base not known       the namespace is partial            its archives are read
+
+Each of them at most ``TRIES`` times; then it is a ``StorageError``, whose remedy is to read again
+(``load_older`` returns ``False``).
 """
 
 from __future__ import annotations
@@ -31,6 +60,7 @@ TRIES = 5
 """Reads of a thread whose archives are rewritten under the reader's eyes."""
 
 AT_ONCE = 8
+"""Blobs that one reading fetches at the same time."""
 
 MAX_GAP = 8
 """Archives read to go on from where reading stopped; beyond, it starts over at the head."""
@@ -66,6 +96,8 @@ class Reader:
         Raises:
             StorageError: Part of the thread cannot be read.
         """
+        # What was fetched must stay in memory until the question is answered: the cache may be
+        # smaller than all that one answer needs.
         held: list[Upload] = []
         tries = 0
         try:
@@ -73,6 +105,7 @@ class Reader:
                 try:
                     return replica.ask(serde, question, checkpoint_ns=checkpoint_ns, hidden=hidden)
                 except MissingBlobsError as exc:
+                    # No try: each time it has more of what it needs.
                     try:
                         held += await self._hold(replica.thread_id, exc.refs)
                     except BlobGoneError:
@@ -127,6 +160,7 @@ class Reader:
                 continue
             if fits and not reply.page.more:
                 return True
+            # A page that fits is progress; a long log has as many as it has.
             tries += not fits
         raise StorageError(
             f"Thread {replica.thread_id!r} (namespace {checkpoint_ns!r}) changes faster than it "
@@ -161,6 +195,8 @@ class Reader:
         self, replica: Replica, checkpoint_ns: str, page: LogPage, namespaces: Sequence[str]
     ) -> bool:
         """Fold a page; see ``Replica.absorb``."""
+        # Decoded and fetched without the replica's lock: it may change meanwhile, and refuses what
+        # does not fit any more.
         page = await self._without_gap(replica, checkpoint_ns, page)
         head = [] if page.head is None else await self.unpack(replica.thread_id, page.head)
         first, unread = replica.unread(checkpoint_ns, page)
@@ -173,6 +209,7 @@ class Reader:
         if page.incarnation != incarnation or page.start <= cursor:
             return page
         gap = [s for s in page.segments if s.end > cursor]
+        # Those that were summed up in others are many.
         if len(gap) > MAX_GAP or any(s.pack.level for s in gap):
             return page
         ops: list[bytes] = []

@@ -2,6 +2,54 @@
 
 The read model is LangGraph's own ``InMemorySaver`` over values that are still serialized, so that
 lookup, listing, ordering of writes and DeltaChannel history are exactly LangGraph's.
+
+**What it models.** What this process knows of one thread: for each of its namespaces, a log of ops
+and how far it was read. Ops are *folded* into tables of the form that ``InMemorySaver`` has.
+Folding an op again changes nothing, so an op may come from several sources, in any number. For a
+question the tables are lent to an ``InMemorySaver`` that decodes a value when it is looked at
+(``ask``). What it does not have it never fetches itself: it raises, and the ``Reader`` fetches.
+
+**Where ops come from.**
+
+- *Pages* are what lies after a position in the log, from a worker or from history (``absorb``).
+- The *head* comes with the first page: what the latest checkpoint needs of the archives. It has
+  checkpoints in another form than the log has them (``_Namespace.in_head``).
+- *Archives* hold what lies before the page. They are folded below what is there, from the latest
+  op to the first (``absorb_older``). Until then the namespace is *partial*.
+- An attempt of this process folds what it records, before that is in the log (``fold_local``).
+
+**Position.** A log has an *incarnation*: its life, ``.`` and the number of its compactions. Read
+from history it is another one, with ``+`` behind the life, because ops may lie in another order
+there. The *cursor* is the number of the first op that was not read. Both are sent with each
+request, and the page that comes back decides::
+
+    page                                      what becomes of the namespace
+    of this incarnation, joins on             its *fresh* ops are folded: those after the cursor
+    of this incarnation, begins later         emptied, and begun with the head of the page
+    of another incarnation, the same life     emptied, and begun with the head of the page
+    of another life (the thread itself)       the whole replica is emptied, and begun anew
+    one that was asked for before something   nothing is folded; whoever reads asks again from
+    emptied the namespace                     the position that is right now
+
+**Recorded and not yet recorded.** While ``flush`` is set, an attempt of this process folds here.
+Other readers in this process see what it has not sent yet: a program reads what it has written.
+Other *writers* must not build on that: they ``flush``, and refer to nothing (see
+``TemporalSaver._append``). Maintenance, which drops checkpoints, reads into a replica of its own.
+The cursor does not move with local ops. When the attempt has ended and nobody else has written,
+``caught_up`` moves it, so that they are not read back. If the attempt is lost, the replica is
+emptied: nobody can tell which of its ops the log has.
+
+**Invariants.**
+
+- A channel's value at a version never changes: the first that comes counts.
+- Checkpoints that were dropped are hidden at once (``_visible``). They are forgotten (``_all``)
+  only if no DeltaChannel of another checkpoint is rebuilt from them (langchain-ai/langgraph#7586),
+  which is known when all of the namespace was read.
+- An emptied namespace is another object (``life``).
+
+**Memory.** ``Replicas`` keeps the latest used ones, up to ``REPLICA_BYTES`` and ``MAX_REPLICAS``.
+An attempt holds its replica itself, so that one which is driven is never lost in between. Large
+values are not here but in the ``BlobStore``.
 """
 
 from __future__ import annotations
@@ -33,7 +81,11 @@ Stored = tuple[str, Value]
 
 
 class MissingBlobsError(Exception):
-    """Blobs that must be fetched before the question can be answered."""
+    """Blobs that must be fetched before the question can be answered.
+
+    Args:
+        refs: All of them, as far as the question has come.
+    """
 
     def __init__(self, refs: set[BlobRef]) -> None:
         super().__init__(f"{len(refs)} blobs")
@@ -41,14 +93,28 @@ class MissingBlobsError(Exception):
 
 
 class _Namespace:
-    """One namespace's log as far as it was read. ``older``: what lies before it, if unread."""
+    """One namespace's log as far as it was read.
+
+    Attributes:
+        incarnation: Identity of the log; "": nothing of it was read.
+        cursor: Number of the first op that was not read.
+        older: Archives that were not read: what lies before what was. Empty: nothing is missing.
+        dropped: Checkpoints that were dropped, and not put again since.
+        in_head: Checkpoints as the head has them: it leaves out ancestors that add nothing, so that
+            their parents are not those of the log. The archives have the real ones.
+        hidden: Those of the head that are there to rebuild DeltaChannels from, and not shown.
+        puts: Checkpoints by id, without their bytes, for questions about lineage.
+        latest: Last value of each channel, which the next one is stored as the difference to.
+        latest_parts: The last "checkpoint" and "metadata", for the same purpose.
+        sources: Channel versions of one checkpoint, the last that was put or asked about.
+        resolver: Rebuilds values that are stored as differences.
+    """
 
     def __init__(self, blobs: BlobStore) -> None:
         self.incarnation = ""
         self.cursor = 0
         self.older: tuple[Segment, ...] = ()
         self.dropped: set[str] = set()
-        # From the head a partial reading begins with: not as the log has them.
         self.in_head: set[str] = set()
         self.hidden: set[str] = set()
         self.puts: dict[str, Op] = {}
@@ -64,12 +130,22 @@ class Replica:
     Args:
         thread_id: The thread.
         blobs: Where large values are.
+
+    Attributes:
+        known_namespaces: Those that a reply or an op has named, the latest or all of them.
+        flush: Set while an attempt of this process folds what it has not sent yet: has it sent for
+            a namespace. ``None``: all that is here is in the log.
+        _spaces: What was read, by namespace.
+        _visible: By namespace and id the checkpoints that are shown.
+        _all: Those, and the hidden ones that others are rebuilt from.
+        _writes: Pending writes by thread, namespace and checkpoint, then by task and index.
+        _values: Values of channels by thread, namespace, channel and version.
+        _lock: Held by each call. Reentrant: some of them use others.
     """
 
     def __init__(self, thread_id: str, blobs: BlobStore) -> None:
         self.thread_id = thread_id
         self.known_namespaces: set[str] = set()
-        # Set while an attempt of this process folds what it has not sent yet.
         self.flush: Callable[[str], Awaitable[None]] | None = None
         self._blobs = blobs
         self._spaces: dict[str, _Namespace] = {}
@@ -107,6 +183,7 @@ class Replica:
         """
         with self._lock:
             resolver = self._space(checkpoint_ns).resolver
+            # Filled while values are decoded. All that an answer lacks is fetched at once.
             resolver.missing.clear()
             view = InMemorySaver(serde=_Rebuilding(serde, resolver.whole, self.thread_id))
             storage = self._all if hidden else self._visible
@@ -223,6 +300,7 @@ class Replica:
         with self._lock:
             space = self._space(checkpoint_ns)
             found = [space.latest.get(channel)]
+            # What tasks have written is often in the new value: a message that was appended.
             if parent_id is not None:
                 writes = self._writes.get((self.thread_id, checkpoint_ns, parent_id), {})
                 found += [w[2][1] for w in writes.values() if w[1] == channel][-2:]
@@ -236,6 +314,7 @@ class Replica:
 
     def _whole_bases(self, space: _Namespace, found: Sequence[Value | None]) -> list[Base]:
         whole: list[Base] = []
+        # Short values have no digest: a difference to them would save nothing.
         for value in found:
             if value is None or not value.digest:
                 continue
@@ -245,6 +324,7 @@ class Replica:
                 continue
             if data is not None:
                 whole.append((value.digest, data))
+        # Nobody fetches for a writer: without a base a value is stored whole.
         space.resolver.missing.clear()
         return whole
 
@@ -296,11 +376,14 @@ class Replica:
                 space = self._space(checkpoint_ns)
                 space.incarnation, space.cursor = page.incarnation, page.start
                 space.older = page.segments
+                # What came with the page must reach from the head to its end: of a page that was
+                # asked for from another position, some ops or the head are missing.
                 if first != page.start or (page.start and page.head is None):
                     space.incarnation, space.cursor = "", 0
                     return False
                 self._fold_head(checkpoint_ns, space, head)
             elif first > space.cursor:
+                # Emptied and read anew since, but not as far.
                 return False
             self.known_namespaces.update(namespaces)
             for op in ops:
@@ -321,6 +404,7 @@ class Replica:
         """Fold archives, oldest first, below what was read; ``False``: they do not fit."""
         with self._lock:
             space = self._space(checkpoint_ns)
+            # Of a log that was compacted, or read in the other way, since they were asked for.
             if space.incarnation != incarnation:
                 return False
             for segment in reversed(segments):
@@ -411,6 +495,7 @@ class Replica:
 
     def _put(self, ns: str, space: _Namespace, op: Op, *, older: bool) -> None:
         checkpoint_id = op.checkpoint_id
+        # A checkpoint that was put twice counts as it was put last.
         if older and checkpoint_id in space.puts and checkpoint_id not in space.in_head:
             return
         space.in_head.discard(checkpoint_id)
@@ -458,7 +543,13 @@ class Replica:
 
 
 class _Rebuilding(SerializerProtocol):
-    """Decodes ``Stored`` values."""
+    """The serializer of the read model: decodes ``Stored`` values.
+
+    Args:
+        serde: The saver's serializer.
+        whole: Rebuilds the bytes of a value; ``None`` if a blob is missing.
+        thread_id: Named in errors.
+    """
 
     def __init__(
         self, serde: SerializerProtocol, whole: Callable[[Value], bytes | None], thread_id: str
@@ -504,10 +595,20 @@ REPLICA_BYTES = 64_000_000
 """Bytes of threads a process keeps in memory beside those it is driving."""
 
 MAX_REPLICAS = 1_000
+"""Threads of which it keeps something, however small they are."""
 
 
 class Replicas:
-    """Replicas by thread id; safe to use from several threads."""
+    """Replicas by thread id; safe to use from several threads.
+
+    Args:
+        blobs: Where large values are.
+
+    Attributes:
+        _replicas: The longest unused first.
+        _sizes: Bytes of each as they were when it was last *settled*, after a question; 0 before.
+        _lock: Guards both. Never held while a replica's own lock is waited for.
+    """
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
@@ -533,6 +634,7 @@ class Replicas:
     def renew(self, thread_id: str) -> Replica:
         """An empty replica in place of one that another attempt still folds into."""
         with self._lock:
+            # The other one stays with whoever holds it, and is emptied when its attempt has failed.
             replica = self._replicas[thread_id] = Replica(thread_id, self._blobs)
             self._sizes[thread_id] = 0
             return replica
@@ -540,6 +642,7 @@ class Replicas:
     def weigh(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size
+        # One that has given way, or was replaced by a fresh one, does not count.
         with self._lock:
             if self._replicas.get(replica.thread_id) is replica:
                 self._sizes[replica.thread_id] = size

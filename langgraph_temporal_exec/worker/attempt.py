@@ -1,4 +1,28 @@
-"""Worker side: one attempt of a run: attach to the thread, run LangGraph's loop, end the run."""
+"""Worker side: one attempt of a run: attach to the thread, run LangGraph's loop, end the run.
+
+``attach`` is the beginning. The thread grants the attempt, and a ``Session`` is made; or it does
+not, and whoever drives the run reports that. ``Attempt`` is the rest. Its ``astream`` (``stream``
+for a sync call) is LangGraph's own stream with something at the end: how that stream ends decides
+what is recorded, before the chunks' consumer learns of it::
+
+    LangGraph's stream                           recorded is  the run
+    ends                                         done, or     has ended
+                                                 interrupted
+    raises an error                              error        has ended
+    raises ``RunCancelledError``                 cancelled    has ended
+    raises what would end the process            error        has ended, with ``NodeExitError``
+    raises ``CancelledError``, nobody cancelled  error        has ended, with ``NodeExitError``
+    is cancelled or closed, somebody asked       cancelled    has ended
+    is cancelled or closed, nobody asked         nothing      goes on elsewhere: the event loop that
+                                                              ran it is torn down
+    cannot read the state it begins from,        nothing      goes on with others, who may read it
+    for a caller elsewhere
+    ends in whatever way, after the session      nothing      goes on in another attempt
+    has failed
+
+The end is recorded only when a caller elsewhere has its chunks, or has had time to take them
+(``_handed_over``): from the recorded end on, no other worker would make them again.
+"""
 
 from __future__ import annotations
 
@@ -72,13 +96,15 @@ END_TIMEOUT_S = 15.0
 async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | AttachReply:
     """Ask the thread for the run: a session when granted, else the reply that says why not.
 
-    Runs on the worker's loop. An active run whose workflow was terminated by hand is evicted.
+    Runs on the worker's loop. An active run whose workflow was terminated by hand is evicted: it
+    could not tell the thread that it had ended, and would have it for ever.
     """
     store, transport = host.store, host.store.transport
     replica = store.replica(run.thread_id)
     if replica.flush is not None:
         # Of an attempt that is superseded or about to end: it may hold what is not in the log.
         replica = store.replicas.renew(run.thread_id)
+    # The grant brings what lies after this: mostly no other request reads the thread.
     incarnation, cursor = replica.position("")
     request = AttachRequest(
         run_id=run.run_id,
@@ -105,6 +131,8 @@ async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | Attach
     if reply.status != AttachStatus.GRANTED:
         return reply
     await _absorb(store.reader, replica, reply.page, reply.namespaces)
+    # Of runs that were stopped by "rollback". Whoever has the thread next does it: nobody can rely
+    # on a run that was stopped.
     if reply.undo:
         await maintenance.undo_runs(store, run.thread_id, frozenset(reply.undo))
         await store.reader.refresh(replica, "")
@@ -157,6 +185,7 @@ async def _absorb(
 ) -> None:
     if page is None:
         return
+    # The page may be one of several, and an archive may have been replaced since it was made.
     with contextlib.suppress(BlobGoneError):
         if await reader.absorb(replica, "", page, namespaces) and not page.more:
             return
@@ -179,6 +208,18 @@ class Attempt:
             the same, so the outcome carries those it cannot do without. ``None``: it is here.
         unsent: Why a chunk could not be sent to that caller; "" if all could.
         heard: Whether a caller hears how the run ends. Of one that fails unheard the log tells.
+
+    Attributes:
+        chunks: How many were given to the caller: the outcome has the number, so that it can see
+            whether it missed some.
+        outcome: How the run ended, packed; b"" as long as that is not recorded.
+        _serde: The saver's serializer.
+        _plan: What LangGraph is given (``retry_input``): not the call's input, if earlier attempts
+            have applied that.
+        _graph: A copy of the graph, whose saver writes to the session.
+        _latest: The last chunk of values of the root graph; ``None``: there was none.
+        _questions: Chunks of the root graph that bring interrupts.
+        _result_unsent: Why the result cannot travel; "": it can.
     """
 
     def __init__(
@@ -222,6 +263,7 @@ class Attempt:
         self._log_begin()
         guard(asyncio.get_running_loop())
         in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
+        # Nobody but this generator may close it: see ``Owned``.
         stream = Owned(
             hooks.original_astream(
                 self._graph, self._plan.input, self._plan.config, self._call.options
@@ -326,7 +368,7 @@ class Attempt:
 
     def _log_begin(self) -> None:
         session, run = self.session, self.session.run
-        # Also of one that has waited in line: its first attempts did not get the thread.
+        # Also of one that has waited: its first attempts did not get the thread.
         if not session.applied.checkpoints:
             session.log.info(
                 "run %s of thread %r begins: graph %r, attempt %d",
@@ -347,6 +389,7 @@ class Attempt:
     def _note(self, chunk: Any) -> None:
         """Count, and keep the chunks a plain ``ainvoke`` needs: its questions, the last values."""
         self.chunks += 1
+        # A caller in this process has the chunks themselves.
         if self._arrived is None:
             return
         ns, mode, payload = self._parts(chunk)
@@ -422,6 +465,7 @@ class Attempt:
         if self.session.error is not None:
             return
         outcome = self._stopped("cancelled", hooks.stop_of(self.session.loop))
+        # Whoever cancelled does not wait for long; what is under way is recorded all the same.
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(self._record(outcome)), END_TIMEOUT_S)
 
@@ -491,6 +535,7 @@ class Attempt:
                 dump_exact(self._store.serde, chunk, what="the result") for chunk in self._tail
             )
         except UnserializableError as exc:
-            # Untracked values, for example: allowed in the state, never on the wire.
+            # Untracked values, for example: allowed in the state, but never serialized
+            # (langchain-ai/langgraph#6316).
             self._result_unsent = str(exc)
             return ()

@@ -1,4 +1,34 @@
-"""Worker side: the two Activities: ``drive`` (one attempt of a run) and tasks."""
+"""Worker side: the Activities of runs: ``drive``, tasks, and two that tell of others.
+
+``drive`` is one attempt of a run. By its result the run workflow learns how the attempt has ended,
+by its heartbeats Temporal knows that it is alive. It works in one of two ways:
+
+- The caller is in this process (``EmbeddedRuns`` knows the run): its own generator iterates the
+  loop, and ``drive`` is a *shell* that stays until that is over.
+- The caller is elsewhere, or gone: ``drive`` attaches, and runs the loop where code of graphs runs
+  (``_Driven``). The stream goes to the caller's mailbox.
+
+How it ends tells the run workflow what to do (``workflow/run.py`` has the other half)::
+
+    reply, or type of its error      because
+    ENDED                            the outcome is recorded, by this attempt or an earlier one
+    QUEUED                           another run has the thread
+    MOVED                            a newer attempt has the run; or its caller was here, and is not
+    ``WORKER_SHUTDOWN``              this process, or the loop that ran the code, goes away; or
+                                     Temporal has lost sight of this Activity
+    ``GRAPH_NOT_FOUND``              this worker does not serve the graph; another may
+    ``UNREADABLE``, ``UNREACHED``    this worker cannot read the call, or the thread; another may
+    the other ``TURNED_AWAY``        the thread does not take this run; no attempt would help
+    any other error                  it counts as lost
+
+A *task* is the Activity of one task of LangGraph. It executes nothing itself: it finds the live
+task by its key and says go, and it ends with what LangGraph has committed (``session``). ``listen``
+and ``stop`` are for whoever has found this process by its queue: somebody joins a run that is
+driven here, or somebody has cancelled it.
+
+None of them has a second try in Temporal. A retry would come to the queue of a process that may be
+gone; and what follows is decided by the run workflow, which numbers the attempts.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +90,11 @@ CANCEL_GRACE_S = 30.0
 
 @contextlib.asynccontextmanager
 async def heartbeating(details: str = "") -> AsyncIterator[None]:
-    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside."""
+    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside.
+
+    The SDK sends fewer if it is let: it holds heartbeats back for up to 80 % of the timeout
+    (temporalio/features#67), and with them the news of a cancellation. See ``service.WorkerHost``.
+    """
     timeout = activity.info().heartbeat_timeout
     interval = timeout.total_seconds() / 3 if timeout else 5.0
 
@@ -112,6 +146,13 @@ class _Driven:
         call: The call, rebuilt.
         relays: Where its stream goes.
         loop: Where its code runs; ``None`` for a sync call, which gets a thread.
+
+    Attributes:
+        asked: Somebody has cancelled the run. If its code is cancelled without that, the event loop
+            is torn down.
+        _attempt: What is driven; ``None`` before ``run``.
+        _left: Set when a sync stream is to be left with its next chunk.
+        _task: The task on ``loop``, so that it can be cancelled from here.
     """
 
     def __init__(self, call: Call, relays: Relays, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -155,7 +196,18 @@ class _Driven:
 
 
 class Activities:
-    """The Activities of one worker process; they run on the worker's loop."""
+    """The Activities of one worker process; they run on the worker's loop.
+
+    Args:
+        host: The worker: its queue, loop and live tasks.
+        saver: The saver whose graphs are served.
+        registry: Which graphs those are, and where their code runs.
+        embedded: Runs whose callers are in this process.
+
+    Attributes:
+        _driven: Runs of callers elsewhere that are driven here, by run id.
+        _known: Last large chunk of each thread that was sent, which its caller may have kept too.
+    """
 
     def __init__(self, host: Host, registry: GraphRegistry, embedded: EmbeddedRuns) -> None:
         self._host = host
@@ -169,8 +221,10 @@ class Activities:
     @opaque_failures()
     async def task(self, args: Sequence[RawValue]) -> bytes:
         """One task: its type is the name of the node, so that Temporal's UI shows it."""
+        # A dynamic Activity gets its arguments undecoded.
         payload = activity.payload_converter().from_payload(args[0].payload, bytes)
         live = self._host.tasks.get(unpack(TaskInput, payload).key)
+        # Of an attempt that was given up; or the task has ended after its first Activity was lost.
         if live is None or not live.start():
             return pack(TaskOutput(status=TaskStatus.UNKNOWN))
         async with heartbeating():
@@ -240,6 +294,7 @@ class Activities:
             except TimeoutError:
                 # A sync node cannot be stopped; the run is over all the same.
                 raise asyncio.CancelledError from None
+        # This reply reports the end, for which the entry was still there.
         if reply.status == DriveStatus.ENDED:
             self._embedded.remove(request.run_id)
             await self._cancel_workflow_if_cancelled(request, reply)
@@ -308,6 +363,7 @@ class Activities:
         )
         make = partial(self.relay_to, thread_id=run.thread_id, attempt=request.attempt)
         known = self._known.get(run.thread_id) if call.known else b""
+        # The caller has another one: a run of this thread was driven elsewhere since.
         known = known if digest(known) == call.known else b""
         relay = make(caller, patience_s=STALLED_S, known=known)
         relays = Relays(make, relay, request.listeners, result_only=call.result_only)
@@ -330,6 +386,7 @@ class Activities:
         except asyncio.CancelledError:
             if reason := _lost_because():
                 raise _moved(reason) from None
+            # Cancelled: the outcome says so, if it could be recorded in time.
         except Exception as exc:
             # A node's error is part of the recorded outcome; anything else fails the attempt.
             if not attempt.outcome:
@@ -435,6 +492,7 @@ class Activities:
                 # The program that hosts this worker ends, and has cancelled what was left.
                 self._registry.loop_is_gone()
                 raise _moved(TORN_DOWN) from None
+            # It is left behind if need be: a node in an OS thread cannot be stopped.
             await asyncio.wait([future], timeout=CANCEL_GRACE_S)
             if not future.done():
                 driven.reject()

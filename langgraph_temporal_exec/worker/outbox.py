@@ -1,8 +1,50 @@
 """Worker side: the ordered, coalescing sender of one attempt to one thread workflow.
 
-Lives on the worker's own event loop; other threads reach it through its session. One step per
-superstep: the checkpoint and the tasks that start from it travel together, and a checkpoint
-names the tasks whose results must be in the log before it.
+Lives on the worker's own event loop; other OS threads reach it through its session.
+
+**What it models.** An attempt has one outbox for its thread, and one for each nested namespace
+that it writes to. Ops, tasks, namespaces to be opened and at last the outcome go in, in the order
+in which LangGraph makes them. They leave as *steps* (Update ``step``), of which at most two are
+under way. A step takes all that is there when it is made, so a superstep usually costs one: its
+checkpoint and the tasks that start from it travel together. Only ``flush``, ``open`` and ``end``
+wait for what they sent.
+
+**Numbers.** The steps of an outbox are numbered from 0 (``seq``). The workflow applies them in
+this order, whichever arrives first, and each number once. So a step may be repeated under its
+number until it is answered. All steps carry the epoch of the grant: when a newer attempt has the
+thread, they are refused.
+
+**How a result arrives.** Usually it does not pass through here: the Activity of the task completes
+with what LangGraph committed. The outbox keeps a copy of it until a step that ``requires`` the
+task has been applied, because only then it is known to be in the log. If the Activity was lost
+while this process lives (no heartbeat got through, for example), the workflow answers that step
+with ``lost``. The copy then travels as an op, in an ``extra`` step that has the number of the step
+which waits for it and comes before it.
+
+**Invariants.**
+
+- A checkpoint is never in the log before the writes it was made of: ``put`` requires all tasks
+  that ran from its parent. LangGraph itself leaves this order to chance, but for DeltaChannels
+  (langchain-ai/langgraph#8039).
+- No task is scheduled before the checkpoint it starts from is in the log. It goes with the step
+  of that checkpoint or with a later one; while the checkpoint is not even here, it is held.
+- If the ops that wait are too many for one step, ``requires`` goes with the first part. Tasks and
+  the outcome go after the last.
+- The blobs of an op are stored before it is sent. Once that has failed (``broken``), no ops or
+  tasks are sent any more. A step that is under way beside the failed one is not called back.
+- An error of ``send`` ends the outbox for good (``fail``).
+
+**What an answer makes it do**::
+
+    answer                     what follows
+    applied                    required tasks are in the log: what was kept of them is dropped
+    ``again``                  the step is repeated unchanged: at once, then after growing pauses
+    ``lost``, a required task  its result is sent in an ``extra`` step, if there is one; then the
+                               step is repeated without requiring the task
+    ``lost``, a watched task   the step is repeated, and has the task scheduled once more
+    refused (fenced)           ``fail``; the session ends the attempt
+    none: the server is away   ``fail``, but only after 120 s (``SERVER_AWAY_S``)
+    the thread is full         not seen here: ``send`` rejects the run, and repeats without tasks
 """
 
 from __future__ import annotations
@@ -20,10 +62,12 @@ from ..protocol.messages import (
 )
 
 MAX_IN_FLIGHT = 2
-"""Steps of one outbox under way at once. Temporal allows 10 Updates per workflow in all."""
+"""Steps of one outbox under way at once. Temporal allows 10 Updates per workflow in all
+(temporalio/temporal#4307): the others are for attempts that attach, and for whoever appends."""
 
 GATHER_TICKS = 3
-"""Loop iterations to wait for the rest of a burst of parallel tasks."""
+"""Loop iterations to wait for the rest of a burst of parallel tasks. They come from another OS
+thread, one by one; without this the first would travel alone."""
 
 OPS_ONLY_DELAY_S = 0.005
 """Ops without a task wait this long: nearly always the next superstep carries them."""
@@ -35,6 +79,7 @@ MAX_RUNNING = 500
 """Tasks of one namespace that have an Activity at once; more wait here. Temporal allows 2,000."""
 
 TASKS_PER_STEP = 250
+"""Tasks of one step. A spec takes a few hundred bytes: with the ops they must fit one payload."""
 
 Send = Callable[[StepRequest], Awaitable[StepReply]]
 Store = Callable[[Sequence[Upload]], Awaitable[None]]
@@ -42,7 +87,12 @@ Store = Callable[[Sequence[Upload]], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """An op to be sent, and the blobs it refers to."""
+    """An op to be sent, and the blobs it refers to.
+
+    Args:
+        op: The op, packed.
+        uploads: Blobs that must be stored first; none when all values are in the op itself.
+    """
 
     op: bytes
     uploads: tuple[Upload, ...] = ()
@@ -57,6 +107,30 @@ class Outbox:
         store: Stores the blobs of ops before they are sent.
         rejected: Told when that failed: from then on no ops are sent, only how the run ends.
         ready: Awaited once before the first step (the namespace must exist).
+
+    Attributes:
+        broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
+        error: What ended the outbox; ``None`` as long as it sends.
+        log_end: As the answer to the outcome tells it (``StepReply.log_end``); 0 before.
+        _ops: Ops that wait, in the order of the log.
+        _tasks: Tasks that wait for the next step, or for room among ``MAX_RUNNING``.
+        _held: Tasks whose checkpoint has not been put yet, by its id.
+        _open: Namespaces to be opened, with the names of their graphs.
+        _watch: Keys of tasks that should have started by now, to be asked about.
+        _requires: Keys of the tasks whose results must be in the log before the next step.
+        _outcome: How the run ended; b"" before ``end``, and when a step has taken it.
+        _seq: Number of the next step.
+        _checkpoints: Ids of those that were put here, sent or not.
+        _specs: Tasks by key, to be scheduled once more; until they are confirmed.
+        _unconfirmed: By key of each task that no applied step has required yet: the checkpoint it
+            ran from, and its result; b"" as long as it has none, or if it left no writes.
+        _running: Keys of tasks that were sent and are not over: they count for ``MAX_RUNNING``.
+        _storing: By key the task results whose blobs are being stored.
+        _in_flight: Steps under way, from the storing of their blobs to their answer.
+        _sending: Their asyncio tasks: the loop itself holds only weak references to them.
+        _timer: Set while ops wait for a task to travel with.
+        _pump: Makes steps out of what waits; ``None`` while there is nothing to make.
+        _idle: Those who wait in ``flush``.
     """
 
     def __init__(
@@ -160,6 +234,7 @@ class Outbox:
 
     async def end(self, outcome: bytes) -> None:
         """Send everything, and with the last step the outcome of the run."""
+        # Also tasks that have not ended: the session has abandoned them, so they end now.
         self._requires.update(self._unconfirmed)
         # Never started, and never will be.
         for spec in self._tasks:
@@ -207,6 +282,7 @@ class Outbox:
     # -- sending ------------------------------------------------------------------------------
 
     def _kick_later(self) -> None:
+        # A pump that is about to run takes these ops along.
         if self._timer is None and self._pump is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(OPS_ONLY_DELAY_S, self._kick)
@@ -250,6 +326,7 @@ class Outbox:
             requires=tuple(sorted(self._requires)),
         )
         self._seq += 1
+        # Steps are applied in turn: what this one waits for, the later ones wait for as well.
         self._requires.clear()
         if not self._ops:
             # Tasks and the outcome follow the last of the ops they depend on.
@@ -270,6 +347,7 @@ class Outbox:
         return request, tuple(u for entry in taken for u in entry.uploads)
 
     async def _deliver(self, request: StepRequest, uploads: tuple[Upload, ...]) -> None:
+        # Before any repair: tasks that turn out to be lost are accounted for as well.
         required = request.requires
         try:
             if uploads and not self.broken:
@@ -308,6 +386,7 @@ class Outbox:
     async def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest:
         """What to send instead of a step that named lost tasks."""
         lost = set(reply.lost)
+        # An op must not refer to blobs that are not there, whichever way it travels.
         storing = [self._storing[k] for k in request.requires if k in lost and k in self._storing]
         if storing:
             await asyncio.wait(storing)

@@ -2,6 +2,24 @@
 
 Chunks travel in order, in batches, as arguments of Queries to the mailbox workflow the caller's
 process hosts: no history. The run never depends on it: a caller that is gone is forgotten.
+
+A ``Relay`` is one attempt's stream to one mailbox; ``Relays`` are all of an attempt, to its caller
+and to those who joined the run. The way of a chunk, from any OS thread to the worker's loop::
+
+    offer    serialized; left out, with a reason, if that cannot be done
+    send     large ones: as the difference to the last of their kind, which the receiver has kept
+    _send    packed; numbered; cut into pieces that fit a Query
+    _add     on the worker's loop: at the end of the backlog
+    _pump    in batches, of which several are under way if the receiver can sort them
+    _push    one Query; repeated while the mailbox is full, given up when nobody answers
+
+Callback events go the same way from ``tell``, but as they are. Chunks hold the graph back when too
+many of them wait (``offer`` returns ``False``, ``drain`` waits); events cannot, because a sync
+callback must not wait on a loop, so that beyond a bound they are dropped.
+
+What must hold for the receiver to put it together: items arrive in the order of their numbers, or
+it can sort them (``deltas``); and a difference is numbered after what it is the difference to. For
+that there are two locks, and ``_ordering`` is taken before ``_numbering``.
 """
 
 from __future__ import annotations
@@ -51,6 +69,7 @@ JOINED_END_S = 1.0
 
 FULL_PAUSE_S = 0.05
 FULL_PAUSE_MAX_S = 1.0
+"""Between two Queries to a mailbox that takes no more; it doubles from the first to the second."""
 
 DELTA_MIN_BYTES = 4_000
 """Chunks below this are sent whole."""
@@ -60,10 +79,14 @@ KEPT_BYTES = 64_000_000
 """Chunks that both sides keep, because the next one of a kind may be sent as what differs."""
 
 MAX_KIND = 300
+"""Characters of a kind's name, which may hold whatever a node has streamed."""
 
 BATCH_BYTES = 400_000
+"""Of one Query. Temporal's SDK warns above 512 kB."""
+
 PUSH_TIMEOUT = timedelta(seconds=3)
 PUSH_TRIES = 2
+"""After so many Queries that nobody answers, the caller counts as gone."""
 
 WINDOW = 4
 """Full batches that are under way at once to a receiver which can put them in order. What is less
@@ -74,6 +97,10 @@ class _LastOfEachKind:
     """The last chunk of each kind that was sent, so that the next one is sent as what changed.
 
     A stream of whole values repeats with each superstep what the superstep did not touch.
+
+    Attributes:
+        _sent: By kind the number under which the receiver keeps the chunk (``MailItem.slot``), and
+            the chunk; the longest unsent first. The receiver keeps these chunks as well.
     """
 
     def __init__(self) -> None:
@@ -129,6 +156,22 @@ class Relay:
         deltas: Whether the receiver can put chunks together, from their differences, from pieces
             in any order, and unpack them.
         known: A chunk that the receiver has from before this stream; b"": none.
+
+    Attributes:
+        listening: Somebody takes the stream. Once nobody does, nobody will.
+        unsent: Why a chunk was left out; "": none was.
+        large: The last chunk that was not sent in a moment, for ``KnownChunks``.
+        _last: What the receiver keeps; ``None``: it cannot put chunks together.
+        _window: How many batches may be under way at once.
+        _log: Logs with the ids of thread, run and attempt.
+        _seq: Number of the next chunk or event.
+        _backlog: What is not under way yet; touched on the worker's loop only.
+        _pump: Sends it; ``None`` while there is nothing to send.
+        _chunks: Items of chunks that wait or are under way, and ``_chunk_bytes`` their bytes.
+        _events: Items of events, and ``_event_bytes`` theirs.
+        _numbering: Guards number and counts: items are numbered and handed over in one order.
+        _ordering: What is sent as a difference must follow what it is the difference to.
+        _known: ``known``, until the first chunk takes its place.
     """
 
     def __init__(
@@ -162,11 +205,10 @@ class Relay:
         self._chunks = self._chunk_bytes = 0
         self._events = self._event_bytes = 0
         self._numbering = threading.Lock()
-        # What is sent as a difference must follow what it is the difference to.
         self._ordering = threading.Lock()
         self.listening = bool(mailbox)
-        self.unsent = ""  # why a chunk was left out
-        self.large = b""  # the last one that was not sent in a moment
+        self.unsent = ""
+        self.large = b""
         self._known = known
 
     def offer(self, chunk: Any) -> bool:
@@ -211,6 +253,7 @@ class Relay:
         self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
 
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
+        # A receiver of an earlier release knows neither packing nor numbered pieces.
         small = packed(data) if self._last is not None and not event else None
         unpacked = 0
         if small is not None:
@@ -247,6 +290,7 @@ class Relay:
         await self._thread.call(self._drain())
 
     async def _drain(self) -> None:
+        # Another one may have begun meanwhile.
         while self._pump is not None:
             await asyncio.wait([self._pump])
 
@@ -272,6 +316,7 @@ class Relay:
             self._pump = None
 
     def _may_send(self, under_way: int) -> bool:
+        # Small chunks rather travel together than at once: each Query costs a round trip.
         if not under_way:
             return True
         waiting = sum(len(item.data) for item in self._backlog)
@@ -289,6 +334,7 @@ class Relay:
         return batch
 
     async def _deliver(self, batch: tuple[MailItem, ...]) -> None:
+        # What is lost in between would leave the rest without sense.
         if not await self._push(batch):
             self.listening = False
         with self._numbering:
@@ -310,6 +356,7 @@ class Relay:
                 await asyncio.sleep(0.1 * 2**failures)
                 failures += 1
                 continue
+            # A full mailbox is no failure: whoever is there may take its time.
             if status != MailStatus.FULL:
                 return status == MailStatus.TAKEN
             if waited >= self._patience_s:
@@ -334,6 +381,9 @@ class Relays:
         caller: The relay to the caller, if it is elsewhere.
         result_only: Whether the caller gets nothing of the stream but what ``deliver`` is given.
         listeners: Who joined before this attempt began.
+
+    Attributes:
+        _joined: Relays to those who joined, by stream id.
     """
 
     def __init__(
@@ -359,6 +409,7 @@ class Relays:
 
     def offer(self, chunk: Any) -> bool:
         """As ``Relay.offer``."""
+        # One who joined and is too slow loses the stream; nobody waits.
         for relay in self._joined.values():
             if not relay.offer(chunk):
                 relay.listening = False

@@ -1,7 +1,52 @@
 """Worker side: one attempt of a run that has been granted its thread.
 
-The bound saver hands checkpoints and writes in, the task seam hands tasks in; both may come
-from any thread. Everything that is sent goes through outboxes on the worker's own loop.
+**What it models.** The time from the grant of the thread until the outcome is recorded, or until
+the attempt is lost. A session stands between LangGraph's loop, which runs where the user's code
+runs, and the outboxes on the worker's own loop. The bound saver hands it checkpoints and writes,
+the hook on LangGraph's task runner hands it tasks. What is to be recorded it folds into the
+replica at once, so that the loop reads what it has written, and passes it on to the outbox of the
+namespace. Nothing of that waits for Temporal.
+
+**The way of a task.** ``arun_task`` registers it among the live tasks of the process, gives its
+spec to the outbox, and waits. When the Activity arrives (``drive.Activities.task``) it says go,
+and the node runs where LangGraph has awaited it. LangGraph commits, and calls ``put_writes``: the
+writes become the result of the Activity, and the outbox gets a copy in case that is lost. A task
+that leaves no writes ends its Activity as well (``_note_failure``). Writes for which no Activity
+waits travel as an op: those of nodes that run in place, those of LangGraph itself, and those of
+a task that was given up before.
+
+**Who calls it from where.** Calls come from several OS threads. What they have to do with an
+outbox goes through ``_on_loop``, which keeps the order of calls from one OS thread::
+
+    arun_task; put, put_writes of an async graph   the event loop that runs the graph
+    run_task                                       an OS thread of LangGraph's executor
+    put, put_writes of a sync graph                the worker's loop (``TemporalSaver._sync``)
+    load, enter_*, note_*, refuse                  wherever the graph, or its saver, runs
+    flush                                          a loop of whoever writes to the thread meanwhile
+    begin_no_more; _outbox, _finish_when_stored,   the worker's loop
+    _store, _end, and the answers to steps
+    fail, reject                                   any of them
+
+**How it can end early.** By four calls, from the strictest to the mildest. Of each the first
+counts::
+
+    call           because                         nodes      tasks     ops       recorded is
+    fail           superseded, no server, no       cancelled  refused   refused   nothing more
+                   worker any more
+    reject         unstorable value, full thread,  cancelled  refused   refused   what came before,
+                   cancelled run                                                  the outcome
+    begin_no_more  cancelled run of a sync graph   go on      refused   accepted  all, the outcome
+    refuse         an answer that no graph takes   go on      accepted  accepted  all, the outcome
+
+After ``fail`` the run goes on in another attempt; after the others this attempt ends the run.
+Where nodes are cancelled, one in an OS thread goes on all the same, but nothing of it is recorded.
+
+**Invariants.**
+
+- As long as ``replica.flush`` is set, the replica may hold what the log does not. At the end all
+  of that is in the log, or the replica is emptied.
+- The logs of nested namespaces are complete before the outcome is sent to the thread.
+- A namespace that existed before the attempt is read (``load``) before anything is folded into it.
 """
 
 from __future__ import annotations
@@ -68,6 +113,37 @@ class Session:
         grant: The thread's reply to ``attach``.
         host: The worker of this process.
         replica: What this process knows of the thread; kept up to date by the session.
+
+    Attributes:
+        log: Logs with the ids of run and attempt.
+        epoch: Epoch of the grant; all steps carry it.
+        applied: What the log shows of earlier attempts of the run.
+        keeps_breakpoints: The input is empty because it was applied before: it approves of no
+            breakpoint. Set by the ``Attempt``.
+        loop: LangGraph's loop of the root graph; ``None`` before it has begun.
+        answered_below: A task of a nested namespace took an answer; the outcome tells the thread,
+            in case the news from that namespace comes later.
+        entered: Nested namespaces whose graphs were called in this attempt; the hooks add to it.
+        refused: What ``refuse`` was given.
+        wrote: Something was handed in to be recorded. Before that, another worker may have the
+            run as if this one had never seen it.
+        _blobs: Keeps large values.
+        _incarnation: Identity of the thread's log when it was granted.
+        _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
+        _existing: Nested namespaces that had a workflow before, so that they must be read.
+        _loaded: Namespaces that were read, or need not be.
+        _live: Tasks whose writes have not come, by namespace, checkpoint and task id.
+        _outboxes: By namespace; "" is the thread itself.
+        _graphs: Names of nested graphs by their namespaces, for Temporal's UI.
+        _deadlines: Interrupts that answer themselves, by their ids.
+        _answers: How many answers a task has recorded, by namespace, checkpoint and task id.
+        _no_more: What ``begin_no_more`` was given.
+        _error: What ``fail`` was given.
+        _rejected: What ``reject`` was given.
+        _unstored: Blobs of what was folded here were not stored.
+        _closed: The outcome is in the log: nothing can fail any more.
+        _holding: Blobs that are not stored yet and kept readable here, by their references.
+        _holding_lock: Guards it: ops are folded on one OS thread and stored on another.
     """
 
     def __init__(
@@ -114,6 +190,7 @@ class Session:
         self._life = replica.life("")
         self._holding: dict[BlobRef, Upload] = {}
         self._holding_lock = threading.Lock()
+        # From now on the replica may be ahead of the log.
         replica.flush = self.flush
 
     @property
@@ -191,7 +268,7 @@ class Session:
             raise
 
     def run_task(self, task: hooks.SeamTask, run: Callable[[], Any]) -> Any:
-        """The same for a sync node: it runs in the thread LangGraph chose."""
+        """``arun_task`` for a sync node: it runs in the OS thread LangGraph chose."""
         live = self._dispatch(task)
         try:
             while True:
@@ -207,6 +284,7 @@ class Session:
 
     @property
     def _watch_s(self) -> float:
+        # The server itself takes one to notice that an Activity was lost.
         return 2 * self._options.heartbeat_timeout.total_seconds()
 
     async def _started(self, live: LiveTask, checkpoint_ns: str) -> None:
@@ -227,6 +305,7 @@ class Session:
     def _dispatch(self, task: hooks.SeamTask) -> LiveTask:
         self.check()
         self.wrote = True
+        # LangGraph's task ids are the same in each attempt; what an Activity looks for is not.
         key = f"{task.id}.{self.run.run_id[:8]}.{self.attempt}"
         live = LiveTask(key, task.name, lambda why: self.fail(AttemptSupersededError(why)))
         self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
@@ -258,7 +337,12 @@ class Session:
         return live
 
     def _note_failure(self, live: LiveTask, exc: BaseException) -> None:
-        """A node that raised: either LangGraph commits something for it, or nothing follows."""
+        """A node that raised: either LangGraph commits something for it, or nothing follows.
+
+        It commits an error, and the interrupts of a task that asks. It commits nothing of a task
+        that sends a command to its parent graph, or whose nested graph stops at a breakpoint. Of a
+        cancelled one it may commit the cancellation, which then goes as an op.
+        """
         # An interrupt's text is its value, which is state: the saver's serializer may encrypt that.
         quiet = isinstance(exc, GraphBubbleUp)
         live.error = type(exc).__name__ if quiet else f"{type(exc).__name__}: {exc}"[:500]
@@ -304,6 +388,7 @@ class Session:
         """Record writes: of a shipped task as its Activity's result, else as an op."""
         self.wrote = True
         ns = config["configurable"].get("checkpoint_ns", "")
+        # Taken out: an Activity has one result, and what may come after it is an op.
         live = self._live.pop((ns, config["configurable"]["checkpoint_id"], task_id), None)
         node = live.node if live else ""
         try:
@@ -360,6 +445,7 @@ class Session:
         )
 
     def _fold(self, ns: str, encoded: Encoded) -> None:
+        # The loop may read the value before it is stored.
         with self._holding_lock:
             self._blobs.hold(encoded.uploads)
             self._holding.update({u.ref: u for u in encoded.uploads})
@@ -367,6 +453,7 @@ class Session:
 
     def _finish(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
         output = TaskOutput(status=TaskStatus.FINISHED, op=encoded.data, error=live.error)
+        # It has a result already if it was given up: its Activity was cancelled in Temporal.
         if live.finish(output):
             self._on_loop(lambda: self._outbox(ns).finished(live.key, encoded.data))
         else:
@@ -404,6 +491,8 @@ class Session:
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
+        # What this attempt itself has begun is all here. With so many namespaces, the thread does
+        # not name all of them.
         known = (
             checkpoint_ns in self._existing or len(self._existing) >= names.REMEMBERED_NAMESPACES
         )
@@ -484,6 +573,7 @@ class Session:
         for live in list(self._live.values()):
             live.abandon(AttemptSupersededError("the run has ended"))
         self._live.clear()
+        # Nested ones first: from the outcome on, whoever reads takes the run for ended.
         for ns, outbox in list(self._outboxes.items()):
             if ns:
                 await outbox.flush()
@@ -491,6 +581,7 @@ class Session:
         await root.end(outcome)
         self._closed = True
         self._let_go()
+        # The next attempt of this process goes on with this replica, and reads nothing back.
         if self._unstored:
             self.replica.forget()
         else:
@@ -505,6 +596,7 @@ class Session:
     def _let_go(self) -> None:
         # Of ops that will not be sent any more.
         self._release(list(self._holding.values()))
+        # Unless a newer attempt in this process folds into it by now.
         if self.replica.flush == self.flush:
             self.replica.flush = None
 
@@ -533,6 +625,7 @@ class Session:
                     self.fail(exc)
                     raise
 
+            # The workflow of a namespace is a child of the thread's, which alone can start it.
             async def ready() -> None:
                 await self._outbox("").open(checkpoint_ns, self._graphs.get(checkpoint_ns, ""))
 

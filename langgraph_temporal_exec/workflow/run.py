@@ -1,4 +1,45 @@
-"""Workflow side: ``LangGraphRun``, which owns the attempts and the outcome of one run."""
+"""Workflow side: ``LangGraphRun``, which owns the attempts and the outcome of one run.
+
+The run is recorded when the server has accepted this workflow's start: from then on it does not
+need its caller. The workflow schedules one ``drive`` Activity after the other, each an *attempt*
+with a number of its own, until one brings the outcome. It sees no state: the call is opaque bytes
+that it passes on, the outcome is bytes that it returns.
+
+**States** (``_state``, as the Query ``status`` tells them)::
+
+    scheduled   nothing has happened yet
+    running     an attempt is scheduled or driven
+    queued      another run has the thread: no Activity is held; the thread signals ``turn``
+    retrying    the last attempt was lost, or refused; after a pause another one follows
+    (others)    the status of the outcome: the workflow closes with it
+
+**What follows an attempt that brings no reply** (``_after_loss``; the first row that fits)::
+
+    cause                          counts as  what follows
+    the process of the caller did  nothing    at once another attempt, for whoever takes it
+    not take it within 10 s
+    ``WORKER_SHUTDOWN``            nothing    at once another attempt; with ``max_lost_attempts=1``
+                                              it is a loss as below
+    the thread does not take it    -          the run ends: ``THREAD_FULL``, ``THREAD_BUSY``,
+                                              ``ELSEWHERE``
+    the first of the losses and    -          the run ends: ``RUN_LOST``
+    refusals in a row, this one
+    too, is ``give_up_s`` ago
+    ``GRAPH_NOT_FOUND``            refusal    the run ends with the third, if nobody has driven it
+                                              before; else a pause of up to 30 s
+    ``UNREADABLE``, ``UNREACHED``  refusal    the run ends if the caller's own process has refused,
+                                              or after 10 s and three refusals; else up to 2 s
+    a timeout: no heartbeat        loss       at once another attempt; ``RUN_LOST`` if there were
+                                              ``max_lost_attempts`` in a row
+    anything else                  loss       another attempt after a pause of up to 30 s;
+                                              ``RUN_LOST`` likewise
+
+An attempt that brings a reply, also one that says it moved, ends the row of losses and refusals.
+
+**The thread must not stay reserved** for a run that ends without an outcome: whatever ends the
+workflow so, it tells the thread (``_free_thread``). If it was terminated it cannot; then the next
+attempt of a run that waits looks (``attempt.attach``), every 30 s.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +106,26 @@ MOVE_PAUSE_S = 0.2
 
 @workflow.defn(name=names.RUN_WORKFLOW)
 class RunWorkflow:
-    """One run: its accepted start is the admission record, its result the outcome."""
+    """One run: its accepted start is the admission record, its result the outcome.
+
+    Attributes:
+        _start: What it was started with.
+        _attempt: Number of the latest attempt; the thread refuses those that are older.
+        _queue: Task queue of the latest, or the next, attempt: that of the caller's process, of the
+            one that had it last, or the shared one.
+        _state: What it is doing.
+        _turn: The thread was given to this run since the latest attempt began.
+        _lost: Losses in a row.
+        _lost_since_s: When the first of a row of losses or refusals was; 0: there is none.
+        _refused: Refusals in a row.
+        _unread_since_s: When the first of those was that could not read; 0: there is none.
+        _unreached: The last attempt could not reach the thread, whose workflow nobody can read.
+        _last_failure: Why the last attempt was lost. Told by Queries, whose replies are encoded.
+        _last_trace: The traceback that belongs to it, for the log.
+        _ended: The outcome is here.
+        _was_driven: Somebody could drive it: a graph that is not served now was served once.
+        _listeners: Who joined the run's stream: each attempt is told.
+    """
 
     @workflow.init
     def __init__(self, start: bytes) -> None:
@@ -95,7 +155,8 @@ class RunWorkflow:
                     return self._finish(reply.outcome)
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
-                    # An Activity that completes swallows the cancellation that waited for it.
+                    # An Activity that completes swallows the cancellation that waited for it
+                    # (temporalio/sdk-python#620).
                     raise asyncio.CancelledError
                 if reply is None:
                     continue
@@ -107,7 +168,8 @@ class RunWorkflow:
         except (Exception, asyncio.CancelledError) as exc:
             self._log_failure(exc)
             # Whatever ends the run without an outcome must not leave the thread reserved. Not
-            # `finally`: that would also run when the workflow is evicted from the cache.
+            # `finally`: that would also run when the workflow is evicted from the cache
+            # (temporalio/sdk-python#494).
             if not self._ended:
                 await self._free_thread()
             raise
@@ -163,6 +225,8 @@ class RunWorkflow:
         """Run one attempt; ``None`` when it was lost and another one should follow."""
         start = self._start
         self._attempt += 1
+        # What it was is answered by this attempt. One that comes from now on is kept, also while
+        # the attempt is on its way back with QUEUED.
         self._turn = False
         self._state = "running"
         self._show()
@@ -214,6 +278,7 @@ class RunWorkflow:
 
     async def _until_cancelled(self, handle: workflow.ActivityHandle[bytes]) -> bytes:
         """The result of an attempt; cancelled, it is told so at once and still waited for."""
+        # Awaited as it is, the SDK would pass the cancellation on to the Activity, and to it alone.
         try:
             return await asyncio.shield(handle)
         except asyncio.CancelledError:
@@ -228,6 +293,7 @@ class RunWorkflow:
         """Decide what follows an attempt that ended without a reply."""
         start = self._start
         at_home = bool(start.home_queue) and self._queue == start.home_queue
+        # Whoever had it may be gone.
         self._queue = start.task_queue
         # Replies of Queries are encoded, and are in no history.
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
@@ -358,7 +424,7 @@ class RunWorkflow:
         self._state = outcome.status
         if outcome.status == "error" and outcome.error is not None:
             # The message names only the class: failure messages are not encrypted by codecs,
-            # details are.
+            # details are (temporalio/features#66).
             raise ApplicationError(
                 f"run ended with {outcome.error.type_name}",
                 data,
@@ -378,6 +444,7 @@ class RunWorkflow:
 
     async def _tell_thread(self, signal: str) -> None:
         handle = workflow.get_external_workflow_handle(self._start.thread_workflow_id)
+        # The workflow may be cancelled already, and must say this all the same.
         try:
             await asyncio.shield(handle.signal(signal, self._start.run_id))
         except ApplicationError:

@@ -1,4 +1,34 @@
-"""Workflow side: ``LangGraphThread``, the shell that performs what the thread state decides."""
+"""Workflow side: ``LangGraphThread``, the shell that performs what the thread state decides.
+
+``core/thread_state.py`` says what a thread is. What is here is Temporal's part of it: handlers turn
+what arrives into commands, ``_perform`` carries out the effects. Handlers that wait check again
+when they go on, because the state may be another one by then.
+
+**Continue-as-new.** A thread lives for years, but 2,000 Updates (temporalio/temporal#4413) and some
+50,000 events are all that one execution takes. So it continues as new, with a snapshot of its
+state. It cannot lose anything by that, for these reasons:
+
+- Steps that have not been applied are answered ``again``, and repeated by their sender.
+- It waits until all handlers have ended, and what runs in the background (``_background``).
+- What is in ``_repeatable`` it leaves. Tasks and removals are in the snapshot and are begun anew
+  (``ThreadState.restart``); tasks get other Activities, which find the same live tasks. An archive
+  is asked for again, because the log is still as long.
+- An Update that is answered in the last workflow task may come to the next run a second time
+  (temporalio/temporal#6375). Steps and attaches may be repeated without harm.
+
+It is *due* after 1,000 Updates, when the server suggests it, when the thread is to move to another
+task queue, or when its workers have another version. It *must* take place when it is due and
+nothing is under way; it is *forced*, with tasks under way, when a harder bound is reached or the
+thread moves. It *may* take place when it must, and all that is waited for has ended. A snapshot
+that is too large for a payload holds all of this up; then new work is refused early enough for the
+current run to end (``_check_room``).
+
+**Two paces.** Of one workflow task the SDK runs signals and Updates before it lets results of
+Activities in (temporalio/sdk-core#639). Where a result must come first, a handler sleeps for a
+moment, which makes another workflow task (``RESULTS_FIRST``). And a workflow task that takes more
+than two seconds is broken off (temporalio/sdk-python#1050): what starts many Activities pauses
+between them (``STARTS_PACED``).
+"""
 
 from __future__ import annotations
 
@@ -81,7 +111,28 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
 class ThreadWorkflow:
-    """One thread, or one nested namespace of it; stays open, its history is the store."""
+    """One thread, or one nested namespace of it; stays open, its history is the store.
+
+    Attributes:
+        _start: What it was started with, or continued.
+        _state: The thread; ``_perform`` carries out what it decides.
+        _restored: Effects of the state that was carried over. ``run`` performs those that are still
+            due: Updates may come before it (temporalio/sdk-python#462).
+        _activities: Activities of tasks that are under way, by key.
+        _started: How many this workflow task has scheduled.
+        _started_at: Length of the history when that was counted: with another it is another task.
+        _pausing: How many coroutines have more to schedule than this workflow task may.
+        _details_are_due: What Temporal's UI shows is to be set in the loop's next turn.
+        _background: What continue-as-new waits for.
+        _repeatable: What it leaves behind: the next run takes it up again, or, of a run that was
+            cancelled, heartbeats tell its process as well.
+        _paused: The last archive could not be made; for a while none is asked for.
+        _children: Workflows of nested namespaces.
+        _alarm: Rings for the first interrupt that answers itself.
+        _upkeep: Task queue of archives and removals.
+        _updates: How many there were in this run of the workflow.
+        _move_to: Task queue on which it is to go on; "": it stays.
+    """
 
     @workflow.init
     def __init__(self, start: bytes) -> None:
@@ -89,18 +140,14 @@ class ThreadWorkflow:
         self._state = ThreadState.begun(
             self._start, run_id=workflow.info().run_id, now_s=workflow.now().timestamp()
         )
-        # Of what was carried over; an Update may come before ``run`` does.
         self._restored = self._state.restart()
         self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}
-        # Scheduled by the workflow task that began when the history was that long.
         self._started = 0
         self._started_at = 0
-        # Coroutines that have more to schedule than this workflow task may.
         self._pausing = 0
         self._details_are_due = False
         self._background: set[asyncio.Task[None]] = set()
-        # What may be left behind by continue-as-new: the next run takes it up again.
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
         self._children = Children(self._start)
@@ -200,6 +247,7 @@ class ThreadWorkflow:
     async def attach(self, request: bytes) -> bytes:
         """An attempt asks for the thread. Never waits for a turn."""
         self._enter()
+        # An attempt would build on what the compaction drops. Rather no compaction than no run.
         if self._state.log.compacting:
             try:
                 await workflow.wait_condition(
@@ -210,6 +258,8 @@ class ThreadWorkflow:
                     self._state.log.not_archived(self._state.log.archiving)
             self._check_alive()
         r = unpack(AttachRequest, request)
+        # Results of the previous attempt that are in history already count: their tasks must not
+        # run again.
         if self._state.takes_over(r) and workflow.patched(RESULTS_FIRST):
             await asyncio.sleep(NEXT_WORKFLOW_TASK_S)
             self._check_alive()
@@ -250,6 +300,7 @@ class ThreadWorkflow:
         # Of this very step: another may end the next run before the effects are performed.
         end = self._state.outcome_end if r.outcome else 0
         await self._perform(effects)
+        # The sender takes its namespaces to be there when this is answered.
         await self._children.opened(r.open)
         return pack(StepReply(log_end=end))
 
@@ -259,6 +310,7 @@ class ThreadWorkflow:
         r = unpack(StepRequest, request)
         check_ops(r.ops)
         check_outcome(r.outcome)
+        # Here, so that a step of a superseded attempt leaves no trace in history.
         self._check_epoch(r.epoch)
         if r.tasks:
             self._check_room()
@@ -563,6 +615,7 @@ class ThreadWorkflow:
             output = unpack(TaskOutput, await handle)
             effects = self._state.task_ended(key, epoch, output)
         except (ActivityError, asyncio.CancelledError, WireError):
+            # Also of a result that nobody can read: its attempt is asked for it once more.
             self._state.task_lost(key, epoch)
         else:
             await self._perform(effects)
@@ -600,6 +653,7 @@ class ThreadWorkflow:
             workflow.logger.info("the process of run %s is not there any more", effect.run_id)
 
     async def _give_turn(self, turn: GiveTurn) -> None:
+        # One that was terminated while it waited: the next gets the thread.
         handle = workflow.get_external_workflow_handle(turn.run_workflow_id)
         try:
             await handle.signal(names.TURN_SIGNAL)
