@@ -24,6 +24,8 @@ PAGES = {
 }
 """Pages by what links of the repository name. The first is a page of its own in docs/."""
 
+SECTION = re.compile(r"<!-- The site shows this section of the README here: (.+) -->")
+
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
@@ -39,10 +41,15 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Turn links between files into links between pages; others stay, and fail the build."""
-    source = next((s for s, p in PAGES.items() if p == page.file.src_uri), "")
-    if not source or source == "README.md":
-        source = f"docs/{page.file.src_uri}"
+    name = page.file.src_uri
+    source = next((s for s, p in PAGES.items() if p == name and p != "index.md"), f"docs/{name}")
     folder = source if (ROOT / source).is_dir() else posixpath.dirname(source)
+    linked = _linked(markdown, folder, name)
+    return SECTION.sub(lambda found: _linked(_section(found[1]), "", name), linked)
+
+
+def _linked(markdown: str, folder: str, page: str) -> str:
+    """Text of a folder of the repository, with links as from a page of the site."""
 
     def to_page(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(folder, link[1]))
@@ -51,9 +58,15 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             found = target.removeprefix("docs/")
         if found is None:
             return link[0]
-        return posixpath.relpath(found, posixpath.dirname(page.file.src_uri) or ".")
+        return posixpath.relpath(found, posixpath.dirname(page) or ".")
 
     return LINK.sub(to_page, markdown)
+
+
+def _section(title: str) -> str:
+    """A section of the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return f"## {title}\n" + readme.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def _decisions(folder: Path) -> str:
