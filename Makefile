@@ -16,7 +16,7 @@ test test-min: export GOMAXPROCS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint types test check test-min demo bench format clean
+.PHONY: help install lint types docs test check test-min demo bench format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,11 @@ lint: install ## ruff: rules and formatting
 types: install ## mypy, strict
 	$(BIN)/mypy
 
+# The theme announces its successor at every build.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: install ## Build the documentation into site/; a broken link fails
+	$(BIN)/mkdocs build --strict
+
 test: install ## The whole test suite
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
@@ -84,5 +89,5 @@ format: install ## Apply ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 clean: ## Remove environments, caches and build output
-	rm -rf $(VENV) $(VENV_MIN) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_MIN) build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

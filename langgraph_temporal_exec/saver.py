@@ -269,7 +269,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 is called in this process is served.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task.
-            deployment: Temporal's Worker Deployment Versioning (docs/deploys.md).
+            deployment: Temporal's Worker Deployment Versioning (docs/how-to/deploys.md).
 
         Returns:
             A context that gives this saver. When it ends, runs under way have 5 s to end; with

@@ -1,4 +1,8 @@
-"""The code in README.md runs as it stands there."""
+"""The code in README.md runs as it stands there, and prints what is written there.
+
+Blocks after ``<!-- runnable: name.py -->`` are files; ``console`` blocks are commands and what they
+print. ``test_docs.py`` does the same with the pages of docs/.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +15,52 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TemporalServer
-
-README = Path(__file__).parent.parent / "README.md"
-ADDRESS = "localhost:7233"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 DEADLINE_S = 100.0
 
 RUNNABLE = re.compile(r"<!-- runnable: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+MAX_LINES = 120
+MAX_FIRST_EXAMPLE = 30
 
 
-def runnable() -> dict[str, str]:
-    """The marked blocks of the README by file name."""
-    return dict(RUNNABLE.findall(README.read_text(encoding="utf-8")))
+def runnable(page: Path = README) -> dict[str, str]:
+    """The marked blocks of a page by file name."""
+    return dict(RUNNABLE.findall(page.read_text(encoding="utf-8")))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A working directory with the README's blocks as files."""
-    for name, code in runnable().items():
-        (tmp_path / name).write_text(code, encoding="utf-8")
-    return tmp_path
+def write_blocks(page: Path, folder: Path) -> None:
+    """Make a page's blocks the files they are named as."""
+    for name, code in runnable(page).items():
+        (folder / name).write_text(code, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command of a ``console`` block, and what it prints there."""
+
+    command: list[str]
+    prints: list[str]
+
+
+def shown(page: Path = README) -> list[Shown]:
+    """The commands of a page's ``console`` blocks, in order."""
+    found: list[Shown] = []
+    for block in CONSOLE.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append(Shown(shlex.split(line[2:]), []))
+            else:
+                found[-1].prints.append(line)
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -44,28 +69,38 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
 
 
-def run(script: str, cwd: Path) -> str:
-    """What a script prints; fails with what it said on stderr."""
-    done = subprocess.run(
-        [sys.executable, script],
+def execute(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python file.py ...`` in a folder, to its end."""
+    assert command[0] == "python"
+    return subprocess.run(
+        [sys.executable, *command[1:]],
         cwd=cwd,
-        env=environment(),
+        env={**environment(), **environ},
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+def run(script: str, cwd: Path, **environ: str) -> str:
+    """What a script prints; fails with what it said on stderr."""
+    done = execute(["python", script], cwd, **environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @contextmanager
-def running(command: list[str], cwd: Path, ready: str) -> Iterator[None]:
+def running(command: list[str], cwd: Path, ready: str, **environ: str) -> Iterator[None]:
     """A process that has said it is ready, ended by its pid."""
     log = cwd / "worker.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=cwd, env=environment(), stdout=out, stderr=subprocess.STDOUT
+            command,
+            cwd=cwd,
+            env={**environment(), **environ},
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     try:
         give_up = time.monotonic() + DEADLINE_S
@@ -83,44 +118,23 @@ def running(command: list[str], cwd: Path, ready: str) -> Iterator[None]:
             process.wait(timeout=20)
 
 
-def test_the_first_example_is_short() -> None:
+def test_it_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
     first = next(iter(runnable().values()))
-    assert len(first.splitlines()) <= 20
+    assert len(first.splitlines()) <= MAX_FIRST_EXAMPLE
 
 
-def test_quickstart_runs_and_its_thread_stays(folder: Path) -> None:
-    expected = "{'topic': 'tides', 'notes': 'What is known about tides'}"
-    assert run("quickstart.py", folder).splitlines()[-1] == expected
-
-    code = (folder / "quickstart.py").read_text()
-    call = next(line for line in code.splitlines() if "durable.ainvoke" in line)
-    read = '        print((await durable.aget_state({"configurable": {"thread_id": "1"}})).values)'
-    (folder / "again.py").write_text(code.replace(call, read))
-    assert run("again.py", folder).splitlines()[-1] == expected
-
-
-def test_worker_command_and_caller(
-    folder: Path, temporal_server: TemporalServer, task_queue: str
-) -> None:
-    commands = SHELL.findall(README.read_text(encoding="utf-8"))
-    # The other block is what `test_resume.py` runs.
-    [command] = [command for command in commands if " worker " in command]
-    words = shlex.split(command.replace(ADDRESS, temporal_server.address))
-    words[words.index("--task-queue") + 1] = task_queue
-    words[0] = str(Path(sys.executable).with_name(words[0]))
-    caller = (folder / "call.py").read_text()
-    assert ADDRESS in caller
-    caller = caller.replace(ADDRESS, temporal_server.address)
-    caller = caller.replace('task_queue="langgraph"', f'task_queue="{task_queue}"')
-    (folder / "call.py").write_text(caller)
-
-    with running(words, folder, "serving task queue"):
-        said = run("call.py", folder)
-
-    assert "{'answer': {'messages': [('ai', 'You said: hello')]}}" in said
-
-
-def test_links_of_the_docs_lead_somewhere() -> None:
-    for page in (README, *README.parent.glob("docs/*.md")):
-        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+@pytest.mark.long
+def test_the_first_example_survives_its_crash(tmp_path: Path) -> None:
+    """The second process ends the run of the first one, without the node that had ended."""
+    write_blocks(README, tmp_path)
+    crash, again = shown()
+    assert crash.command == [*again.command, "crash"]
+    died = execute(crash.command, tmp_path)
+    assert died.returncode == 1
+    assert died.stdout.splitlines() == crash.prints == ["researching", "writing"]
+    done = execute(again.command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == again.prints
+    assert "researching" not in again.prints
+    assert again.prints[0] == "writing"

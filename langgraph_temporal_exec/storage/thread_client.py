@@ -840,7 +840,7 @@ class Transport:
             f"one of task queue {self.options.task_queue!r}. Start a worker there: "
             f"`langgraph-temporal worker your_module:agent --task-queue {queue}`, or have the "
             "thread moved: any run on it that a worker of this task queue drives does that "
-            "(docs/deploys.md)."
+            "(docs/how-to/deploys.md)."
         )
 
 

@@ -36,7 +36,8 @@ CALL_S = 60.0
 class Scenario:
     """A graph and what is done with it. ``script`` is a coroutine function unless ``sync``.
 
-    ``differs`` says in which modes which observations are not the same (docs/differences.md).
+    ``differs`` says in which modes which observations are not the same
+    (docs/reference/differences.md).
     """
 
     name: str

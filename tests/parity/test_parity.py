@@ -16,7 +16,7 @@ from tests.parity.normal import first_difference, only_order_differs
 from tests.parity.stage import observe, observe_sync
 from tests.support.reading import check_status, check_without_worker
 
-DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
+DIFFERENCES = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 
 MODES = ("embedded", "remote")
 

@@ -405,7 +405,10 @@ async def test_many_deletions_at_once(make_saver: MakeSaver, client: Client) -> 
 async def test_deletion_without_a_worker_is_done_by_the_next_one(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    """It fails, changes nothing that can be read, and is not taken back (docs/limits.md)."""
+    """It fails, changes nothing that can be read, and is not taken back.
+
+    See docs/reference/limits.md.
+    """
     saver = make_saver(archive_bytes=TINY)
     async with saver.worker(chat(), big()):
         graph = chat().with_config(checkpointer=saver)

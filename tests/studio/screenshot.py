@@ -1,4 +1,7 @@
-"""The picture in docs/studio.md, from a real run: ``python -m tests.studio.screenshot FILE``."""
+"""The picture in docs/how-to/studio.md, from a real run.
+
+``python -m tests.studio.screenshot FILE``
+"""
 
 from __future__ import annotations
 

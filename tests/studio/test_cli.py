@@ -24,7 +24,7 @@ from tests.studio.dev import START_S, STOP_S, until
 from tests.test_readme import RUNNABLE, SHELL, run
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs" / "studio.md"
+DOCS = ROOT / "docs" / "how-to" / "studio.md"
 ADDRESS = "http://127.0.0.1:2024"
 COMMAND = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "studio"]
 GRAPHS = {"flow": "tests.studio.graphs:flow"}
@@ -76,8 +76,8 @@ def commands() -> Iterator[list[Command]]:
 
 @pytest.mark.long
 async def test_from_nothing(commands: list[Command], tmp_path: Path) -> None:
-    """docs/studio.md as it stands there, but for the port: Temporal is started, and the thread
-    outlives the command."""
+    """docs/how-to/studio.md as it stands there, but for the port: Temporal is started, and the
+    thread outlives the command."""
     blocks = dict(RUNNABLE.findall(DOCS.read_text()))
     (shell,) = [block for block in SHELL.findall(DOCS.read_text()) if " studio " in block]
     *_, name, target, option, database = shell.split()

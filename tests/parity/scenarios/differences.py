@@ -1,4 +1,4 @@
-"""Scenarios: what is not the same, and cannot be; explained in docs/differences.md."""
+"""Scenarios: what is not the same, and cannot be; explained in docs/reference/differences.md."""
 
 from __future__ import annotations
 
