@@ -29,8 +29,7 @@ the workflow's latest run are read: its input holds what was carried over from t
                                                              is read whole
     base not known       the namespace is partial            its archives are read
 
-Each of them at most ``TRIES`` times; then it is a ``StorageError``, whose remedy is to read again
-(``load_older`` returns ``False``).
+Each of them at most ``TRIES`` times; then it is a ``StorageError``, whose remedy is to read again.
 """
 
 from __future__ import annotations
@@ -162,9 +161,12 @@ class Reader:
                 return True
             # A page that fits is progress; a long log has as many as it has.
             tries += not fits
-        raise StorageError(
-            f"Thread {replica.thread_id!r} (namespace {checkpoint_ns!r}) changes faster than it "
-            "can be read; read it again."
+        raise self._too_fast(replica.thread_id, checkpoint_ns)
+
+    def _too_fast(self, thread_id: str, checkpoint_ns: str) -> StorageError:
+        return StorageError(
+            f"Thread {thread_id!r} (namespace {checkpoint_ns!r}) changes faster than it can be "
+            "read; read it again."
         )
 
     async def read(
@@ -234,7 +236,9 @@ class Reader:
                 continue
             if replica.absorb_older(checkpoint_ns, incarnation, segments):
                 return True
-        return False
+        if replica.is_partial(checkpoint_ns):
+            raise self._too_fast(replica.thread_id, checkpoint_ns)
+        return True
 
     async def segments(self, thread_id: str, segments: Sequence[Segment]) -> list[list[Op]]:
         """The ops of archives, oldest first."""

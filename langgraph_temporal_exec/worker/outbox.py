@@ -30,8 +30,9 @@ which waits for it and comes before it.
   of that checkpoint or with a later one; while the checkpoint is not even here, it is held.
 - If the ops that wait are too many for one step, ``requires`` goes with the first part. Tasks and
   the outcome go after the last.
-- The blobs of an op are stored before it is sent. Once that has failed (``broken``), no ops or
-  tasks are sent any more. A step that is under way beside the failed one is not called back.
+- A step is sent when the blobs of its ops are stored, those of all steps before it, and those of
+  the results it requires: it may build on any of them. Once storing has failed (``broken``), no ops
+  or tasks are sent any more.
 - An error of ``send`` ends the outbox for good (``fail``).
 
 **What an answer makes it do**::
@@ -116,6 +117,7 @@ class Outbox:
         _tasks: Tasks that wait for the next step, or for room among ``MAX_RUNNING``.
         _held: Tasks whose checkpoint has not been put yet, by its id.
         _open: Namespaces to be opened, with the names of their graphs.
+        _opened: Those who wait in ``open``, by namespace.
         _watch: Keys of tasks that should have started by now, to be asked about.
         _requires: Keys of the tasks whose results must be in the log before the next step.
         _outcome: How the run ended; b"" before ``end``, and when a step has taken it.
@@ -127,6 +129,7 @@ class Outbox:
         _running: Keys of tasks that were sent and are not over: they count for ``MAX_RUNNING``.
         _storing: By key the task results whose blobs are being stored.
         _in_flight: Steps under way, from the storing of their blobs to their answer.
+        _stored: Done when the blobs of all steps so far are stored, or could not be.
         _sending: Their asyncio tasks: the loop itself holds only weak references to them.
         _timer: Set while ops wait for a task to travel with.
         _pump: Makes steps out of what waits; ``None`` while there is nothing to make.
@@ -152,11 +155,13 @@ class Outbox:
         self._ops: list[Entry] = []
         self._tasks: list[TaskSpec] = []
         self._open: list[tuple[str, str]] = []
+        self._opened: dict[str, asyncio.Future[None]] = {}
         self._watch: list[str] = []
         self._requires: set[str] = set()
         self._outcome = b""
         self._seq = 0
         self._in_flight = 0
+        self._stored: asyncio.Future[None] | None = None
         self._specs: dict[str, TaskSpec] = {}
         self._unconfirmed: dict[str, tuple[str, bytes]] = {}
         self._checkpoints: set[str] = set()
@@ -217,6 +222,8 @@ class Outbox:
         self._running.discard(key)
         # One that was never sent never will be.
         self._tasks = [spec for spec in self._tasks if spec.key != key]
+        for held in self._held.values():
+            held[:] = [spec for spec in held if spec.key != key]
         self._after_delivery()
 
     def watch(self, key: str) -> None:
@@ -227,19 +234,28 @@ class Outbox:
 
     async def open(self, namespace: str, graph: str = "") -> None:
         """Make sure a namespace has its workflow, which Temporal's UI shows under its graph's
-        name."""
-        self._open.append((namespace, graph))
-        self._kick()
-        await self.flush()
+        name.
+
+        Does not wait for what else is to be sent: tasks that wait for room among ``MAX_RUNNING``
+        may wait for those that open namespaces.
+        """
+        if self.error is not None:
+            raise self.error
+        if namespace not in self._opened:
+            self._opened[namespace] = asyncio.get_running_loop().create_future()
+            self._open.append((namespace, graph))
+            self._kick()
+        await asyncio.shield(self._opened[namespace])
 
     async def end(self, outcome: bytes) -> None:
         """Send everything, and with the last step the outcome of the run."""
         # Also tasks that have not ended: the session has abandoned them, so they end now.
         self._requires.update(self._unconfirmed)
         # Never started, and never will be.
-        for spec in self._tasks:
+        for spec in (*self._tasks, *(s for held in self._held.values() for s in held)):
             self._requires.discard(spec.key)
         self._tasks.clear()
+        self._held.clear()
         self._outcome = outcome
         self._kick()
         await self.flush()
@@ -265,9 +281,11 @@ class Outbox:
         if self.error is not None:
             return
         self.error = exc
-        for future in self._idle:
+        for future in (*self._idle, *self._opened.values()):
             if not future.done():
                 future.set_exception(exc)
+                # Whoever waited may be gone.
+                future.exception()
         self._idle.clear()
 
     @property
@@ -303,7 +321,10 @@ class Outbox:
                 await asyncio.sleep(0)
             while self._sendable and self._in_flight < MAX_IN_FLIGHT and self.error is None:
                 self._in_flight += 1
-                task = asyncio.create_task(self._deliver(*self._next_request()))
+                before, self._stored = self._stored, asyncio.get_running_loop().create_future()
+                task = asyncio.create_task(
+                    self._deliver(*self._next_request(), before=before, stored=self._stored)
+                )
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
         except BaseException as exc:
@@ -346,16 +367,21 @@ class Outbox:
                 self._outcome = b""
         return request, tuple(u for entry in taken for u in entry.uploads)
 
-    async def _deliver(self, request: StepRequest, uploads: tuple[Upload, ...]) -> None:
+    async def _deliver(
+        self,
+        request: StepRequest,
+        uploads: tuple[Upload, ...],
+        *,
+        before: asyncio.Future[None] | None,
+        stored: asyncio.Future[None],
+    ) -> None:
         # Before any repair: tasks that turn out to be lost are accounted for as well.
         required = request.requires
         try:
-            if uploads and not self.broken:
-                try:
-                    await self._store(uploads)
-                except StorageError as exc:
-                    self.broken = True
-                    self._rejected(exc)
+            try:
+                await self._store_all(request, uploads, before)
+            finally:
+                stored.set_result(None)
             if self.broken:
                 # What follows builds on what was not stored.
                 request = replace(request, ops=(), tasks=())
@@ -368,11 +394,31 @@ class Outbox:
             for key in required:
                 self._unconfirmed.pop(key, None)
                 self._specs.pop(key, None)
+            for namespace in request.open:
+                if not self._opened[namespace].done():
+                    self._opened[namespace].set_result(None)
         except BaseException as exc:
             self.fail(exc)
         finally:
             self._in_flight -= 1
             self._after_delivery()
+
+    async def _store_all(
+        self, request: StepRequest, uploads: tuple[Upload, ...], before: asyncio.Future[None] | None
+    ) -> None:
+        """Store what a step may build on. Waiting for others costs no time: the workflow does not
+        apply it before the steps and results in front of it either."""
+        if uploads and not self.broken:
+            try:
+                await self._store(uploads)
+            except StorageError as exc:
+                self.broken = True
+                self._rejected(exc)
+        others = [self._storing[key] for key in request.requires if key in self._storing]
+        if before is not None:
+            others.append(before)
+        if others:
+            await asyncio.wait(others)
 
     async def _send_until_taken(self, request: StepRequest) -> StepReply:
         """Send; repeat while the workflow is about to continue as new."""
@@ -386,10 +432,6 @@ class Outbox:
     async def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest:
         """What to send instead of a step that named lost tasks."""
         lost = set(reply.lost)
-        # An op must not refer to blobs that are not there, whichever way it travels.
-        storing = [self._storing[k] for k in request.requires if k in lost and k in self._storing]
-        if storing:
-            await asyncio.wait(storing)
         for key in request.requires:
             # Finished here, but the result never arrived: it travels as an op, each in a request
             # of its own because together they may exceed a payload.

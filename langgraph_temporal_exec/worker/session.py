@@ -547,7 +547,7 @@ class Session:
         self._let_go()
         # What was folded locally may never have reached the log.
         self.replica.forget()
-        for outbox in self._outboxes.values():
+        for outbox in list(self._outboxes.values()):
             self._on_loop(lambda o=outbox: o.fail(exc))
         for live in list(self._live.values()):
             live.cancel()
@@ -561,9 +561,13 @@ class Session:
             if outbox is not None:
                 await outbox.flush()
 
-        # An attempt that is over holds nothing back any more: its replica was emptied.
-        with contextlib.suppress(TemporalExecError):
+        try:
             await self.thread.call(flush())
+        except Exception:
+            # An attempt that is over holds nothing back any more: its replica was emptied. Whoever
+            # flushes is not concerned by why.
+            if self._error is None and self._rejected is None:
+                raise
 
     async def end(self, outcome: bytes) -> None:
         """Send everything and record the outcome of the run; ends the attempt."""

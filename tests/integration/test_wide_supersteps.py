@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from temporalio.api.enums.v1 import EventType
@@ -13,6 +14,7 @@ from temporalio.client import Client
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import AttachRequest, StepRequest, TaskSpec
+from langgraph_temporal_exec.worker import outbox
 from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
 from tests.support.graphs import State, config
 
@@ -79,3 +81,27 @@ async def test_continues_as_new_within_it(client: Client, task_queue: str) -> No
     workflow_id = names.thread_workflow_id(task_queue, "t")
     runs = [e async for e in client.list_workflows(f"WorkflowId = '{workflow_id}'")]
     assert len(runs) > 1
+
+
+async def test_more_nested_graphs_than_tasks_at_once(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that have an Activity open namespaces while others wait for one."""
+    monkeypatch.setattr(outbox, "MAX_RUNNING", 2)
+    inner = (
+        StateGraph(State)
+        .add_node("leaf", lambda state: {"x": [f"leaf {state['x'][0]}"]})
+        .add_edge(START, "leaf")
+        .compile()
+    )
+    sends = [Send("work", {"x": [str(i)]}) for i in range(6)]
+    graph = (
+        StateGraph(State)
+        .add_node("work", inner)
+        .add_conditional_edges(START, lambda state: sends, ["work"])
+        .compile(name="fan_out")
+    )
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with saver.worker(), asyncio.timeout(120):
+        result = await graph.with_config(checkpointer=saver).ainvoke({"x": []}, config("t"))
+    assert {f"leaf {i}" for i in range(6)} <= set(result["x"])
