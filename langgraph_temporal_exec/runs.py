@@ -26,7 +26,8 @@ from .errors import (
 from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
-from .seam import hooks
+from .seam import hooks, private
+from .seam.chunks import VALUES, invoked, of_result
 from .storage.reader import Reader
 from .storage.replica import Replica
 from .storage.thread_client import UNBOUNDED_CURSOR, Transport
@@ -119,17 +120,14 @@ class Run:
         latest: Any = None
         interrupts: list[Any] = []
         for data in outcome.tail:
-            mode, payload = _parts(load_exact(saver.serde, data))
-            if mode == "values":
-                latest = payload
+            part = of_result(load_exact(saver.serde, data))
+            if part.mode == VALUES:
+                latest = part.payload
             else:
-                interrupts += payload[hooks.INTERRUPT]
+                interrupts += part.questions
         if not outcome.tail:
             latest, interrupts = await self._recorded()
-        if not interrupts:
-            return latest
-        shown = {hooks.INTERRUPT: interrupts}
-        return {**latest, **shown} if isinstance(latest, dict) else shown
+        return invoked(latest, interrupts)
 
     async def _recorded(self) -> tuple[Any, list[Any]]:
         found = await self._saver.aget_tuple({"configurable": {"thread_id": self.thread_id}})
@@ -142,7 +140,7 @@ class Run:
         replica = self._saver.replica(self.thread_id)
         paths = replica.task_paths("", found.checkpoint["id"])
         return (
-            {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
+            {k: v for k, v in values.items() if not private.is_internal(k)},
             list(hooks.in_task_order(found.pending_writes or (), paths)),
         )
 
@@ -319,17 +317,6 @@ class Run:
             return await awaitable
 
         return self._saver.mailbox.thread.submit(wait()).result()
-
-
-def _parts(chunk: Any) -> tuple[str, Any]:
-    """Mode and payload of a chunk of the tail, in whatever form the run's caller asked for."""
-    if isinstance(chunk, dict) and chunk.keys() >= {"type", "ns", "data"}:
-        return chunk["type"], chunk["data"]
-    if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in ("values", "updates"):
-        return chunk[-2], chunk[-1]
-    payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk
-    asks = isinstance(payload, dict) and payload.keys() == {hooks.INTERRUPT}
-    return ("updates" if asks else "values"), payload
 
 
 def _ended(status: str) -> RunStatus:
