@@ -508,10 +508,10 @@ def _changed_constants() -> Iterator[str]:
 
 
 def _missing_attributes() -> Iterator[str]:
-    loop = _annotated(_loop.PregelLoop)
-    for name in sorted(LOOP_ATTRIBUTES - loop.keys()):
+    annotated = _annotated(_loop.PregelLoop)
+    for name in sorted(LOOP_ATTRIBUTES - annotated.keys()):
         yield f"PregelLoop.{name} is missing"
-    statuses = str(loop.get("status"))
+    statuses = str(annotated.get("status"))
     if not all(status in statuses for status in _AT_BREAKPOINT):
         yield f"PregelLoop.status is one of {statuses}"
     for name in sorted(TASK_ATTRIBUTES - PregelExecutableTask.__dataclass_fields__.keys()):
