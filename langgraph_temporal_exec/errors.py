@@ -30,6 +30,9 @@ TemporalExecError
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+
 
 class TemporalExecError(Exception):
     """Base class of all errors raised by this package."""
@@ -61,6 +64,17 @@ class DuplicateGraphError(UsageError, ValueError):
 
 class UnsupportedLangGraphError(TemporalExecError):
     """The installed LangGraph does not have the symbols this package hooks into."""
+
+    @classmethod
+    def of(cls, supported: Mapping[str, str], problems: Iterable[str]) -> UnsupportedLangGraphError:
+        """For distributions that lack something; ``supported``: which versions have it."""
+        installed = [f"{package} {_version(package)}" for package in supported]
+        needed = [package + versions for package, versions in supported.items()]
+        return cls(
+            f"{' with '.join(installed)} is not supported: {'; '.join(problems)}. Supported "
+            f"versions: {' with '.join(needed)}. Install these, or a release of "
+            "langgraph-temporal-exec made for yours."
+        )
 
 
 class NotDurableError(TemporalExecError):
@@ -155,3 +169,10 @@ class RemoteError(TemporalExecError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.args[0]}" if self.type_name else str(self.args[0])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -12,7 +12,7 @@ from typing import Any
 
 from langgraph.config import get_config
 
-from .seam import hooks
+from .seam import hooks, private
 
 FIELDS = ("thread_id", "run_id", "attempt", "node", "step")
 """What ``RunLogFilter`` adds to a record."""
@@ -77,6 +77,6 @@ def _place() -> Mapping[str, Any]:
         "thread_id": None if thread_id is None else str(thread_id),
         "run_id": None if session is None else session.run_id,
         "attempt": None if session is None else session.attempt,
-        "node": metadata.get("langgraph_node"),
-        "step": metadata.get("langgraph_step"),
+        "node": metadata.get(private.NODE_KEY),
+        "step": metadata.get(private.STEP_KEY),
     }

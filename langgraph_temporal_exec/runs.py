@@ -23,7 +23,8 @@ from .errors import (
 from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
-from .seam import hooks
+from .seam import hooks, private
+from .seam.chunks import VALUES, invoked, of_result
 from .storage.store import Store
 from .storage.thread_client import UNBOUNDED_CURSOR, Transport
 from .values.exact import load_exact
@@ -102,17 +103,14 @@ class Run:
         latest: Any = None
         interrupts: list[Any] = []
         for data in outcome.tail:
-            mode, payload = _parts(load_exact(store.serde, data))
-            if mode == "values":
-                latest = payload
+            part = of_result(load_exact(store.serde, data))
+            if part.mode == VALUES:
+                latest = part.payload
             else:
-                interrupts += payload[hooks.INTERRUPT]
+                interrupts += part.questions
         if not outcome.tail:
             latest, interrupts = await self._recorded()
-        if not interrupts:
-            return latest
-        shown = {hooks.INTERRUPT: interrupts}
-        return {**latest, **shown} if isinstance(latest, dict) else shown
+        return invoked(latest, interrupts)
 
     async def _recorded(self) -> tuple[Any, list[Any]]:
         found = await self._store.checkpoint({"configurable": {"thread_id": self.thread_id}})
@@ -125,7 +123,7 @@ class Run:
         replica = self._store.replica(self.thread_id)
         paths = replica.task_paths("", found.checkpoint["id"])
         return (
-            {k: v for k, v in values.items() if not k.startswith(("__", "branch:"))},
+            {k: v for k, v in values.items() if not private.is_internal(k)},
             list(hooks.in_task_order(found.pending_writes or (), paths)),
         )
 
@@ -264,17 +262,6 @@ class Run:
             return await awaitable
 
         return self._mailbox.thread.submit(wait()).result()
-
-
-def _parts(chunk: Any) -> tuple[str, Any]:
-    """Mode and payload of a chunk of the tail, in whatever form the run's caller asked for."""
-    if isinstance(chunk, dict) and chunk.keys() >= {"type", "ns", "data"}:
-        return chunk["type"], chunk["data"]
-    if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in ("values", "updates"):
-        return chunk[-2], chunk[-1]
-    payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk
-    asks = isinstance(payload, dict) and payload.keys() == {hooks.INTERRUPT}
-    return ("updates" if asks else "values"), payload
 
 
 async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -45,7 +45,8 @@ class Layer:
     third_party: frozenset[str] = frozenset()  # dotted module prefixes
     banned: frozenset[str] = frozenset()  # standard library modules it must do without
     sides: frozenset[str] = SIDES
-    private_langgraph: bool = False
+    private_of: frozenset[str] = frozenset()  # distributions whose private names it may use
+    wire: bool = False  # repeats on purpose what others must not: workflows import no LangGraph
 
 
 def _layer(
@@ -55,7 +56,8 @@ def _layer(
     third_party: Iterable[str] = (),
     banned: Iterable[str] = (),
     side: str | None = None,
-    private_langgraph: bool = False,
+    private_of: Iterable[str] = (),
+    wire: bool = False,
 ) -> Layer:
     return Layer(
         name=name,
@@ -63,13 +65,16 @@ def _layer(
         third_party=frozenset(third_party),
         banned=frozenset(banned),
         sides=SIDES if side is None else frozenset({side}),
-        private_langgraph=private_langgraph,
+        private_of=frozenset(private_of),
+        wire=wire,
     )
 
 
 # Where LangGraph's own types are handled; the rest of a layer's work needs no LangGraph.
 CHECKPOINTS = {"langgraph.checkpoint"}
 LIBRARIES = {"langgraph", "langchain_core", "temporalio"}
+# What is known of their inside: one module for each of them.
+PRIVATE = {"seam.private", "seam.langchain"}
 # Where the pieces are put together; nobody imports these but they themselves.
 COMPOSITION_ROOTS = {
     "saver",
@@ -80,6 +85,8 @@ COMPOSITION_ROOTS = {
     "studio",
     "cli",
 }
+# LangGraph's API server.
+API_SERVER = {"langgraph_api", "langgraph_runtime_inmem"}
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
 INDETERMINATE = {"random", "secrets", "time"}
 # Pure: the same code folds a fetched history and runs in property tests without a server.
@@ -88,7 +95,7 @@ IMPURE = {"asyncio", "datetime", "uuid", *INDETERMINATE}
 _INNER = [
     _layer("errors", side="Errors:"),
     _layer("options", ours={"errors"}, side="Options:"),
-    _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:"),
+    _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:", wire=True),
     _layer("_exits", ours={"errors"}, side="Shared:"),
     _layer("_native", third_party={"temporalio"}, side="Shared:"),
     _layer("_loops", ours={"_native"}, side="Shared:"),
@@ -112,15 +119,28 @@ _INNER = [
     _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
     # -- LangGraph's private parts, and its values as bytes
     _layer(
-        "seam",
-        ours={"_exits", "errors"},
+        "seam.langchain",
+        ours={"errors"},
+        third_party={"langchain_core"},
+        side="LangGraph seam:",
+        private_of={"langchain_core"},
+    ),
+    _layer(
+        "seam.private",
+        ours={"errors", "protocol"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
-        private_langgraph=True,
+        private_of={"langgraph"},
+    ),
+    _layer(
+        "seam",
+        ours={"_exits", "errors", *PRIVATE},
+        third_party={"langgraph", "langchain_core"},
+        side="LangGraph seam:",
     ),
     _layer(
         "values",
-        ours={"errors", "protocol"},
+        ours={"errors", "protocol", *PRIVATE},
         third_party={
             *(*CHECKPOINTS, "langchain_core", "langgraph.callbacks", "langgraph.types"),
             *("msgpack", "pydantic", "pydantic_core"),
@@ -131,18 +151,23 @@ _INNER = [
     _layer("storage.known", side="Shared:"),
     _layer(
         "storage",
-        ours={"_loops", "errors", "options", "protocol", "values", "workflow.core"},
+        ours={
+            *("_loops", "errors", "options", "protocol", "seam.private", "values"),
+            "workflow.core",
+        },
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Shared:",
     ),
     # What both sides say about a run, and users' handlers say about nodes.
-    _layer("logs", ours={"seam"}, third_party={"langgraph.config"}, side="Public API:"),
+    _layer(
+        "logs", ours={"seam", "seam.private"}, third_party={"langgraph.config"}, side="Public API:"
+    ),
     # -- the two sides
     _layer(
         "caller",
         ours={
             *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
-            *("storage.known", "values", "workflow.mailbox", "workflow.mailbox_sinks"),
+            *("storage.known", "values", "workflow.mailbox", "workflow.mailbox_sinks", *PRIVATE),
         },
         third_party=LIBRARIES,
         side="Caller side:",
@@ -158,7 +183,7 @@ _INNER = [
         "worker",
         ours={
             *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
-            *("storage.known", "values", "worker.upkeep", "workflow"),
+            *("storage.known", "values", "worker.upkeep", "workflow", *PRIVATE),
         },
         third_party=LIBRARIES,
         side="Worker side:",
@@ -173,7 +198,10 @@ _INNER = [
     _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
     _layer(
         "runs",
-        ours={"_exits", "caller", "errors", "protocol", "seam", "storage", "values"},
+        ours={
+            *("_exits", "caller", "errors", "protocol", "seam", "seam.private", "storage"),
+            "values",
+        },
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Public API:",
     ),
@@ -212,18 +240,16 @@ LAYERS = {
         # LangGraph's API server; what is not ours there has no public API, and one module uses it.
         _layer(
             "studio.server",
-            ours={"errors"},
-            third_party={
-                *("langchain_core", "langgraph.types", "langgraph_api", "langgraph_runtime_inmem"),
-            },
+            ours={"errors", "seam.private"},
+            third_party={"langchain_core", "langgraph.types", *API_SERVER},
             side="Studio:",
-            private_langgraph=True,
+            private_of=API_SERVER,
         ),
         _layer(
             "studio",
             ours={
-                *("caller", "connection", "errors", "references", "saver", "seam", "storage"),
-                *("studio.server", "threads"),
+                *("caller", "connection", "errors", "references", "saver", "seam"),
+                *("seam.private", "storage", "studio.server", "threads"),
             },
             third_party={
                 *(*CHECKPOINTS, "langchain_core", "langgraph.graph.message", "langgraph.types"),
@@ -265,11 +291,15 @@ class Import:
 
 
 class _Collector(ast.NodeVisitor):
-    """All imports of a module, also those by ``import_module("...")``, and private names used."""
+    """All imports of a module, also those by ``import_module("...")``, and private names used.
+
+    Private are also literals: keys such as ``"__pregel_call"``, whoever spells them.
+    """
 
     def __init__(self, package: str) -> None:
         self.imports: list[Import] = []
-        self.private: list[tuple[int, str]] = []
+        self.private: list[tuple[int, str, str]] = []  # line, what, of which distribution
+        self.attributes: list[tuple[int, str]] = []  # private ones that are read
         self._package = package  # what relative imports start from
         self._scope = Scope.IMPORT
         self._bound: dict[str, str] = {}  # local name -> what it was imported from
@@ -323,30 +353,90 @@ class _Collector(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str) and re.fullmatch(r"[\w.]+", node.value):
-            # Config keys such as "__pregel_call" are private too, whoever spells them.
-            if node.value.startswith("__pregel_"):
-                self.private.append((node.lineno, node.value))
-            self._note_private(node.lineno, node.value)
+        if isinstance(node.value, str):
+            if (root := literal_of(node.value)) is not None:
+                self.private.append((node.lineno, node.value, root))
+            if re.fullmatch(r"[\w.]+", node.value):
+                self._note_private(node.lineno, node.value)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         chain = ast.unparse(node)
         root, _, rest = chain.partition(".")
         if root in self._bound and re.fullmatch(r"[\w.]+", rest):
             self._note_private(node.lineno, f"{self._bound[root]}.{rest}")
+        elif is_private(node.attr):
+            self.attributes.append((node.lineno, node.attr))
         self.generic_visit(node)
 
     def _note_private(self, line: int, dotted: str) -> None:
-        if is_private_langgraph(dotted):
-            self.private.append((line, dotted))
+        if (root := private_of(dotted)) is not None:
+            self.private.append((line, dotted, root))
 
 
-def is_private_langgraph(dotted: str) -> bool:
-    """Whether a dotted name goes through a private part of a LangGraph distribution."""
+def is_private(name: str) -> bool:
+    """Whether a name is private by its form."""
+    return name.startswith("_") and not name.endswith("__") and name.strip("_") != ""
+
+
+def private_of(dotted: str) -> str | None:
+    """Of which distribution of LangChain's a dotted name is private; ``None``: it is not."""
     root, *rest = dotted.split(".")
-    if root == PACKAGE or not root.startswith("langgraph"):
-        return False
-    return any(part.startswith("_") and not part.endswith("__") for part in rest)
+    if root == PACKAGE or not (root.startswith("langgraph") or root == "langchain_core"):
+        return None
+    return root if any(map(is_private, rest)) else None
+
+
+_LITERALS = {
+    "langgraph": re.compile(
+        r"__(pregel_\w+|(interrupt|resume|error|error_source_node|start|end|input|previous|return"
+        r"|no_writes|root|scheduled|overwrite|snapshot_bumps)__)"
+        r"|(branch|join):\S*|LangGraph|counters_since_delta_snapshot"
+        r"|langgraph_(node|step|triggers|path|checkpoint_ns)"
+    ),
+    "langchain_core": re.compile(r"ignore_\w+|_persist_run|langchain_core\.messages\."),
+    "langgraph_api": re.compile(r"langgraph_auth_\w+"),
+}
+"""Texts that are a distribution's own, and of which a copy would go unnoticed when they change."""
+
+
+def literal_of(text: str) -> str | None:
+    """Of which distribution a text is a copied literal; ``None``: of none."""
+    return next((root for root, form in _LITERALS.items() if form.fullmatch(text)), None)
+
+
+class _Definitions(ast.NodeVisitor):
+    """The private names that a module defines, as functions, classes, variables or attributes."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def visit(self, node: ast.AST) -> None:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                self.names.add(name)
+            case ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                self.names.add(name)
+            case ast.Attribute(attr=name, ctx=ast.Store()):
+                self.names.add(name)
+        self.generic_visit(node)
+
+
+PYTHONS_OWN = frozenset({"_replace", "_fields", "_name_", "_value_", "_getframe"})
+"""Documented names of the standard library that look private."""
+
+
+def defined_in(sources: Mapping[str, str]) -> frozenset[str]:
+    """The private names that are ours: an object which has another one is somebody else's.
+
+    Args:
+        sources: Texts by path; those of modules that may use private names of others are left out.
+    """
+    found = _Definitions()
+    for path, source in sources.items():
+        layer = layer_of(module_name(path))
+        if layer is None or not layer.private_of:
+            found.visit(ast.parse(source, path))
+    return frozenset(filter(is_private, found.names)) | PYTHONS_OWN
 
 
 def module_name(path: str) -> str:
@@ -405,13 +495,16 @@ def _import_violation(layer: Layer, imported: Import, modules: frozenset[str]) -
     return None
 
 
-def check_module(path: str, source: str, modules: frozenset[str]) -> Iterator[str]:
+def check_module(
+    path: str, source: str, modules: frozenset[str], ours: frozenset[str] | None = None
+) -> Iterator[str]:
     """Everything wrong with one module, as ``path:line: reason``.
 
     Args:
         path: Relative to the package.
         source: Its text.
         modules: All modules of the package, to tell ``from . import module`` from a name.
+        ours: All private names of the package; ``None``: those of this module.
     """
     name = module_name(path)
     layer = layer_of(name)
@@ -429,10 +522,24 @@ def check_module(path: str, source: str, modules: frozenset[str]) -> Iterator[st
     for imported in collector.imports:
         if reason := _import_violation(layer, imported, modules):
             yield f"{path}:{imported.line}: {reason}"
-    if not layer.private_langgraph:
-        private = {(i.line, i.dotted) for i in collector.imports if is_private_langgraph(i.dotted)}
-        for line, dotted in sorted(private.union(collector.private)):
-            yield f"{path}:{line}: {dotted} is private to LangGraph; only `_langgraph` may use it"
+    private = {
+        (i.line, i.dotted, root)
+        for i in collector.imports
+        if (root := private_of(i.dotted)) is not None
+    }
+    for line, dotted, root in sorted(private.union(collector.private)):
+        copied = layer.wire and literal_of(dotted) is not None
+        if not copied and root not in layer.private_of:
+            yield f"{path}:{line}: {dotted} is private to {root}; {_whose(root)} alone may use it"
+    if not layer.private_of:
+        ours = defined_in({path: source}) if ours is None else ours
+        for line, name in collector.attributes:
+            if name not in ours:
+                yield f"{path}:{line}: the attribute {name} is private to somebody else"
+
+
+def _whose(root: str) -> str:
+    return " and ".join(n for n, layer in LAYERS.items() if root in layer.private_of) or "it"
 
 
 def check_tree(package: Path) -> list[str]:
@@ -442,10 +549,11 @@ def check_tree(package: Path) -> list[str]:
         for path in sorted(package.rglob("*.py"))
     }
     modules = frozenset(map(module_name, sources))
+    ours = defined_in(sources)
     return [
         violation
         for path, source in sources.items()
-        for violation in check_module(path, source, modules)
+        for violation in check_module(path, source, modules, ours)
     ]
 
 
@@ -461,7 +569,8 @@ def table() -> str:
         without = [("asyncio", "asyncio"), ("datetime", "clock"), ("random", "randomness")]
         banned = [word for module, word in without if module in layer.banned]
         more = f"; no {', '.join(banned)}" if banned else ""
-        more += "; private names of langgraph too" if layer.private_langgraph else ""
+        if layer.private_of:
+            more += f"; private names of {', '.join(sorted(layer.private_of))} too"
         if not layer.name:
             ours = "everything, lazily"
         rows.append(f"| `{layer.name or '__init__'}` | {ours} | {others}{more} |")

@@ -71,7 +71,7 @@ MODULES = frozenset(
     | {"workflow.core", "workflow.core.thread_state", "caller", "caller.client", "worker"}
     | {"worker.drive", "worker.upkeep", "storage", "storage.thread_client", "storage.history"}
     | {"storage.blobs", "storage.known", "values", "values.ops", "seam", "seam.hooks"}
-    | {"options", "saver", "local"}
+    | {"seam.private", "seam.langchain", "studio", "studio.server", "options", "saver", "local"}
 )
 
 
@@ -173,6 +173,53 @@ MODULES = frozenset(
             "drive.py:3: __pregel_call is private",
         ),
         (
+            "seam/hooks.py",
+            '"""LangGraph seam: x."""\nfrom langgraph.pregel import _runner',
+            "hooks.py:2: langgraph.pregel._runner is private to langgraph; seam.private alone",
+        ),
+        (
+            "seam/private.py",
+            '"""LangGraph seam: x."""\nfrom langchain_core.tracers._streaming import H',
+            "langchain_core.tracers._streaming.H is private to langchain_core; seam.langchain",
+        ),
+        (
+            "seam/langchain.py",
+            '"""LangGraph seam: x."""\nfrom langgraph.pregel import _runner',
+            "must not import langgraph.pregel._runner",
+        ),
+        (
+            "values/callbacks.py",
+            '"""Shared: x."""\nfrom langchain_core.tracers._streaming import H',
+            "langchain_core.tracers._streaming.H is private to langchain_core",
+        ),
+        (
+            "studio/server.py",
+            '"""Studio: x."""\nfrom langgraph.types import _secret',
+            "langgraph.types._secret is private",
+        ),
+        ("studio/page.py", '"""Studio: x."""\nimport langgraph_api', "import langgraph_api"),
+        (
+            "studio/page.py",
+            '"""Studio: x."""\nkey = "langgraph_auth_user"',
+            "langgraph_auth_user is private to langgraph_api; studio.server alone",
+        ),
+        *(
+            ("worker/drive.py", f'"""Worker side: x."""\nx = {text!r}', f"2: {text} is private")
+            for text in ("__interrupt__", "branch:to:", "join:a+b:c", "LangGraph", "ignore_llm")
+        ),
+        ("workflow/run.py", '"""Workflow side: x."""\nx = "__error__"', "__error__ is private"),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\ndef f(graph):\n    return graph._defaults()',
+            "drive.py:3: the attribute _defaults is private to somebody else",
+        ),
+        (
+            "workflow/run.py",
+            '"""Workflow side: x."""\nfrom ..seam.private import START',
+            "layer `workflow` must not import {p}.seam.private",
+        ),
+        ("protocol/names.py", '"""Shared wire: x."""\nfrom ..seam import private', "seam.private"),
+        (
             "worker/drive.py",
             '"""Worker side: x."""\nfrom importlib import import_module\nimport_module("typer")',
             "must not import typer",
@@ -204,9 +251,21 @@ def test_violation_is_reported(path: str, source: str, expected: str) -> None:
         ),
         ("workflow/__init__.py", '"""Workflow side: x."""\nfrom .thread import Thread'),
         (
-            "seam/hooks.py",
+            "seam/private.py",
             '"""LangGraph seam: x."""\nfrom langgraph._internal._constants import CONF\n'
-            "from langgraph.pregel import _runner\nx = _runner._y\nfrom ..errors import E",
+            "from langgraph.pregel import _runner\nx = _runner._y\nfrom ..errors import E\n"
+            'key = "__pregel_call"\ndef f(graph):\n    return graph._defaults()',
+        ),
+        (
+            "seam/langchain.py",
+            '"""LangGraph seam: x."""\nfrom langchain_core.tracers._streaming import H\n'
+            'key = "ignore_llm"',
+        ),
+        ("protocol/names.py", '"""Shared wire: x."""\nRESUME = "__resume__"'),
+        (
+            "worker/drive.py",
+            '"""Worker side: x."""\nclass C:\n    def __init__(self):\n        self._x = 1\n'
+            '        self.y = {"__dict__": 1, "branch": 2}\ndef f(c):\n    return c._x',
         ),
         ("values/ops.py", '"""Shared: x."""\nfrom langgraph import checkpoint\n'),
         (

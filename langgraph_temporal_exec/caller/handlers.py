@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
-from langchain_core.callbacks.manager import ahandle_event, handle_event
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.langchain import LangChainTracer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import AttemptSupersededError
-from ..values.callbacks import IGNORED_BY, TAP, UNTAP, Kind, description, kind_of
+from ..seam.langchain import IGNORED_BY, ahandle_event, handle_event
+from ..values.callbacks import TAP, UNTAP, Kind, description, kind_of
 from ..values.exact import load_exact
 
 

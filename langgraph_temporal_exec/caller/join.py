@@ -25,8 +25,7 @@ from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadRequest
 from ..protocol.wire import WireError, pack, unpack
-from ..seam import hooks
-from ..seam.chunks import ShownInterrupts
+from ..seam.chunks import Form, ShownInterrupts, ended
 from ..storage.store import Store
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from ..values.exact import load_exact
@@ -169,22 +168,9 @@ async def joined(
         values = values.get(output) if isinstance(values, dict) else values
     else:
         values = {k: v for k, v in values.items() if k in output}
-    shown: list[tuple[str, Any]] = [("values", values)]
-    if state.interrupts:
-        shown.insert(0, ("updates", {hooks.INTERRUPT: tuple(state.interrupts)}))
-    asked = options.get("stream_mode") or graph.stream_mode
-    alone = isinstance(asked, str)
-    modes = [asked] if alone else asked
-    return [_chunk(m, payload, options, alone=alone) for m, payload in shown if m in modes]
-
-
-def _chunk(mode: str, payload: Any, options: Mapping[str, Any], *, alone: bool) -> Any:
-    """A chunk of the root graph in the form a call asked for."""
-    if options.get("version") == "v2":
-        typed = {"type": mode, "ns": (), "data": payload}
-        return {**typed, "interrupts": ()} if mode == "values" else typed
-    parts = [*([()] if options.get("subgraphs") else []), *([] if alone else [mode]), payload]
-    return payload if len(parts) == 1 else tuple(parts)
+    form = Form.of(options, graph)
+    parts = ended(values, state.interrupts)
+    return [form.build(part) for part in parts if part.mode in form.modes]
 
 
 async def _sign_of_life(transport: Transport, run_id: str, thread_id: str) -> None:

@@ -39,7 +39,8 @@ STOP_SIGNAL = "stop"
 MOVE_SIGNAL = "move"
 ANNOUNCE_SIGNAL = "announce"
 
-# Names of LangGraph's that workflows must know without importing it.
+# Names of LangGraph's that workflows must know without importing it; `seam/private.py` compares
+# them with what is installed.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 RESUME_CHANNEL = "__resume__"
 INTERRUPT_CHANNEL = "__interrupt__"
@@ -47,6 +48,8 @@ ERROR_CHANNEL = "__error__"
 ERROR_SOURCE_CHANNEL = "__error_source_node__"
 PULL_PATH = "~__pregel_pull, "
 """What the path of a node's own task begins with; its name follows."""
+NS_SEP, NS_END = "|", ":"
+"""Of a nested namespace: what is between its levels, and between a node and its task's id."""
 
 REMEMBERED_NAMESPACES = 500
 """Nested namespaces a thread tells without its log being read; with so many there may be others."""
@@ -96,7 +99,7 @@ def thread_workflow_id(prefix: str, thread_id: str, checkpoint_ns: str = "") -> 
     root = f"{prefix}/thread/{_id_part(thread_id)}"
     if not checkpoint_ns:
         return root
-    label = "|".join(part.split(":")[0] for part in checkpoint_ns.split("|"))
+    label = NS_SEP.join(part.split(NS_END)[0] for part in checkpoint_ns.split(NS_SEP))
     digest = hashlib.sha256(checkpoint_ns.encode()).hexdigest()[:16]
     return f"{root}/{_id_part(label)}:{digest}"
 

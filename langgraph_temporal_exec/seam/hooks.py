@@ -1,4 +1,4 @@
-"""LangGraph seam: the only module that touches LangGraph's private symbols.
+"""LangGraph seam: the hooks: where LangGraph's own code leads into this package.
 
 Six places are hooked, all of them module or class attributes, so LangGraph's own loop runs
 unmodified around them:
@@ -14,13 +14,14 @@ unmodified around them:
 
 A graph is ours when its checkpointer has the attribute ``DURABLE``; everything else passes
 through untouched. Detection is by attribute because a server may wrap the saver in an adapter.
+
+What is private to LangGraph is in ``private.py``; the attributes of loops and tasks that are read
+here are listed there, and verified.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import inspect
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -37,54 +38,39 @@ from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.base import RunnableBindingBase
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Command, TimeoutPolicy
 
 from .._exits import Owned, contained, left_anywhere
-from ..errors import ImpossibleResumeError, NotDurableError, UnsupportedLangGraphError
+from ..errors import ImpossibleResumeError, NotDurableError
+from . import langchain, private
+from .chunks import VALUES, are_interrupts
 from .contract import Durable, SeamTask, Session
+from .private import (
+    CONF,
+    CONFIG_KEY_CHECKPOINT_NS,
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RESUME_MAP,
+    CONFIG_KEY_RESUMING,
+    CONFIG_KEY_STREAM_MESSAGES_V2,
+    CONFIG_KEY_TASK_ID,
+    ERROR,
+    ERROR_SOURCE_NODE,
+    INTERRUPT,
+    NULL_TASK_ID,
+    PUSH,
+    RESUME,
+    START,
+    TASKS,
+    ensure_config,
+    validate_timeout_supported,
+)
 from .resumable import missing_nodes
 
-try:
-    from langgraph._internal._config import ensure_config
-    from langgraph._internal._constants import (
-        CONF,
-        CONFIG_KEY_CALL,
-        CONFIG_KEY_CHECKPOINT_NS,
-        CONFIG_KEY_CHECKPOINTER,
-        CONFIG_KEY_RESUME_MAP,
-        CONFIG_KEY_RESUMING,
-        CONFIG_KEY_STREAM_MESSAGES_V2,
-        CONFIG_KEY_TASK_ID,
-        ERROR,
-        ERROR_SOURCE_NODE,
-        INTERRUPT,
-        NS_END,
-        NS_SEP,
-        NULL_TASK_ID,
-        PUSH,
-        RESUME,
-        TASKS,
-    )
-    from langgraph.checkpoint.serde.types import _DeltaSnapshot
-    from langgraph.errors import GraphInterrupt
-    from langgraph.pregel import Pregel, _algo, _loop, _runner
-    from langgraph.pregel._checkpoint import channels_from_checkpoint
-    from langgraph.pregel._utils import validate_timeout_supported
-    from langgraph.types import Command, Interrupt, TimeoutPolicy
-except ImportError as moved:
-    raise UnsupportedLangGraphError(
-        f"This langgraph is not supported: {moved}. Supported versions: langgraph>=1.2.13,<1.3."
-    ) from moved
-
-SUPPORTED = ">=1.2.13,<1.3"
 DURABLE = "__langgraph_temporal__"
-START_TASK = "__start__"
 _ASKED = "__langgraph_temporal_asked__"
 """Of a loop: what its tasks waited for when it began."""
-DEFAULT_NAME = "LangGraph"
-"""What a graph is called that was given no name."""
 
 __all__ = [
     "DURABLE",
@@ -101,19 +87,24 @@ __all__ = [
     "interrupted",
     "original_astream",
     "original_stream",
-    "stored_value",
     "uninstall",
 ]
 
 
 @dataclass(frozen=True)
 class _Hook:
-    """One patched attribute: where, and which parameters it must have."""
+    """One patched attribute, and what takes its place."""
 
-    owner: Any
-    name: str
-    parameters: tuple[str, ...]
+    at: private.Needed
     make: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return _key(self.at)
+
+
+def _key(at: private.Needed) -> tuple[int, str]:
+    return id(at.owner), at.name
 
 
 _originals: dict[tuple[int, str], Callable[..., Any]] = {}
@@ -129,17 +120,17 @@ def install() -> None:
         return
     verify()
     for hook in _HOOKS:
-        original = getattr(hook.owner, hook.name)
-        _originals[(id(hook.owner), hook.name)] = original
-        setattr(hook.owner, hook.name, functools.wraps(original)(hook.make(original)))
+        original = getattr(hook.at.owner, hook.at.name)
+        _originals[hook.key] = original
+        setattr(hook.at.owner, hook.at.name, functools.wraps(original)(hook.make(original)))
 
 
 def uninstall() -> None:
     """Take the hooks out again; idempotent."""
     for hook in _HOOKS:
-        original = _originals.pop((id(hook.owner), hook.name), None)
+        original = _originals.pop(hook.key, None)
         if original is not None:
-            setattr(hook.owner, hook.name, original)
+            setattr(hook.at.owner, hook.at.name, original)
 
 
 def check_installed() -> None:
@@ -149,11 +140,10 @@ def check_installed() -> None:
         NotDurableError: Naming what is not hooked.
     """
     gone = [
-        f"{getattr(hook.owner, '__name__', hook.owner)}.{hook.name}"
+        hook.at.label
         for hook in _HOOKS
         # Others may wrap what is hooked, but not put back what was there before.
-        if not _originals
-        or getattr(hook.owner, hook.name) is _originals[(id(hook.owner), hook.name)]
+        if not _originals or getattr(hook.at.owner, hook.at.name) is _originals[hook.key]
     ]
     if gone:
         raise NotDurableError(
@@ -165,43 +155,24 @@ def check_installed() -> None:
 
 
 def verify() -> None:
-    """Check every private symbol this module relies on.
+    """Check all that this package knows of LangGraph and of langchain_core.
 
     Raises:
         UnsupportedLangGraphError: Naming what moved.
     """
-    problems = []
-    for hook in _HOOKS:
-        target = getattr(hook.owner, hook.name, None)
-        label = f"{getattr(hook.owner, '__name__', hook.owner)}.{hook.name}"
-        if not callable(target):
-            problems.append(f"{label} is missing")
-            continue
-        parameters = inspect.signature(inspect.unwrap(target)).parameters
-        missing = [p for p in hook.parameters if p not in parameters]
-        if missing:
-            problems.append(f"{label} has no parameter {', '.join(missing)}")
-    for owner, name in _USED:
-        if not hasattr(owner, name):
-            problems.append(f"{getattr(owner, '__name__', owner)}.{name} is missing")
-    if problems:
-        version = importlib.metadata.version("langgraph")
-        raise UnsupportedLangGraphError(
-            f"langgraph {version} is not supported: {'; '.join(problems)}. Supported versions: "
-            f"langgraph{SUPPORTED}. Install one of them, or a release of "
-            "langgraph-temporal-exec made for yours."
-        )
+    private.verify()
+    langchain.verify()
 
 
-def _original(owner: Any, name: str) -> Callable[..., Any]:
-    return _originals.get((id(owner), name)) or getattr(owner, name)
+def _original(at: private.Needed) -> Callable[..., Any]:
+    return _originals.get(_key(at)) or getattr(at.owner, at.name)
 
 
 def original_astream(
     graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
 ) -> AsyncGenerator[Any, None]:
     """LangGraph's own ``astream`` of a graph."""
-    stream: AsyncGenerator[Any, None] = _original(Pregel, "astream")(graph, input, config, **kwargs)
+    stream: AsyncGenerator[Any, None] = _original(private.ASTREAM)(graph, input, config, **kwargs)
     return stream
 
 
@@ -209,7 +180,9 @@ def original_stream(
     graph: Any, input: Any, config: RunnableConfig, kwargs: Mapping[str, Any]
 ) -> Generator[Any, None, None]:
     """LangGraph's own ``stream`` of a graph."""
-    stream: Generator[Any, None, None] = _original(Pregel, "stream")(graph, input, config, **kwargs)
+    stream: Generator[Any, None, None] = _original(private.SYNC_STREAM)(
+        graph, input, config, **kwargs
+    )
     return stream
 
 
@@ -231,47 +204,26 @@ def with_message_events(config: RunnableConfig) -> RunnableConfig:
 
 def bind(graph: Any, checkpointer: Any) -> Any:
     """A copy of the graph with another checkpointer; nodes and channels are shared."""
-    bound = graph.copy()
-    for name in _SET_LATER:
-        if name in vars(graph):
-            setattr(bound, name, vars(graph)[name])
+    bound = private.copied(graph)
     bound.checkpointer = checkpointer
     return bound
 
 
-_SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
-"""What LangGraph sets on a compiled graph after it was made, and its ``copy`` loses."""
-
-
 def reviving(graph: Any, serde: SerializerProtocol) -> SerializerProtocol:
-    """The serializer with the classes of the graph's schemas allowed, if it has an allow-list.
-
-    LangGraph gives the saver of a graph such a one when it calls it (``LANGGRAPH_STRICT_MSGPACK``).
-    """
-    allowing: BaseCheckpointSaver[str] = graph._apply_checkpointer_allowlist(
-        BaseCheckpointSaver(serde=serde)
-    )
-    return allowing.serde
+    """The serializer as a graph uses it: see ``private.with_allowlist``."""
+    return private.with_allowlist(graph, serde)
 
 
 def check_call(graph: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> None:
     """Raise what LangGraph would raise for bad arguments, before anything is recorded."""
-    graph._defaults(
-        config,
-        stream_mode=kwargs.get("stream_mode") or graph.stream_mode,
-        print_mode=(),
-        output_keys=kwargs.get("output_keys"),
-        interrupt_before=kwargs.get("interrupt_before"),
-        interrupt_after=kwargs.get("interrupt_after"),
-        durability=kwargs.get("durability"),
-    )
+    private.check_arguments(graph, config, kwargs)
 
 
 def interrupted(loop: Any) -> bool:
     """Whether a loop stopped at an interrupt or a breakpoint."""
     if loop is None:
         return False
-    if str(loop.status).startswith("interrupt"):
+    if private.at_breakpoint(loop):
         return True
     return any(channel == INTERRUPT for _, channel, _ in loop.checkpoint_pending_writes)
 
@@ -304,8 +256,7 @@ def in_task_order(
 
     def order(task_id: str) -> tuple[bool, str]:
         path = paths.get(task_id, "")
-        # Tasks that a Send made come before those of edges.
-        return not path.startswith(_algo.task_path_str((PUSH,))), path
+        return not private.is_pushed(path), path
 
     # A task that another one waits for and that other one have the same question.
     found = {i.id: i for task_id in sorted(asked, key=order) for i in asked[task_id]}
@@ -339,7 +290,7 @@ def stop_of(loop: Any) -> Stop:
     # A loop whose first tasks cannot be prepared has none.
     tasks = getattr(loop, "tasks", {}).values()
     nodes = tuple(sorted(task.name for task in tasks if task.id in asked))
-    at_breakpoint = str(loop.status).startswith("interrupt") and not asked
+    at_breakpoint = private.at_breakpoint(loop) and not asked
     due = _due(loop) if at_breakpoint else set(nodes)
     return Stop(
         waits=interrupted(loop),
@@ -353,17 +304,7 @@ def stop_of(loop: Any) -> Stop:
 def _due(loop: Any) -> set[str]:
     """Names of the nodes a loop would go on with; none if their input is refused by the graph."""
     try:
-        due = _algo.prepare_next_tasks(
-            loop.checkpoint,
-            loop.checkpoint_pending_writes,
-            loop.nodes,
-            loop.channels,
-            loop.managed,
-            loop.config,
-            loop.step,
-            loop.stop,
-            for_execution=False,
-        )
+        due = private.due_in(loop)
     except Exception:
         # How the run ended must be recorded all the same; its next run says what is wrong.
         return set()
@@ -392,19 +333,7 @@ class Edit:
 
     def due(self, checkpoint: Any, metadata: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the nodes that are to run after a checkpoint the edit has made."""
-        graph, step = self._graph, metadata.get("step", -1) + 1
-        channels, managed = channels_from_checkpoint(graph.channels, checkpoint)
-        due = _algo.prepare_next_tasks(
-            checkpoint,
-            [],
-            graph.nodes,
-            channels,
-            managed,
-            {CONF: {}},
-            step,
-            step + 2,
-            for_execution=False,
-        )
+        due = private.due_after(self._graph, checkpoint, metadata.get("step", -1) + 1)
         return tuple(sorted({task.name for task in due.values()}))
 
 
@@ -414,11 +343,6 @@ _edit: ContextVar[Edit | None] = ContextVar("langgraph_temporal_edit", default=N
 def current_edit() -> Edit | None:
     """The edit that the calling code is part of, also from a coroutine it waits for elsewhere."""
     return _edit.get()
-
-
-def are_interrupts(value: Any) -> bool:
-    """Whether a value is the interrupts of a chunk, rather than something of the user's."""
-    return isinstance(value, (tuple, list)) and all(isinstance(i, Interrupt) for i in value)
 
 
 def position_of(loop: Any, interrupt_ids: set[str]) -> int | None:
@@ -490,8 +414,8 @@ def called_tools(task: Any) -> tuple[str, ...]:
     calls: Sequence[Any] = ()
     if task.path and task.path[0] == PUSH:
         calls = _calls_sent(task.input)
-    if not calls and (node := _tool_node(task.proc)) is not None:
-        messages = _messages(task.input, node._messages_key)
+    if not calls and (key := private.tool_messages_key(task.proc)) is not None:
+        messages = _messages(task.input, key)
         calls = next((m.tool_calls for m in reversed(messages) if isinstance(m, AIMessage)), ())
     return tuple(_tool_name(call) for call in calls)
 
@@ -500,8 +424,8 @@ def _calls_sent(value: Any) -> list[Any]:
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
         args, kwargs = value
         return [call for arg in (*args, *kwargs.values()) for call in _calls_sent(arg)]
-    if isinstance(value, dict) and "tool_call" in value:
-        value = value["tool_call"]
+    if isinstance(value, dict) and private.TOOL_CALL in value:
+        value = value[private.TOOL_CALL]
     return [v for v in (value if isinstance(value, list) else (value,)) if _is_tool_call(v)]
 
 
@@ -520,16 +444,6 @@ def _tool_name(call: Any) -> str:
     return f"{call['name']} ({agent})" if isinstance(agent, str) else str(call["name"])
 
 
-def _tool_node(proc: Any) -> Any:
-    """The ``ToolNode`` among the steps of a node."""
-    for step in getattr(proc, "steps", None) or (proc,):
-        while isinstance(step, RunnableBindingBase):
-            step = step.bound
-        if hasattr(step, "tools_by_name") and hasattr(step, "_messages_key"):
-            return step
-    return None
-
-
 def _messages(state: Any, key: str) -> Sequence[Any]:
     if isinstance(state, dict):
         state = state.get(key)
@@ -543,9 +457,9 @@ def _called_as(loop: Any) -> str:
 
     As in LangGraph's own traces, but for the name that every graph has that was given none.
     """
-    graph = getattr(loop._migrate_checkpoint, "__self__", None)
-    name = loop.config.get("run_name") or (graph.get_name() if isinstance(graph, Pregel) else "")
-    return "" if name == DEFAULT_NAME else str(name)
+    graph = private.graph_of(loop)
+    name = loop.config.get("run_name") or ("" if graph is None else graph.get_name())
+    return "" if name == private.DEFAULT_NAME else str(name)
 
 
 # -- hooks ------------------------------------------------------------------------------------
@@ -581,9 +495,9 @@ def _durable_of(checkpointer: Any) -> Durable | None:
 
 def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> SeamTask | None:
     """The neutral view of a task, if it is to run as an Activity."""
-    if task.name == START_TASK:
+    if task.name == START:
         return None
-    loop = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
+    loop = private.loop_of(configurable)
     # A graph compiled with checkpointer=False carries its parent's saver in the config but
     # keeps no state; with durability="exit" nothing is recorded before the end.
     if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
@@ -674,9 +588,9 @@ class _Below:
         conf = (task.config or {}).get(CONF, {})
         saver = conf.get(CONFIG_KEY_CHECKPOINTER)
         durable = _durable_of(saver)
-        if durable is None or durable.session is None or CONFIG_KEY_CALL not in configurable:
+        if durable is None or durable.session is None or not private.has_loop(configurable):
             return None
-        loop = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
+        loop = private.loop_of(configurable)
         asked = getattr(loop, _ASKED, {}).get(task.id)
         if not asked:
             return None
@@ -700,8 +614,7 @@ class _Below:
         """Namespaces of graphs that the task has called before, and not this time."""
         conf = self.task.config[CONF]
         own: str = conf[CONFIG_KEY_CHECKPOINT_NS]
-        # Those that keep their state from call to call have no task ids.
-        bare = NS_SEP.join(part.split(NS_END)[0] for part in own.split(NS_SEP))
+        bare = private.without_tasks(own)
         found = []
         for namespace in set(self.session.namespaces) - self.session.entered:
             for base in (own, bare):
@@ -766,7 +679,7 @@ def _root_call(graph: Any, config: RunnableConfig | None) -> tuple[Durable, Any]
     given = full[CONF].get("checkpointer")
     if _durable_of(given) is not None:
         graph = bind(graph, given)
-    durable = _durable_of(graph._resolve_checkpointer(full))
+    durable = _durable_of(private.resolved_checkpointer(graph, full))
     if durable is None or durable.session is not None:
         return None
     return durable, graph
@@ -813,7 +726,7 @@ def _hook_ainvoke(original: Callable[..., Any]) -> Callable[..., Any]:
     async def ainvoke(
         self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        if kwargs.get("stream_mode", "values") != "values":
+        if kwargs.get("stream_mode", VALUES) != VALUES:
             return await original(self, input, config, **kwargs)
         token = _invoked.set(_ResultOnly(self))
         try:
@@ -826,7 +739,7 @@ def _hook_ainvoke(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _hook_invoke(original: Callable[..., Any]) -> Callable[..., Any]:
     def invoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if kwargs.get("stream_mode", "values") != "values":
+        if kwargs.get("stream_mode", VALUES) != VALUES:
             return original(self, input, config, **kwargs)
         token = _invoked.set(_ResultOnly(self))
         try:
@@ -866,17 +779,7 @@ def _check_resumable(loop: Any, session: Session) -> None:
     asked = {task for task, channel, _ in pending if channel == INTERRUPT}
     if not asked or not goes_on or moved:
         return
-    due = _algo.prepare_next_tasks(
-        loop.checkpoint,
-        pending,
-        loop.nodes,
-        loop.channels,
-        loop.managed,
-        loop.config,
-        loop.step,
-        loop.stop,
-        for_execution=False,
-    )
+    due = private.due_in(loop)
     # Of one that failed it may be the error handler that asked; one that never began has another
     # id than before, because its node is triggered in another way.
     failed = {task for task, channel, _ in pending if channel == ERROR}
@@ -897,37 +800,32 @@ def _check_resumable(loop: Any, session: Session) -> None:
     raise ImpossibleResumeError(f"{problem}, {_OTHER_WAYS}")
 
 
-def stored_value(value: Any) -> Any:
-    """The value of a channel in a checkpoint: that of a DeltaChannel is in a wrapper."""
-    return value.value if isinstance(value, _DeltaSnapshot) else value
-
-
 def _hook_first(original: Callable[..., Any]) -> Callable[..., Any]:
-    def _first(self: Any, **kwargs: Any) -> Any:
-        durable = _durable_of(self.checkpointer)
+    def first(loop: Any, **kwargs: Any) -> Any:
+        durable = _durable_of(loop.checkpointer)
         session = durable.session if durable is not None else None
         if session is None:
-            return original(self, **kwargs)
+            return original(loop, **kwargs)
         # Before anything is recorded: with the node back, the thread can still be resumed.
-        if self.is_nested:
-            session.entered.add(self.config[CONF].get(CONFIG_KEY_CHECKPOINT_NS, ""))
-        _check_resumable(self, session)
-        setattr(self, _ASKED, _asked_by_task(self.checkpoint_pending_writes))
-        if self.is_nested:
-            if name := _called_as(self):
-                session.enter_namespace(self.config[CONF].get("checkpoint_ns", ""), name)
-            return original(self, **kwargs)
-        session.enter_loop(self)
+        if loop.is_nested:
+            session.entered.add(loop.config[CONF].get(CONFIG_KEY_CHECKPOINT_NS, ""))
+        _check_resumable(loop, session)
+        setattr(loop, _ASKED, _asked_by_task(loop.checkpoint_pending_writes))
+        if loop.is_nested:
+            if name := _called_as(loop):
+                session.enter_namespace(loop.config[CONF].get("checkpoint_ns", ""), name)
+            return original(loop, **kwargs)
+        session.enter_loop(loop)
         if not session.keeps_breakpoints:
-            return original(self, **kwargs)
+            return original(loop, **kwargs)
         # An empty input means "go on past the breakpoint"; a retry means "go on", so a gate
         # nobody approved yet must still hold.
-        seen = dict(self.checkpoint["versions_seen"].get(INTERRUPT, {}))
-        result = original(self, **kwargs)
-        self.checkpoint["versions_seen"][INTERRUPT] = seen
+        seen = dict(loop.checkpoint["versions_seen"].get(INTERRUPT, {}))
+        result = original(loop, **kwargs)
+        loop.checkpoint["versions_seen"][INTERRUPT] = seen
         return result
 
-    return _first
+    return first
 
 
 def _hook_aupdate(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -953,27 +851,14 @@ def _hook_update(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _HOOKS = (
-    _Hook(_runner, "arun_with_retry", ("task", "retry_policy", "configurable"), _hook_arun),
-    _Hook(_runner, "run_with_retry", ("task", "retry_policy", "configurable"), _hook_run),
-    _Hook(Pregel, "astream", ("input", "config", "stream_mode", "durability"), _hook_astream),
-    _Hook(Pregel, "stream", ("input", "config", "stream_mode", "durability"), _hook_stream),
-    _Hook(Pregel, "ainvoke", ("input", "config", "stream_mode"), _hook_ainvoke),
-    _Hook(Pregel, "invoke", ("input", "config", "stream_mode"), _hook_invoke),
-    _Hook(Pregel, "with_config", ("config",), _hook_with_config),
-    _Hook(Pregel, "abulk_update_state", ("config", "supersteps"), _hook_aupdate),
-    _Hook(Pregel, "bulk_update_state", ("config", "supersteps"), _hook_update),
-    _Hook(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"), _hook_first),
-)
-
-_USED = (
-    (Pregel, "_resolve_checkpointer"),
-    (Pregel, "_apply_checkpointer_allowlist"),
-    (Pregel, "_defaults"),
-    (Pregel, "copy"),
-    (Pregel, "_migrate_checkpoint"),
-    (Pregel, "_output_mapper"),
-    (Pregel, "_state_mapper"),
-    (_algo, "prepare_next_tasks"),
-    (_loop.PregelLoop, "accept_push"),
-    (_loop.AsyncPregelLoop, "aaccept_push"),
+    _Hook(private.ARUN_TASK, _hook_arun),
+    _Hook(private.RUN_TASK, _hook_run),
+    _Hook(private.ASTREAM, _hook_astream),
+    _Hook(private.SYNC_STREAM, _hook_stream),
+    _Hook(private.AINVOKE, _hook_ainvoke),
+    _Hook(private.INVOKE, _hook_invoke),
+    _Hook(private.WITH_CONFIG, _hook_with_config),
+    _Hook(private.AUPDATE, _hook_aupdate),
+    _Hook(private.UPDATE, _hook_update),
+    _Hook(private.FIRST, _hook_first),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .private import triggered_by
+
 
 def missing_nodes(
     checkpoint: Mapping[str, Any], sends: Iterable[Any], nodes: set[str]
@@ -27,18 +29,6 @@ def missing_nodes(
         # wrote has the newest version; anything older triggered a node that was given up since.
         if versions.get(channel) != newest:
             continue
-        # The names that StateGraph gives to the channels that trigger nodes; a join waits for
-        # all it is named after.
-        kind, _, rest = channel.partition(":")
-        if kind == "branch" and rest.startswith("to:"):
-            due.add(rest.removeprefix("to:"))
-        elif kind == "join":
-            awaited, _, node = rest.rpartition(":")
-            if set(awaited.split("+")) == _arrived(value):
-                due.add(node)
+        if (node := triggered_by(channel, value)) is not None:
+            due.add(node)
     return sorted(due - nodes)
-
-
-def _arrived(value: Any) -> set[str]:
-    """Who arrived at a join; that of a deferred node also holds whether it is finished."""
-    return set(value[0] if isinstance(value, tuple) else value)

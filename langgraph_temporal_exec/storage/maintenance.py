@@ -18,6 +18,7 @@ from ..protocol.log import as_sent, blobs_of
 from ..protocol.messages import AppendRequest, ReadRequest
 from ..protocol.stored import BlobRef, Op, OpKind
 from ..protocol.wire import pack
+from ..seam.private import task_of
 from .blobs import BlobGoneError, BlobStore, delete_execution
 from .reader import Reader
 from .replica import Replica
@@ -78,7 +79,7 @@ async def retain(store: Store, thread_id: str, retention: Retention) -> None:
     over = []
     for ns in found[1:]:
         # Named after the task it ran in, which belongs to a checkpoint that is no more.
-        task_id = ns.partition("|")[0].rpartition(":")[2]
+        task_id = task_of(ns)
         if tasks.get(task_id) in gone:
             over.append(ns)
         else:

@@ -58,16 +58,16 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnreadableError
 from ..protocol.log import EMPTY_TYPE, Log, body_of, metadata_of, parts_of
 from ..protocol.messages import LogPage
 from ..protocol.stored import BlobRef, Op, OpKind, Segment, Value, Version
+from ..seam.private import read_model
 from .blobs import BlobStore
 from .resolver import Resolver, UnknownBaseError
 
@@ -149,7 +149,7 @@ class Replica:
         self.flush: Callable[[str], Awaitable[None]] | None = None
         self._blobs = blobs
         self._spaces: dict[str, _Namespace] = {}
-        # As in InMemorySaver, with ``Stored`` in place of serialized bytes.
+        # As ``read_model`` takes them, with ``Stored`` in place of serialized bytes.
         self._visible: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self._all: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self._writes: defaultdict[tuple[str, str, str], dict[tuple[str, int], Any]] = defaultdict(
@@ -185,12 +185,13 @@ class Replica:
             resolver = self._space(checkpoint_ns).resolver
             # Filled while values are decoded. All that an answer lacks is fetched at once.
             resolver.missing.clear()
-            view = InMemorySaver(serde=_Rebuilding(serde, resolver.whole, self.thread_id))
-            storage = self._all if hidden else self._visible
-            view.storage = cast(Any, defaultdict(lambda: defaultdict(dict)))
-            view.storage[self.thread_id] = cast(Any, storage)
-            view.writes = cast(Any, self._writes)
-            view.blobs = cast(Any, self._values)
+            view = read_model(
+                _Rebuilding(serde, resolver.whole, self.thread_id),
+                self.thread_id,
+                checkpoints=self._all if hidden else self._visible,
+                writes=self._writes,
+                values=self._values,
+            )
             answer = question(view)
             if resolver.missing:
                 raise MissingBlobsError(set(resolver.missing))

@@ -121,9 +121,7 @@ class Mirror:
             t for t, known in runs.items() if any(known.values()) or known != self._runs.get(t)
         }
         listed = [
-            str(entry["metadata"][NATIVE_KEY])
-            for entry in server.threads().values()
-            if NATIVE_KEY in entry["metadata"]
+            str(metadata[NATIVE_KEY]) for metadata in server.threads() if NATIVE_KEY in metadata
         ]
         # Those that are gone from Temporal are read first, and forgotten by it.
         changed |= set(listed) - set(found)
@@ -183,16 +181,16 @@ class Mirror:
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
             return info
-        entry = server.thread(alias)
+        known = server.thread(alias)
         if info is None:
             # Deleted by somebody else; what only the server has made so far stays.
-            if entry is not None and NATIVE_KEY in entry["metadata"]:
+            if known is not None and NATIVE_KEY in known:
                 server.drop_thread(alias)
             self._shown.pop(alias, None)
             self._read_at.pop(thread_id, None)
             return None
         stamp = (info.updated_at, info.status, info.graph, info.waiting)
-        if entry is None or self._shown.get(alias) != stamp:
+        if known is None or self._shown.get(alias) != stamp:
             record = await self._record(alias, info)
             if not server.has_runs(alias):
                 server.put_thread(alias, record)
@@ -243,14 +241,13 @@ class Mirror:
                 metadata=metadata,
                 error=info.problem or f"This thread is {info.status}.",
             )
-        entry = server.thread(alias)
-        told = None if entry is None else entry["metadata"].get("graph_id")
+        told = server.graph_of(server.thread(alias) or {})
         # A thread without runs names no graph; the server may have been told.
         graph_id = server.graph_names().get(info.graph) if info.graph or not told else told
         state = None
         if graph_id is not None:
             if graph_id != told:
-                metadata |= {"graph_id": graph_id, "assistant_id": server.assistant_id(graph_id)}
+                metadata |= server.metadata_of(graph_id)
             state = await self._state(graph_id, alias, info)
         if state is None:
             return server.ThreadRecord(

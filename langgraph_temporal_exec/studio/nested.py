@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph.message import add_messages
 from langgraph.types import Overwrite
 
-from ..seam import hooks
+from ..seam import private
 from ..storage.store import Store
 from ..storage.timings import TaskTiming, Timings
 from . import server
@@ -111,9 +111,9 @@ class Nested:
         self, thread_id: str, checkpoint_ns: str, item: CheckpointTuple
     ) -> dict[str, Any]:
         values = {
-            channel: hooks.stored_value(value)
+            channel: private.stored_value(value)
             for channel, value in item.checkpoint["channel_values"].items()
-            if not _internal(channel)
+            if not private.is_internal(channel)
         }
         checkpoint_id = str(item.checkpoint["id"])
         deltas = self._store.replica(thread_id).deltas(checkpoint_ns, checkpoint_id)
@@ -121,7 +121,7 @@ class Nested:
             histories = await self._store.delta_history(item.config, deltas)
             for channel, history in histories.items():
                 writes = [value for _, _, value in history["writes"]]
-                values[channel] = _folded(hooks.stored_value(history.get("seed")), writes)
+                values[channel] = _folded(private.stored_value(history.get("seed")), writes)
         return values
 
     def _state(
@@ -132,10 +132,10 @@ class Nested:
     ) -> dict[str, Any]:
         by_task: dict[str, list[tuple[str, Any]]] = {}
         for task_id, channel, value in item.pending_writes or ():
-            if task_id != hooks.NULL_TASK_ID:
+            if task_id != private.NULL_TASK_ID:
                 by_task.setdefault(task_id, []).append((channel, value))
         begins = item.metadata.get("source") == "input"
-        unknown = hooks.START_TASK if begins else "task"
+        unknown = private.START if begins else "task"
         tasks = [
             _task(task_id, timings[task_id].node if task_id in timings else unknown, writes)
             for task_id, writes in by_task.items()
@@ -158,11 +158,11 @@ def _task(task_id: str, name: str, writes: Iterable[tuple[str, Any]]) -> dict[st
     result: dict[str, Any] = {}
     error = None
     for channel, value in writes:
-        if channel == hooks.INTERRUPT:
+        if channel == private.INTERRUPT:
             interrupts += [server.plain_interrupt(asked) for asked in value]
-        elif channel == hooks.ERROR:
+        elif channel == private.ERROR:
             error = str(value)
-        elif not _internal(channel):
+        elif not private.is_internal(channel):
             result[channel] = server.plain(value)
     return {
         "id": task_id,
@@ -195,10 +195,6 @@ def _folded(value: Any, writes: Iterable[Any]) -> Any:
 def _messages(value: Any) -> bool:
     many = value if isinstance(value, list) else [value]
     return bool(many) and all(isinstance(one, BaseMessage) for one in many)
-
-
-def _internal(channel: str) -> bool:
-    return channel.startswith(("__", "branch:"))
 
 
 def _config(thread_id: str, checkpoint_ns: str, checkpoint_id: str | None = None) -> RunnableConfig:

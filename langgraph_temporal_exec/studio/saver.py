@@ -30,12 +30,10 @@ from ..caller.admitted import STRATEGY_KEY
 from ..errors import RunCancelledError, RunNotFoundError
 from ..saver import TemporalSaver, caller_of, store_of
 from ..seam import hooks
+from ..seam.chunks import changed
 from ..storage import maintenance
 from . import server
 from .aliases import Aliases, alias_of
-
-USER_KEY = "langgraph_auth_user"
-"""Of ``configurable``: the server's object for who calls."""
 
 
 class StudioSaver(BaseCheckpointSaver[str]):
@@ -182,9 +180,9 @@ class _StudioCaller:
         result_only: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Run a root call durably, under the server's run id if it is a run of the server."""
-        config = _portable(await natively(self._aliases, config))
+        config = server.portable(await natively(self._aliases, config))
         configurable = config.get("configurable", {})
-        server_run = str(configurable.get("run_id") or "")
+        server_run = server.run_of(configurable)
         run_id = _temporal_id(server_run)
         if not run_id:
             stream = self._caller.astream(graph, input, config, kwargs, result_only=result_only)
@@ -196,7 +194,7 @@ class _StudioCaller:
         try:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
-                    yield _aliased_chunk(chunk)
+                    yield changed(chunk, _aliased)
         except RunCancelledError as exc:
             raise server.stopped(str(exc)) from exc
         finally:
@@ -212,7 +210,9 @@ class _StudioCaller:
         result_only: bool = False,
     ) -> Generator[Any, None, None]:
         """A sync call of a node's own; the server makes none."""
-        return self._caller.stream(graph, input, _portable(config), kwargs, result_only=result_only)
+        return self._caller.stream(
+            graph, input, server.portable(config), kwargs, result_only=result_only
+        )
 
 
 def _temporal_id(run_id: str) -> str:
@@ -230,24 +230,6 @@ async def natively(aliases: Aliases, config: RunnableConfig) -> RunnableConfig:
         return config
     native = await aliases.native(configurable["thread_id"])
     return {**config, "configurable": {**configurable, "thread_id": native}}
-
-
-def _portable(config: RunnableConfig) -> RunnableConfig:
-    """The server's user as plain data: a run may be driven by another process."""
-    configurable = config.get("configurable", {})
-    user = configurable.get(USER_KEY)
-    to_dict = getattr(user, "to_dict", None) or getattr(user, "dict", None)
-    if user is None or isinstance(user, dict):
-        return config
-    if to_dict is not None:
-        plain = dict(to_dict())
-    else:
-        plain = {
-            name: getattr(user, name)
-            for name in ("identity", "display_name", "is_authenticated")
-            if hasattr(user, name)
-        }
-    return {**config, "configurable": {**configurable, USER_KEY: plain}}
 
 
 # -- the way out --------------------------------------------------------------------------------
@@ -270,17 +252,13 @@ def _aliased_tuple(item: CheckpointTuple) -> CheckpointTuple:
     )
 
 
-def _aliased_chunk(chunk: Any) -> Any:
-    """A chunk, with the ids of the checkpoints that the server tells its clients."""
-    if not isinstance(chunk, tuple) or len(chunk) < 2:
-        return chunk
-    *rest, mode, payload = chunk
+def _aliased(mode: str, payload: Any) -> Any:
+    """A payload, with the ids of the checkpoints that the server tells its clients."""
     if mode == "checkpoints":
-        return (*rest, mode, _aliased_checkpoint(payload))
+        return _aliased_checkpoint(payload)
     if mode == "debug" and isinstance(payload, dict) and payload.get("type") == "checkpoint":
-        aliased = {**payload, "payload": _aliased_checkpoint(payload["payload"])}
-        return (*rest, mode, aliased)
-    return chunk
+        return {**payload, "payload": _aliased_checkpoint(payload["payload"])}
+    return payload
 
 
 def _aliased_checkpoint(payload: Any) -> Any:

@@ -21,12 +21,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from ..errors import UnsupportedLangGraphError
+from ..seam.private import DEFAULT_NAME
 
 logger = logging.getLogger(__name__)
 
 SUPPORTED = "langgraph-api 0.16 with langgraph-runtime-inmem 0.36"
 
 _NEEDED = {
+    "langgraph_api.auth.custom": ("ProxyUser",),
     "langgraph_api.errors": ("UserInterrupt",),
     "langgraph_api.graph": ("GRAPHS", "get_graph", "get_assistant_id", "is_js_graph"),
     "langgraph_api.serde": ("json_dumpb", "json_loads"),
@@ -36,10 +38,6 @@ _NEEDED = {
     "langgraph_api._checkpointer._adapter": ("_CustomCheckpointerAdapter",),
     "langgraph_runtime_inmem.database": ("GLOBAL_STORE",),
 }
-
-DEFAULT_NAME = "LangGraph"
-"""LangGraph's name for a graph that was given none; the server then calls it by its graph id."""
-
 
 STATUSES = frozenset({"idle", "busy", "interrupted", "error"})
 """What the server can say of a thread."""
@@ -111,6 +109,7 @@ def graph_names() -> dict[str, str]:
     names = {
         gid: str(getattr(g, "name", None) or _built.get(gid, gid)) for gid, g in graphs.items()
     }
+    # The server calls a graph without a name by its graph id.
     unnamed = [gid for gid, name in names.items() if name == DEFAULT_NAME]
     ids = {(gid if gid in unnamed else name): gid for gid, name in names.items()}
     if len(unnamed) == 1:
@@ -181,6 +180,33 @@ async def state_of(graph_id: str, thread_id: str) -> StateSnapshot | None:
     return await asyncio.create_task(read())
 
 
+# -- the config of its calls ----------------------------------------------------------------------
+
+_USER_KEY = "langgraph_auth_user"
+"""Of ``configurable``: the server's object for who calls."""
+
+_USER_FIELDS = ("identity", "display_name", "is_authenticated")
+
+
+def run_of(configurable: Mapping[str, Any]) -> str:
+    """The run of the server that a call belongs to; "" if it is none of the server's."""
+    return str(configurable.get("run_id") or "")
+
+
+def portable(config: RunnableConfig) -> RunnableConfig:
+    """A config with the server's user as plain data: a run may be driven by another process."""
+    configurable = config.get("configurable", {})
+    user = configurable.get(_USER_KEY)
+    to_dict = getattr(user, "to_dict", None) or getattr(user, "dict", None)
+    if user is None or isinstance(user, dict):
+        return config
+    if to_dict is not None:
+        plain = dict(to_dict())
+    else:
+        plain = {name: getattr(user, name) for name in _USER_FIELDS if hasattr(user, name)}
+    return {**config, "configurable": {**configurable, _USER_KEY: plain}}
+
+
 # -- the server's list of threads and runs --------------------------------------------------------
 
 
@@ -223,23 +249,35 @@ def stopped(reason: str) -> Exception:
     return error
 
 
-def threads() -> dict[str, Mapping[str, Any]]:
-    """The server's threads by id."""
-    return {str(t["thread_id"]): t for t in list(_store()["threads"])}
+def threads() -> list[Mapping[str, Any]]:
+    """The metadata of all the server's threads."""
+    return [t["metadata"] for t in list(_store()["threads"])]
 
 
 def thread(thread_id: str) -> Mapping[str, Any] | None:
-    """One of the server's threads."""
+    """The metadata of one of the server's threads; ``None`` if it knows none of this id."""
+    entry = _entry(thread_id)
+    return None if entry is None else dict(entry["metadata"])
+
+
+def graph_of(metadata: Mapping[str, Any]) -> str | None:
+    """The graph that a thread's metadata names."""
+    return metadata.get("graph_id")
+
+
+def metadata_of(graph_id: str) -> dict[str, str]:
+    """Metadata that says a thread is one of a graph."""
+    return {"graph_id": graph_id, "assistant_id": assistant_id(graph_id)}
+
+
+def _entry(thread_id: str) -> Any:
     wanted = UUID(thread_id)
-    found: Mapping[str, Any] | None = next(
-        (t for t in _store()["threads"] if t["thread_id"] == wanted), None
-    )
-    return found
+    return next((t for t in _store()["threads"] if t["thread_id"] == wanted), None)
 
 
 def put_thread(thread_id: str, record: ThreadRecord) -> None:
     """Make the server's list say something of a thread, which it need not know yet."""
-    entry: Any = thread(thread_id)
+    entry = _entry(thread_id)
     if entry is None:
         entry = {"thread_id": UUID(thread_id), "metadata": {}, "config": {}, "values": None}
         _store()["threads"].append(entry)

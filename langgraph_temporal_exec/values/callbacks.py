@@ -11,47 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.tracers._streaming import (
-    _StreamingCallbackHandler,
-    _V2StreamingCallbackHandler,
-)
 from langchain_core.tracers.base import BaseTracer
 from langgraph.callbacks import GraphCallbackHandler
+
+from ..seam.langchain import IGNORES, MessageEventsHandler, StreamingHandler
 
 TAP = "tap"
 """Event of our own: a chunk of a run's output passed a streaming handler."""
 
 UNTAP = "untap"
 """Event of our own: the run's output has ended."""
-
-IGNORED_BY = {
-    "on_llm_start": "ignore_llm",
-    "on_chat_model_start": "ignore_chat_model",
-    "on_llm_new_token": "ignore_llm",
-    "on_stream_event": "ignore_llm",
-    "on_llm_end": "ignore_llm",
-    "on_llm_error": "ignore_llm",
-    "on_chain_start": "ignore_chain",
-    "on_chain_end": "ignore_chain",
-    "on_chain_error": "ignore_chain",
-    "on_tool_start": "ignore_agent",
-    "on_tool_end": "ignore_agent",
-    "on_tool_error": "ignore_agent",
-    "on_agent_action": "ignore_agent",
-    "on_agent_finish": "ignore_agent",
-    "on_retriever_start": "ignore_retriever",
-    "on_retriever_end": "ignore_retriever",
-    "on_retriever_error": "ignore_retriever",
-    "on_retry": "ignore_retry",
-    "on_custom_event": "ignore_custom_event",
-    "on_text": None,
-    "on_interrupt": None,
-    "on_resume": None,
-}
-"""Every event, and the attribute with which a handler declines it: LangChain's rule, in
-``langchain_core.callbacks.manager``."""
-
-IGNORES = tuple(sorted({name for name in IGNORED_BY.values() if name}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +45,8 @@ def kind_of(handler: BaseCallbackHandler, *, inherited: bool) -> Kind:
     return Kind(
         tracer=isinstance(handler, BaseTracer),
         # By inheritance, as LangGraph has it: whatever has the two methods is an instance.
-        streaming=_StreamingCallbackHandler in type(handler).__mro__,
-        message_events=isinstance(handler, _V2StreamingCallbackHandler),
+        streaming=StreamingHandler in type(handler).__mro__,
+        message_events=isinstance(handler, MessageEventsHandler),
         graph=isinstance(handler, GraphCallbackHandler),
         inherited=inherited,
         ignores=tuple(name for name in IGNORES if getattr(handler, name, False)),

@@ -52,6 +52,7 @@ from ..errors import UnserializableError
 from ..protocol.messages import ErrorInfo
 from ..protocol.wire import OBJECT_KEY as _OBJECT
 from ..protocol.wire import WireError, pack, unpack
+from ..seam.langchain import is_own_message
 from .exceptions import describe, rebuild
 from .loaded import find, is_named_tuple, reference
 from .ops import dump
@@ -431,8 +432,9 @@ def _is_dunder(name: str) -> bool:
 
 def _is_plain_message(value: BaseMessage) -> bool:
     """A message of LangChain's own that the serializer gives back as it was."""
-    own = type(value).__module__.startswith("langchain_core.messages.")
-    return own and _is_plain([*vars(value).values(), value.__pydantic_extra__])
+    return is_own_message(type(value)) and _is_plain(
+        [*vars(value).values(), value.__pydantic_extra__]
+    )
 
 
 def _is_plain_object(value: Any) -> bool:

@@ -7,7 +7,6 @@ stored, and which classes may be rebuilt, is LangGraph's rule, not ours.
 from __future__ import annotations
 
 import random
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from ..protocol.delta import MIN_BYTES, diff, digest
 from ..protocol.log import EMPTY_TYPE, as_sent, with_parts
 from ..protocol.stored import Inherited, Op, OpBody, OpKind, Value, Version
 from ..protocol.wire import pack, unpack
+from ..seam.private import DELTA_COUNTERS, POINTERS
 
 MAX_VALUE_BYTES = 64_000_000
 """Largest value of one channel, and largest input of a run."""
@@ -41,9 +41,6 @@ MAX_TOTAL_BYTES = 256_000_000
 
 MAX_OP_BYTES = 300_000
 """Largest op in a log. An op of many values that are small one by one goes into a blob."""
-
-DELTA_COUNTERS = "counters_since_delta_snapshot"
-"""Checkpoint metadata in which LangGraph names the DeltaChannels without a snapshot there."""
 
 
 class Known(Protocol):
@@ -152,11 +149,7 @@ def _may_hold_pointers(serde: SerializerProtocol, value: Any, data: bytes) -> bo
         return False
     if isinstance(serde, EncryptedSerializer):
         _, data = serde.serde.dumps_typed(value)
-    return _POINTERS.search(data) is not None
-
-
-_POINTERS = re.compile(rb"\x94(\xa2\|O|[\xa2-\xbf]\|V)")
-"""The dtype at the start of an array: of objects, or of records, of which some may be objects."""
+    return POINTERS.search(data) is not None
 
 
 def _object_array(value: Any, where: str = "", seen: set[int] | None = None) -> Any:

@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnserializableError, ValueTooLargeError
+from ..seam.private import chosen_limit, is_reserved
 from .exact import dump_exact, load_exact
 from .ops import MAX_VALUE_BYTES
 
@@ -83,18 +84,14 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         UnserializableError, ValueTooLargeError: Naming the part of the call.
     """
     where = f"thread {thread_id!r}"
-    configurable = {k: v for k, v in full["configurable"].items() if not k.startswith("__")}
+    configurable = {k: v for k, v in full["configurable"].items() if not is_reserved(k)}
     configurable.pop("checkpointer", None)
     parts: dict[str, Any] = {
         "input": call.input,
         "configurable": configurable,
         "metadata": dict(full.get("metadata") or {}),
         "tags": list(full.get("tags") or ()),
-        # LangGraph marks its default by a type: as a plain number it would overrule the limits of
-        # subgraphs.
-        "recursion_limit": full["recursion_limit"]
-        if type(full["recursion_limit"]) is int
-        else None,
+        "recursion_limit": chosen_limit(full),
         "max_concurrency": full.get("max_concurrency"),
         "run_name": full.get("run_name"),
         "run_id": str(full["run_id"]) if full.get("run_id") else None,

@@ -55,6 +55,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import pack
 from ..seam import hooks
+from ..seam.chunks import Form, ResultChunks
 from ..storage import maintenance
 from ..storage.blobs import BlobGoneError
 from ..storage.reader import Reader
@@ -248,8 +249,8 @@ class Attempt:
         session.keeps_breakpoints = plan.keeps_breakpoints
         self._graph = hooks.bind(graph, BoundSaver(store, session, plan))
         self._plan: PlannedInput = plan
-        self._latest: Any = None
-        self._questions: list[Any] = []
+        self._form = Form.of(call.options, self._graph)
+        self._result = ResultChunks(self._form)
         self._result_unsent = ""
         self.chunks = 0
         self.outcome = b""
@@ -262,7 +263,7 @@ class Attempt:
         """
         self._log_begin()
         guard(asyncio.get_running_loop())
-        in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
+        in_order = QuestionsInOrder(lambda: self.session.loop, self._form)
         # Nobody but this generator may close it: see ``Owned``.
         stream = Owned(
             hooks.original_astream(
@@ -324,7 +325,7 @@ class Attempt:
         """The same for a sync call, in the calling thread."""
         self._log_begin()
         thread = self.session.thread
-        in_order = QuestionsInOrder(lambda: self.session.loop, self._parts)
+        in_order = QuestionsInOrder(lambda: self.session.loop, self._form)
         stream = hooks.original_stream(
             self._graph, self._plan.input, self._plan.config, self._call.options
         )
@@ -392,36 +393,7 @@ class Attempt:
         # A caller in this process has the chunks themselves.
         if self._arrived is None:
             return
-        ns, mode, payload = self._parts(chunk)
-        if ns:
-            return
-        if mode == "values":
-            self._latest = chunk
-            if self._call.options.get("version") == "v2" and chunk.get("interrupts"):
-                self._questions.append(chunk)
-        elif mode == "updates" and isinstance(payload, dict) and hooks.INTERRUPT in payload:
-            self._questions.append(chunk)
-
-    @property
-    def _tail(self) -> list[Any]:
-        """The chunks of the result, in their order."""
-        if self._latest is None or any(chunk is self._latest for chunk in self._questions):
-            return self._questions
-        return [*self._questions, self._latest]
-
-    def _parts(self, chunk: Any) -> tuple[Any, str, Any]:
-        """Namespace, mode and payload of a chunk, in whatever form the call asked for."""
-        options = self._call.options
-        if options.get("version") == "v2":
-            return chunk["ns"], chunk["type"], chunk["data"]
-        ns: Any = ()
-        if options.get("subgraphs"):
-            ns, *rest = chunk
-            chunk = rest[0] if len(rest) == 1 else tuple(rest)
-        mode = options.get("stream_mode") or self._graph.stream_mode
-        if isinstance(mode, str):
-            return ns, mode, chunk
-        return ns, chunk[0], chunk[1]
+        self._result.note(chunk)
 
     async def _end(self) -> None:
         tail = await self._handed_over() if self._arrived is not None else ()
@@ -438,8 +410,8 @@ class Attempt:
         assert self._arrived is not None
         tail = self._packed_tail()
         if self._deliver is not None:
-            self.chunks = len(self._tail)
-            for chunk, data in zip(self._tail, tail, strict=False):
+            self.chunks = len(self._result.all)
+            for chunk, data in zip(self._result.all, tail, strict=False):
                 self._deliver(chunk, data)
         fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         with contextlib.suppress(TimeoutError):
@@ -532,7 +504,8 @@ class Attempt:
         """The last chunks, if they can travel; a caller who missed them is told (StreamLost)."""
         try:
             return tuple(
-                dump_exact(self._store.serde, chunk, what="the result") for chunk in self._tail
+                dump_exact(self._store.serde, chunk, what="the result")
+                for chunk in self._result.all
             )
         except UnserializableError as exc:
             # Untracked values, for example: allowed in the state, but never serialized

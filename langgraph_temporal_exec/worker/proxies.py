@@ -8,14 +8,17 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.tracers._streaming import (
-    _StreamingCallbackHandler,
-    _V2StreamingCallbackHandler,
-)
 from langchain_core.tracers.base import BaseTracer
 from langgraph.callbacks import GraphCallbackHandler
 
-from ..values.callbacks import IGNORED_BY, IGNORES, TAP, UNTAP, Kind, kinds_of
+from ..seam.langchain import (
+    IGNORED_BY,
+    IGNORES,
+    PERSIST_RUN,
+    MessageEventsHandler,
+    StreamingHandler,
+)
+from ..values.callbacks import TAP, UNTAP, Kind, kinds_of
 
 Send = Callable[[int, str, tuple[Any, ...], dict[str, Any]], None]
 """Takes the number of a kind, an event's name, and its arguments."""
@@ -70,9 +73,9 @@ class _Taps:
 def _stand_in(number: int, kind: Kind, send: Send) -> BaseCallbackHandler:
     bases: list[type] = [_StandIn]
     if kind.streaming:
-        bases += [_Taps, _StreamingCallbackHandler]
+        bases += [_Taps, StreamingHandler]
     if kind.message_events:
-        bases.append(_V2StreamingCallbackHandler)
+        bases.append(MessageEventsHandler)
     if kind.tracer:
         bases.append(BaseTracer)
     if kind.graph:
@@ -81,7 +84,7 @@ def _stand_in(number: int, kind: Kind, send: Send) -> BaseCallbackHandler:
         bases.append(BaseCallbackHandler)
     body: dict[str, Any] = {event: _forward(event) for event in IGNORED_BY}
     body |= {name: name in kind.ignores for name in IGNORES}
-    body["_persist_run"] = lambda self, run: None
+    body[PERSIST_RUN] = lambda self, run: None
     handler: BaseCallbackHandler = type("StandIn", tuple(bases), body)(number, send)
     return handler
 

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..seam import hooks
-
-Parts = Callable[[Any], tuple[Any, str, Any]]
-"""Namespace, mode and payload of a chunk."""
+from ..seam.chunks import VALUES, Form
 
 
 class QuestionsInOrder:
@@ -21,23 +19,24 @@ class QuestionsInOrder:
 
     Args:
         loop: Returns the root loop of the attempt; ``None`` before it has begun.
-        parts: Takes a chunk apart.
+        form: Of the chunks.
     """
 
-    def __init__(self, loop: Callable[[], Any], parts: Parts) -> None:
+    def __init__(self, loop: Callable[[], Any], form: Form) -> None:
         self._loop = loop
-        self._parts = parts
+        self._form = form
         self._held: list[tuple[int, Any]] = []
         self._shown: set[int] = set()
 
     def take(self, chunk: Any) -> Iterable[Any]:
         """A chunk; what the caller is to get now."""
-        asked = questions_in(chunk, self._parts)
+        part = self._form.take_apart(chunk)
+        asked = part.questions
         if not asked and not self._held:
             return (chunk,)
         loop = self._loop()
         if not asked:
-            if self._parts(chunk)[1] == "values":
+            if part.mode == VALUES:
                 # Whole values come when all tasks of the superstep have ended.
                 return (*self.rest(), chunk)
             ready = hooks.first_to_ask(loop, self._shown)
@@ -61,16 +60,3 @@ class QuestionsInOrder:
         self._held = [item for item in self._held if not ready(item[0])]
         self._shown.update(position for position, _ in free)
         return tuple(chunk for _, chunk in sorted(free, key=lambda item: item[0]))
-
-
-def questions_in(chunk: Any, parts: Parts) -> tuple[Any, ...]:
-    """The interrupts that a chunk of the root graph brings."""
-    ns, mode, payload = parts(chunk)
-    if ns or mode not in ("updates", "values"):
-        return ()
-    found: Any = ()
-    if isinstance(payload, dict):
-        found = payload.get(hooks.INTERRUPT) or ()
-    if not found and isinstance(chunk, dict):
-        found = chunk.get("interrupts") or ()
-    return tuple(found) if hooks.are_interrupts(found) else ()

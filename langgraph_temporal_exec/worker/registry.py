@@ -9,6 +9,7 @@ from typing import Any
 
 from .._loops import LoopThread
 from ..errors import DuplicateGraphError, UsageError
+from ..seam.private import DEFAULT_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -97,4 +98,4 @@ class GraphRegistry:
 
 def graph_name(graph: Any) -> str:
     """The name under which workers serve a graph."""
-    return str(getattr(graph, "name", None) or "LangGraph")
+    return str(getattr(graph, "name", None) or DEFAULT_NAME)

@@ -44,6 +44,7 @@ from ..protocol.delta import diff
 from ..protocol.mail import KNOWN_SLOT, Mail, MailItem, MailStatus, packed
 from ..protocol.messages import Listener
 from ..protocol.wire import pack
+from ..seam.chunks import head_of
 from ..storage.known import KEPT_FROM_BYTES
 from ..values.exact import dump_exact, dump_readable
 
@@ -132,12 +133,7 @@ class _LastOfEachKind:
 
 
 def _kind_of(chunk: Any) -> Hashable:
-    """Namespace and mode of a chunk, as far as its form tells."""
-    if isinstance(chunk, dict):
-        head: tuple[Any, ...] = (chunk.get("ns"), chunk.get("type"))
-    else:
-        head = chunk[:-1] if isinstance(chunk, tuple) else ()
-    return repr(head)[:MAX_KIND]
+    return head_of(chunk)[:MAX_KIND]
 
 
 class Relay:

@@ -6,7 +6,6 @@ breakpoints and gives a consumed answer twice. See docs/decisions/0003.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from ..protocol.messages import Applied
-
-_INTERRUPT_ID = re.compile(r"[0-9a-f]{32}")
+from ..seam.private import is_interrupt_id, lowered_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +54,7 @@ def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int)
         return PlannedInput(input=input, config=config, drop_resume=given, spent=applied.spent)
     configurable = {k: v for k, v in config.get("configurable", {}).items() if k != "checkpoint_id"}
     rest: RunnableConfig = {**config, "configurable": configurable}
-    # Of the same type: LangGraph marks its default by one.
-    rest["recursion_limit"] = type(limit)(max(1, limit - applied.checkpoints))
+    rest["recursion_limit"] = lowered_limit(limit, applied.checkpoints)
     resume_map = _resume_map(input)
     return PlannedInput(
         input=Command(resume=resume_map) if resume_map else None,
@@ -71,10 +68,6 @@ def plan_input(input: Any, config: RunnableConfig, applied: Applied, limit: int)
 
 def _resume_map(input: Any) -> Mapping[str, Any] | None:
     resume = input.resume if isinstance(input, Command) else None
-    if isinstance(resume, dict) and resume and all(_is_interrupt_id(k) for k in resume):
+    if isinstance(resume, dict) and resume and all(is_interrupt_id(k) for k in resume):
         return resume
     return None
-
-
-def _is_interrupt_id(key: Any) -> bool:
-    return isinstance(key, str) and _INTERRUPT_ID.fullmatch(key) is not None

@@ -89,7 +89,7 @@ from ..protocol.messages import (
     TaskStatus,
 )
 from ..protocol.stored import BlobRef
-from ..seam import hooks
+from ..seam import hooks, private
 from ..storage.replica import Replica
 from ..values.ops import Encoded, Writer, put_op, writes_op
 from ..values.record import RunIdentity
@@ -662,7 +662,7 @@ def _summary(task: hooks.SeamTask, given: str, graph: str) -> str:
     """
     parts = [_listed(task.tools), given, f"step {task.step}"]
     if task.checkpoint_ns:
-        parts.append(graph or task.checkpoint_ns.split(":")[0])
+        parts.append(graph or private.node_of(task.checkpoint_ns))
     return " · ".join(filter(None, parts))[:200]
 
 

@@ -15,7 +15,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_temporal_exec.caller.handlers import Event, Handlers
 from langgraph_temporal_exec.errors import AttemptSupersededError
-from langgraph_temporal_exec.values.callbacks import IGNORED_BY, kind_of, kinds_of
+from langgraph_temporal_exec.seam.langchain import IGNORED_BY
+from langgraph_temporal_exec.values.callbacks import kind_of, kinds_of
 from langgraph_temporal_exec.values.exact import dump_readable, load_exact
 from langgraph_temporal_exec.worker.proxies import manager_for
 
