@@ -8,10 +8,11 @@ from typing import Any
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ._native import forward_core_logs
 from .errors import ServerUnavailableError, UsageError
+from .storage.rpc import is_gone, is_refused_login, is_unreachable
 
 DEFAULT_TARGET = "localhost:7233"
 
@@ -111,19 +112,19 @@ async def check_namespace(client: Client) -> None:
             DescribeNamespaceRequest(namespace=client.namespace)
         )
     except RPCError as exc:
-        if exc.status is RPCStatusCode.NOT_FOUND:
+        if is_gone(exc):
             raise UsageError(
                 f"Temporal at {target} has no namespace {client.namespace!r}. Name another "
                 "(--namespace, TEMPORAL_NAMESPACE), or make it: `temporal operator namespace "
                 f"create {client.namespace}`."
             ) from exc
-        if exc.status is RPCStatusCode.UNAUTHENTICATED:
+        if is_refused_login(exc):
             raise UsageError(
                 f"Temporal at {target} does not accept who asks ({exc.message}). Check the API key "
                 "(TEMPORAL_API_KEY) or the client's certificate, and that they are for namespace "
                 f"{client.namespace!r}."
             ) from exc
-        if exc.status is RPCStatusCode.UNAVAILABLE:
+        if is_unreachable(exc):
             raise ServerUnavailableError(
                 f"Temporal at {target} does not answer: {exc.message}."
             ) from exc

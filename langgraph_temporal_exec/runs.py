@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ._exits import Owned, left_anywhere
 from .caller.join import join_stream
@@ -25,6 +25,7 @@ from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
 from .seam import hooks, private
 from .seam.chunks import VALUES, invoked, of_result
+from .storage.rpc import is_gone
 from .storage.store import Store
 from .storage.thread_client import UNBOUNDED_CURSOR, Transport
 from .values.exact import load_exact
@@ -162,8 +163,8 @@ class Run:
         handle = self._store.transport.client.get_workflow_handle(self._workflow_id)
         try:
             await handle.cancel()
-        except RPCError as exc:
-            if exc.status is not RPCStatusCode.NOT_FOUND:
+        except (RPCError, RuntimeError) as exc:
+            if isinstance(exc, RuntimeError) or not is_gone(exc):
                 raise self._store.transport.translate(exc) from exc
 
     async def astatus(self) -> RunStatus:
@@ -304,7 +305,7 @@ async def _describe(transport: Transport, run_id: str) -> WorkflowExecutionDescr
         handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
         return await handle.describe()
     except RPCError as exc:
-        if exc.status is RPCStatusCode.NOT_FOUND:
+        if is_gone(exc):
             raise RunNotFoundError(
                 f"Temporal knows no run {run_id!r}; closed runs are kept for the namespace's "
                 "retention."

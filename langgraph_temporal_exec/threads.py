@@ -22,8 +22,9 @@ from .protocol.messages import ReadRequest, ThreadSummary
 from .runs import RunFailure, failure_of, problem_of
 from .seam import hooks
 from .storage import visibility
+from .storage.rpc import WHOLE_DEPLOYMENT
 from .storage.store import Store
-from .storage.thread_client import UNBOUNDED_CURSOR, WHOLE_DEPLOYMENT
+from .storage.thread_client import UNBOUNDED_CURSOR
 
 ThreadStatus = Literal["idle", "busy", "interrupted", "error", "lost", "unreadable"]
 """What a thread is at: nothing, a run, a question; its last run failed, or was given up because its

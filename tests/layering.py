@@ -1,9 +1,9 @@
 """Who may import whom: the layering table of the architecture and the checker that reads it.
 
-Every module belongs to the layer with the longest matching prefix in ``LAYERS``; a module in no
-layer fails. An import inside a function or under ``TYPE_CHECKING`` counts like any other: moving
-an import does not move a dependency. Only the package's lazy ``__init__`` may name the rest of
-the package there.
+Every module belongs to the layer with the longest matching prefix of ``Layer.modules``; a module
+in no layer fails. An import inside a function or under ``TYPE_CHECKING`` counts like any other:
+moving an import does not move a dependency. Only the package's lazy ``__init__`` may name the rest
+of the package there.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ SIDES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What the modules below ``name`` may import, besides the standard library and each other."""
+    """What the modules of a layer may import, besides the standard library and each other."""
 
-    name: str  # dotted module prefix inside the package; "" is the package's __init__
+    name: str  # for people, and for ``ours`` of others; "" is the package's __init__
+    modules: frozenset[str]  # dotted prefixes inside the package
     ours: frozenset[str] = frozenset()  # names of layers
     third_party: frozenset[str] = frozenset()  # dotted module prefixes
     banned: frozenset[str] = frozenset()  # standard library modules it must do without
@@ -52,6 +53,7 @@ class Layer:
 def _layer(
     name: str,
     *,
+    modules: Iterable[str] | None = None,
     ours: Iterable[str] = (),
     third_party: Iterable[str] = (),
     banned: Iterable[str] = (),
@@ -61,10 +63,11 @@ def _layer(
 ) -> Layer:
     return Layer(
         name=name,
+        modules=frozenset({name} if modules is None else modules),
         ours=frozenset(ours),
         third_party=frozenset(third_party),
         banned=frozenset(banned),
-        sides=SIDES if side is None else frozenset({side}),
+        sides=SIDES if side is None else frozenset(re.findall(r"[^:]+:", side.replace(": ", ":"))),
         private_of=frozenset(private_of),
         wire=wire,
     )
@@ -73,18 +76,8 @@ def _layer(
 # Where LangGraph's own types are handled; the rest of a layer's work needs no LangGraph.
 CHECKPOINTS = {"langgraph.checkpoint"}
 LIBRARIES = {"langgraph", "langchain_core", "temporalio"}
-# What is known of their inside: one module for each of them.
-PRIVATE = {"seam.private", "seam.langchain"}
 # Where the pieces are put together; nobody imports these but they themselves.
-COMPOSITION_ROOTS = {
-    "saver",
-    "threads",
-    "local",
-    "runs",
-    "references",
-    "studio",
-    "cli",
-}
+COMPOSITION_ROOTS = {"saver", "studio", "cli"}
 # LangGraph's API server.
 API_SERVER = {"langgraph_api", "langgraph_runtime_inmem"}
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
@@ -93,12 +86,16 @@ INDETERMINATE = {"random", "secrets", "time"}
 IMPURE = {"asyncio", "datetime", "uuid", *INDETERMINATE}
 
 _INNER = [
-    _layer("errors", side="Errors:"),
-    _layer("options", ours={"errors"}, side="Options:"),
+    _layer("errors", modules={"errors", "options"}, side="Errors: Options:"),
     _layer("protocol", third_party={"msgpack"}, banned=IMPURE, side="Shared wire:", wire=True),
-    _layer("_exits", ours={"errors"}, side="Shared:"),
-    _layer("_native", third_party={"temporalio"}, side="Shared:"),
-    _layer("_loops", ours={"_native"}, side="Shared:"),
+    # Event loops, the native side of temporalio, RPCs: what knows nothing of threads and graphs.
+    _layer(
+        "foundation",
+        modules={"_exits", "_native", "_loops", "storage.rpc"},
+        ours={"errors", "protocol"},
+        third_party={"temporalio"},
+        side="Shared:",
+    ),
     # -- workflows: the thread as a state machine, and the shells that perform what it decides
     _layer("workflow.core", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
     _layer(
@@ -111,36 +108,36 @@ _INNER = [
     # The one workflow that the caller's process hosts, and the table it delivers to.
     _layer(
         "workflow.mailbox",
-        ours={"protocol", "workflow.mailbox_sinks"},
+        modules={"workflow.mailbox", "workflow.mailbox_sinks"},
+        ours={"protocol"},
         third_party={"temporalio"},
         banned=INDETERMINATE,
-        side="Workflow side:",
     ),
-    _layer("workflow.mailbox_sinks", ours={"protocol"}, side="Caller side:"),
     # -- LangGraph's private parts, and its values as bytes
     _layer(
         "seam.langchain",
-        ours={"errors"},
+        ours={"errors", "foundation"},
         third_party={"langchain_core"},
         side="LangGraph seam:",
         private_of={"langchain_core"},
     ),
     _layer(
         "seam.private",
-        ours={"errors", "protocol"},
+        ours={"errors", "foundation", "protocol"},
         third_party={"langgraph", "langchain_core"},
         side="LangGraph seam:",
         private_of={"langgraph"},
     ),
+    # And what nodes of users call.
     _layer(
         "seam",
-        ours={"_exits", "errors", *PRIVATE},
+        modules={"seam", "logs", "idempotency", "interrupts"},
+        ours={"errors", "foundation", "protocol", "seam.langchain", "seam.private"},
         third_party={"langgraph", "langchain_core"},
-        side="LangGraph seam:",
     ),
     _layer(
         "values",
-        ours={"errors", "protocol", *PRIVATE},
+        ours={"errors", "foundation", "protocol", "seam.langchain", "seam.private"},
         third_party={
             *(*CHECKPOINTS, "langchain_core", "langgraph.callbacks", "langgraph.types"),
             *("msgpack", "pydantic", "pydantic_core"),
@@ -148,26 +145,26 @@ _INNER = [
         side="Shared:",
     ),
     # -- what is stored, and how it is read; `history` runs the thread's state machine
-    _layer("storage.known", side="Shared:"),
     _layer(
         "storage",
-        ours={
-            *("_loops", "errors", "options", "protocol", "seam.private", "values"),
-            "workflow.core",
-        },
+        ours={"errors", "foundation", "protocol", "seam.private", "values", "workflow.core"},
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Shared:",
-    ),
-    # What both sides say about a run, and users' handlers say about nodes.
-    _layer(
-        "logs", ours={"seam", "seam.private"}, third_party={"langgraph.config"}, side="Public API:"
     ),
     # -- the two sides
     _layer(
         "caller",
         ours={
-            *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
-            *("storage.known", "values", "workflow.mailbox", "workflow.mailbox_sinks", *PRIVATE),
+            *(
+                "errors",
+                "foundation",
+                "protocol",
+                "seam",
+                "seam.langchain",
+                "seam.private",
+                "storage",
+            ),
+            *("values", "workflow.mailbox"),
         },
         third_party=LIBRARIES,
         side="Caller side:",
@@ -175,47 +172,26 @@ _INNER = [
     # Moves opaque bytes about: it must never need a value of LangGraph's.
     _layer(
         "worker.upkeep",
-        ours={"protocol", "storage"},
+        ours={"errors", "foundation", "protocol", "storage"},
         third_party={"temporalio"},
         side="Worker side:",
     ),
     _layer(
         "worker",
         ours={
-            *("_exits", "_loops", "errors", "logs", "options", "protocol", "seam", "storage"),
-            *("storage.known", "values", "worker.upkeep", "workflow", *PRIVATE),
+            *(
+                "errors",
+                "foundation",
+                "protocol",
+                "seam",
+                "seam.langchain",
+                "seam.private",
+                "storage",
+            ),
+            *("values", "worker.upkeep", "workflow"),
         },
         third_party=LIBRARIES,
         side="Worker side:",
-    ),
-    # -- the public API
-    _layer(
-        "interrupts",
-        ours={"errors", "protocol", "seam"},
-        third_party={"langgraph.config", "langgraph.errors", "langgraph.types"},
-        side="Public API:",
-    ),
-    _layer("idempotency", ours={"errors"}, third_party={"langgraph.config"}, side="Public API:"),
-    _layer(
-        "runs",
-        ours={
-            *("_exits", "caller", "errors", "protocol", "seam", "seam.private", "storage"),
-            "values",
-        },
-        third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
-        side="Public API:",
-    ),
-    _layer(
-        "threads",
-        ours={"errors", "protocol", "runs", "seam", "storage"},
-        third_party={"langchain_core", "langgraph", "pydantic"},
-        side="Public API:",
-    ),
-    _layer(
-        "local",
-        ours={"_loops", "_native", "errors"},
-        third_party={"temporalio"},
-        side="Public API:",
     ),
 ]
 LAYERS = {
@@ -223,24 +199,29 @@ LAYERS = {
     for layer in [
         _layer("", side="Public API:"),
         *_INNER,
-        # A composition root may import the `__init__` too, for its version.
+        # Composition roots may import the `__init__` too, for its version.
         _layer(
             "saver",
+            modules={"saver", "runs", "threads", "references", "local", "connection"},
             ours={
-                *("", "_loops", "_native", "caller", "errors", "local", "options", "protocol"),
-                *("runs", "seam", "storage", "storage.known", "threads", "values", "worker"),
+                *(
+                    "",
+                    "caller",
+                    "errors",
+                    "foundation",
+                    "protocol",
+                    "seam",
+                    "seam.private",
+                    "storage",
+                ),
+                *("values", "worker"),
             },
-            third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
-            side="Public API:",
+            third_party={*LIBRARIES, "pydantic"},
         ),
-        _layer(
-            "connection", ours={"_native", "errors"}, third_party={"temporalio"}, side="Shared:"
-        ),
-        _layer("references", ours={"errors", "saver"}, side="Shared:"),
         # LangGraph's API server; what is not ours there has no public API, and one module uses it.
         _layer(
             "studio.server",
-            ours={"errors", "seam.private"},
+            ours={"errors", "foundation", "seam.private"},
             third_party={"langchain_core", "langgraph.types", *API_SERVER},
             side="Studio:",
             private_of=API_SERVER,
@@ -248,8 +229,8 @@ LAYERS = {
         _layer(
             "studio",
             ours={
-                *("caller", "connection", "errors", "references", "saver", "seam"),
-                *("seam.private", "storage", "studio.server", "threads"),
+                *("caller", "errors", "foundation", "saver", "seam", "seam.private", "storage"),
+                "studio.server",
             },
             third_party={
                 *(*CHECKPOINTS, "langchain_core", "langgraph.graph.message", "langgraph.types"),
@@ -259,15 +240,13 @@ LAYERS = {
         ),
         _layer(
             "cli",
-            ours={
-                *("", "_loops", "connection", "errors", "local", "logs", "options", "references"),
-                *("saver", "threads"),
-            },
+            ours={"", "errors", "foundation", "saver", "seam"},
             third_party={"temporalio", "typer", "rich"},
             side="Command line:",
         ),
     ]
 }
+_LAYER_OF = {prefix: layer for layer in LAYERS.values() for prefix in layer.modules}
 
 
 class Scope(Enum):
@@ -449,7 +428,7 @@ def layer_of(module: str) -> Layer | None:
     """The layer of a module of ours, or ``None``."""
     parts = module.split(".") if module else [""]
     for end in range(len(parts), 0, -1):
-        if layer := LAYERS.get(".".join(parts[:end])):
+        if layer := _LAYER_OF.get(".".join(parts[:end])):
             return layer
     return None
 
@@ -573,7 +552,9 @@ def table() -> str:
             more += f"; private names of {', '.join(sorted(layer.private_of))} too"
         if not layer.name:
             ours = "everything, lazily"
-        rows.append(f"| `{layer.name or '__init__'}` | {ours} | {others}{more} |")
+        also = sorted(layer.modules - {layer.name})
+        named = f"`{layer.name or '__init__'}`" + ((also and f": {', '.join(also)}") or "")
+        rows.append(f"| {named} | {ours} | {others}{more} |")
     return "\n".join(rows)
 
 

@@ -113,7 +113,7 @@ MODULES = frozenset(
         ("storage/history.py", '"""Shared: x."""\nfrom ..workflow.thread import T', ".thread"),
         ("storage/history.py", '"""Shared: x."""\nfrom langgraph.pregel import P', "langgraph"),
         ("storage/blobs.py", '"""Shared: x."""\nfrom ..caller.client import C', "{p}.caller"),
-        ("storage/known.py", '"""Shared: x."""\nfrom . import blobs', "import {p}.storage.blobs"),
+        ("values/ops.py", '"""Shared: x."""\nfrom ..storage import blobs', "{p}.storage.blobs"),
         (
             "worker/upkeep.py",
             '"""Worker side: x."""\nfrom langgraph.checkpoint import base',
@@ -124,7 +124,7 @@ MODULES = frozenset(
         ("storage/reader.py", '"""Shared: x."""\nfrom ..saver import S', "import {p}.saver"),
         ("values/ops.py", '"""Shared: x."""\nfrom langgraph.config import f', "langgraph.config"),
         ("values/ops.py", '"""Shared: x."""\nfrom langgraph import pregel', "langgraph.pregel"),
-        ("seam/hooks.py", '"""LangGraph seam: x."""\nfrom ..options import O', "{p}.options"),
+        ("seam/hooks.py", '"""LangGraph seam: x."""\nfrom ..values import ops', "{p}.values.ops"),
         ("storage/blobs.py", '"""Shared: x."""\nimport langgraph', "must not import langgraph"),
         ("caller/client.py", '"""Caller side: x."""\nfrom ..worker import drive', "{p}.worker"),
         ("caller/client.py", '"""Caller side: x."""\nfrom ..workflow import run', "workflow.run"),

@@ -18,7 +18,7 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..errors import NoWorkersError
 from ..logs import about
@@ -26,6 +26,7 @@ from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadRequest
 from ..protocol.wire import WireError, pack, unpack
 from ..seam.chunks import Form, ShownInterrupts, ended
+from ..storage.rpc import is_unanswered
 from ..storage.store import Store
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from ..values.exact import load_exact
@@ -179,7 +180,7 @@ async def _sign_of_life(transport: Transport, run_id: str, thread_id: str) -> No
     try:
         await handle.query(names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=timeout)
     except RPCError as exc:
-        if exc.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+        if is_unanswered(exc):
             raise NoWorkersError(
                 f"{transport.no_workers(f'run {run_id} of thread {thread_id!r}')} The run is under "
                 "way and goes on when a worker starts; call again then."

@@ -22,11 +22,12 @@ from datetime import timedelta
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import TerminateWorkflowExecutionRequest
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from .._loops import LoopThread, settle
 from ..protocol import names
+from ..storage.rpc import is_away
 from ..storage.thread_client import Transport
 from ..workflow.mailbox import MailboxWorkflow
 
@@ -41,8 +42,6 @@ CLOSE_S = 2.0
 
 EXIT_S = 0.8
 """How long the end of the interpreter waits for all that is still open."""
-
-_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 class Mailbox:
@@ -201,7 +200,7 @@ class _Hub:
             )
         except RPCError as exc:
             # Any answer but these is one of a server that is there.
-            return exc.status not in _AWAY
+            return not is_away(exc)
         return True
 
 

@@ -13,7 +13,7 @@ from temporalio.exceptions import (
     CancelledError,
     TerminatedError,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..errors import (
     GraphNotFoundError,
@@ -30,19 +30,12 @@ from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
-from ..storage.thread_client import SERVER_AWAY_S, Transport, failure_text
+from ..storage.rpc import SERVER_AWAY_S, failure_text, is_final
+from ..storage.thread_client import Transport
 from ..values.exact import load_exact
 from ..values.exceptions import rebuild
 
 logger = logging.getLogger(__name__)
-
-_FINAL = (
-    RPCStatusCode.NOT_FOUND,
-    RPCStatusCode.INVALID_ARGUMENT,
-    RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.UNAUTHENTICATED,
-)
-"""Answers of a server that is there; a broken connection has many other names."""
 
 AWAY_RESET_S = 30.0
 """A failure this long after the last one is another outage. The SDK itself retries for 10 s."""
@@ -68,7 +61,7 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
         except WorkflowFailureError as exc:
             return _outcome_of_failure(exc, run_id, thread_id)
         except RPCError as exc:
-            if exc.status in _FINAL:
+            if is_final(exc):
                 raise
             if loop.time() - last_failure > AWAY_RESET_S:
                 away_since = loop.time()

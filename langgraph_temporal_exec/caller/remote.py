@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from .._exits import torn_down
 from ..errors import NoWorkersError, RunFailedError, StreamLostError
@@ -24,6 +24,7 @@ from ..protocol.messages import Outcome
 from ..protocol.wire import WireError, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.known import KEPT_FROM_BYTES
+from ..storage.rpc import is_unreachable
 from ..storage.thread_client import UNTAKEN_EVENTS, Transport
 from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
@@ -291,7 +292,7 @@ async def _watch_for_worker(
             )
             seen = True
         except RPCError as exc:
-            if exc.status is RPCStatusCode.UNAVAILABLE:
+            if is_unreachable(exc):
                 await asyncio.sleep(1.0)
                 continue
             why = await transport.stuck(handle.id)

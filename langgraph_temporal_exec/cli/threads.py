@@ -204,15 +204,16 @@ async def _check_known(saver: TemporalSaver, thread_id: str, *, deleted: bool = 
         deleted: One that was deleted will do, as long as Temporal keeps something of it.
     """
     from temporalio.client import WorkflowExecutionStatus
-    from temporalio.service import RPCError, RPCStatusCode
+    from temporalio.service import RPCError
 
     from ..saver import store_of
+    from ..storage.rpc import is_gone
 
     workflow_id = store_of(saver).transport.thread_workflow_id(thread_id)
     try:
         found = await saver.client.get_workflow_handle(workflow_id).describe()
     except RPCError as exc:
-        if exc.status is not RPCStatusCode.NOT_FOUND:
+        if not is_gone(exc):
             raise
         raise _unknown(saver, thread_id) from exc
     if found.status is not WorkflowExecutionStatus.RUNNING and not deleted:

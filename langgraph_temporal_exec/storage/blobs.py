@@ -39,13 +39,14 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..errors import StorageError
 from ..protocol import names
 from ..protocol.blob import PIECE_BYTES, Upload
 from ..protocol.delta import digest
 from ..protocol.stored import BlobRef
+from .rpc import is_gone, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +60,6 @@ AT_ONCE = 8
 
 CACHE_BYTES = 64_000_000
 """Pieces of blobs a process keeps in memory."""
-
-AWAY_TRIES = 12
-AWAY_PAUSE_S = 5.0
-"""A server that is away is asked this often, at growing distances of up to this pause."""
-
-# UNKNOWN and INTERNAL are what a connection that breaks under a call ends with.
-_AWAY = (
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-    RPCStatusCode.UNKNOWN,
-    RPCStatusCode.INTERNAL,
-)
 
 
 class BlobGoneError(Exception):
@@ -169,7 +157,7 @@ class BlobStore:
                 return
 
         try:
-            await _patiently(start)
+            await patiently(start)
         except Exception as exc:
             raise StorageError(
                 f"{upload.what} could not be stored ({upload.ref.size:,} bytes, kept outside the "
@@ -221,13 +209,13 @@ class BlobStore:
             history_event_filter_type=(HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT),
         )
         try:
-            reply = await _patiently(
+            reply = await patiently(
                 lambda: self._client.workflow_service.get_workflow_execution_history(
                     request, retry=True
                 )
             )
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 raise BlobGoneError(workflow_id) from exc
             raise StorageError(f"The blob {workflow_id} cannot be read: {exc}") from exc
         started = reply.history.events[0].workflow_execution_started_event_attributes
@@ -285,25 +273,12 @@ async def delete_execution(client: Client, workflow_id: str, run_id: str = "") -
         workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
     )
     try:
-        await _patiently(
+        await patiently(
             lambda: client.workflow_service.delete_workflow_execution(request, retry=True)
         )
     except RPCError as exc:
-        if exc.status is not RPCStatusCode.NOT_FOUND:
+        if not is_gone(exc):
             raise
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call while the server is away."""
-    for attempt in range(AWAY_TRIES):
-        try:
-            return await call()
-        except RPCError as exc:
-            if exc.status not in _AWAY or attempt == AWAY_TRIES - 1:
-                raise
-            logger.warning("Temporal does not answer (%s); asking again", exc.status.name)
-            await asyncio.sleep(min(AWAY_PAUSE_S, 0.2 * 2**attempt))
-    raise AssertionError("unreachable")
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -47,7 +47,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from .._loops import settle
 from ..errors import NoWorkersError, StorageError
@@ -67,6 +67,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import WireError, unpack
 from ..workflow.core.thread_state import ThreadState
+from .rpc import is_gone
 
 HEDGE_S = 1.5
 """How long a worker may take to answer before the history is read as well."""
@@ -182,7 +183,7 @@ class HistoryReader:
                 handle = self._client.get_workflow_handle(workflow_id, run_id=description.run_id)
                 self._states[key] = await self._fold(handle, workflow_id, description.run_id)
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return None
             raise
         self._states.move_to_end(key)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..errors import StorageError, UsageError
 from ..options import Retention
@@ -22,8 +22,9 @@ from ..seam.private import task_of
 from .blobs import BlobGoneError, BlobStore, delete_execution
 from .reader import Reader
 from .replica import Replica
+from .rpc import WHOLE_DEPLOYMENT, is_gone
 from .store import Store
-from .thread_client import UNBOUNDED_CURSOR, WHOLE_DEPLOYMENT, Transport
+from .thread_client import UNBOUNDED_CURSOR, Transport
 from .visibility import thread_ids
 
 BATCH_BYTES = 400_000
@@ -271,7 +272,7 @@ async def _delete_executions(transport: Transport, workflow_id: str) -> None:
     try:
         latest = await handle.describe()
     except RPCError as exc:
-        if exc.status is not RPCStatusCode.NOT_FOUND:
+        if not is_gone(exc):
             raise
     else:
         # A running one is another life of the thread, begun since.

@@ -49,7 +49,8 @@ from .blobs import BlobStore
 from .history import HISTORY_MARK, HistoryReader
 from .reader import Reader
 from .replica import Replica, Replicas
-from .thread_client import WHOLE_DEPLOYMENT, StaleReadError, Transport, check_thread_id
+from .rpc import WHOLE_DEPLOYMENT, StaleReadError
+from .thread_client import Transport, check_thread_id
 from .visibility import thread_ids
 
 T = TypeVar("T")

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -35,17 +34,15 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError, CancelledError, FailureError
-from temporalio.service import RPCError, RPCStatusCode, ServiceClient
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, ServiceClient
 
 from ..errors import (
-    AttemptSupersededError,
     NotWaitingError,
     NoWorkersError,
     ServerUnavailableError,
     TaskQueueError,
     TemporalExecError,
-    ThreadFullError,
     UnreadableError,
     UsageError,
 )
@@ -65,12 +62,18 @@ from ..protocol.messages import (
     ThreadStart,
 )
 from ..protocol.wire import pack, unpack
+from .rpc import (
+    SERVER_AWAY_S,
+    failure_text,
+    has_type,
+    is_gone,
+    is_unanswered,
+    send_update,
+    translate,
+    unavailable,
+)
 
 T = TypeVar("T")
-
-
-class StaleReadError(Exception):
-    """What was to be appended builds on values that may be gone: read again, encode again."""
 
 
 class UnreachedError(UnreadableError):
@@ -112,40 +115,13 @@ UNTAKEN_EVENTS = 2
 UNTAKEN_S = 2.0
 """After so long that says something about the workers."""
 
-_LAZY_CONNECT_FAILED = "Failed client connect"
-"""How temporalio words the RuntimeError of a lazy client that cannot connect."""
-
 UNBOUNDED_CURSOR = 1 << 62
 """A cursor after which there is nothing to read: a Query that only asks for a sign of life."""
-
-SERVER_AWAY_S = 120.0
-"""How long an attempt, and a caller of a recorded run, wait for a server that went away."""
 
 DELETED_S = 60.0
 """How long a new call waits for a deleted thread of the same name to be gone."""
 
 ERASE_WAIT_S = 300.0
-
-_TRY_AGAIN = (
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    # A connection that breaks under a call: "transport error", "h2 protocol error".
-    RPCStatusCode.UNKNOWN,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.INTERNAL,
-    # "Unexpected workflow task failure": an Update met a workflow that was continuing as new.
-    RPCStatusCode.FAILED_PRECONDITION,
-)
-
-WHOLE_DEPLOYMENT = (ServerUnavailableError, NoWorkersError, RPCError)
-"""Errors of a reading that say nothing about the thread that was read."""
-
-_NO_WORKER = (
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.FAILED_PRECONDITION,
-)
-"""What becomes of a Query that nobody answers."""
 
 STUCK_EVENTS = 20
 """Latest events of a workflow that are looked through for why its task failed."""
@@ -163,49 +139,6 @@ _STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
 _OPEN = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
-BUSY_RETRIES = 150
-"""Tries of an Update that the server turned away because 10 were in flight."""
-
-FAILURE_TEXT = 500
-FAILURE_TRACE = 1_500
-"""Characters of an exception in the details of a failure. Of an Activity that is tried again the
-server keeps 4 kB of the last failure, and drops the details of a larger one."""
-
-
-def opaque(exc: BaseException) -> ApplicationError:
-    """What may end an Activity instead of an exception whose text may show state.
-
-    A payload codec encodes the details of a failure, but by default neither its message nor its
-    stack trace nor those of its causes: raise it ``from None``.
-    """
-    name = type(exc).__name__
-    lines = "".join(traceback.format_exception(exc))
-    error = ApplicationError(
-        name, _encodable(exc, FAILURE_TEXT), _encodable(lines[-FAILURE_TRACE:]), type=name
-    )
-    # For the log of the worker: notes are no part of a failure.
-    error.add_note(lines)
-    return error
-
-
-@contextlib.asynccontextmanager
-async def opaque_failures() -> AsyncIterator[None]:
-    """Around an Activity: see ``opaque``. Those we raise on purpose carry no state."""
-    try:
-        yield
-    except (ApplicationError, CancelledError):
-        raise
-    except Exception as exc:
-        raise opaque(exc) from None
-
-
-def _encodable(value: object, limit: int | None = None) -> str:
-    try:
-        text = str(value)
-    except Exception as problem:
-        text = f"<its text raises {type(problem).__name__}>"
-    return text[:limit].encode("utf-8", "backslashreplace").decode()
-
 
 class Mover(Protocol):
     """The worker of this process, which takes over threads of task queues nobody serves."""
@@ -217,11 +150,6 @@ class Mover(Protocol):
     async def left(self, queue: str) -> None:
         """Return when this process does not poll a queue that is not its own any more."""
         ...
-
-
-def failure_text(failure: BaseException | None) -> str:
-    """What a failure says, without the name of its type, which ``str`` puts before it."""
-    return failure.message if isinstance(failure, FailureError) else str(failure)
 
 
 class Transport:
@@ -276,7 +204,7 @@ class Transport:
             return result
 
         # A deleted thread is closing: its successor takes the Update in a moment.
-        update = self._update(send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
+        update = send_update(self.client, send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
         workflow_id = self.thread_workflow_id(thread_id)
         return unpack(AttachReply, await self._bounded(workflow_id, update, here=True))
 
@@ -295,7 +223,7 @@ class Transport:
                 **options, start_signal=names.ANNOUNCE_SIGNAL, start_signal_args=[pack(run)]
             )
 
-        await self._update(send, patience_s=SERVER_AWAY_S)
+        await send_update(self.client, send, patience_s=SERVER_AWAY_S)
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; returns when it is applied, or says what to send instead."""
@@ -306,7 +234,7 @@ class Transport:
             result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
             return result
 
-        update = self._update(send, patience_s=SERVER_AWAY_S)
+        update = send_update(self.client, send, patience_s=SERVER_AWAY_S)
         reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
         return unpack(StepReply, reply)
 
@@ -327,14 +255,14 @@ class Transport:
                 )
 
         workflow_id = self.thread_workflow_id(thread_id)
-        await self._bounded(workflow_id, self._update(send_root, deleted_s=DELETED_S))
+        await self._bounded(workflow_id, send_update(self.client, send_root, deleted_s=DELETED_S))
         if not root:
             child = self._handle(thread_id, checkpoint_ns)
 
             async def send_child() -> None:
                 await child.execute_update(names.APPEND_UPDATE, pack(request))
 
-            await self._bounded(child.id, self._update(send_child))
+            await self._bounded(child.id, send_update(self.client, send_child))
 
     async def delete(self, thread_id: str) -> None:
         """End the thread's workflows; a thread that does not exist is no error."""
@@ -345,12 +273,14 @@ class Transport:
             return life
 
         try:
-            await self._gone(thread_id, await self._bounded(handle.id, self._update(send)))
+            await self._gone(
+                thread_id, await self._bounded(handle.id, send_update(self.client, send))
+            )
         except RPCError as exc:
-            if exc.status is not RPCStatusCode.NOT_FOUND:
+            if not is_gone(exc):
                 raise
         except WorkflowUpdateFailedError as exc:
-            if not _has_type(exc, names.THREAD_DELETED):
+            if not has_type(exc, names.THREAD_DELETED):
                 raise
 
     async def is_closed(self, workflow_id: str) -> bool:
@@ -358,7 +288,7 @@ class Transport:
         try:
             description = await self.client.get_workflow_handle(workflow_id).describe()
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return True
             raise
         return description.status not in _OPEN
@@ -393,7 +323,7 @@ class Transport:
             return run_id
 
         try:
-            return await self._bounded(handle.id, self._update(send))
+            return await self._bounded(handle.id, send_update(self.client, send))
         except (NoWorkersError, ServerUnavailableError) as exc:
             raise type(exc)(
                 f"{exc} So it is not known whether the answer is taken: before you give it again, "
@@ -401,13 +331,13 @@ class Transport:
                 "or aget_thread)."
             ) from exc
         except RPCError as exc:
-            if exc.status is not RPCStatusCode.NOT_FOUND:
+            if not is_gone(exc):
                 raise
             raise NotWaitingError(f"There is no thread {thread_id!r}.") from exc
         except WorkflowUpdateFailedError as exc:
-            if _has_type(exc, names.BAD_ANSWER) or _has_type(exc, names.NO_GRAPH):
+            if has_type(exc, names.BAD_ANSWER) or has_type(exc, names.NO_GRAPH):
                 raise UsageError(failure_text(exc.cause)) from exc
-            if not _has_type(exc, names.NOT_WAITING) and not _has_type(exc, names.THREAD_DELETED):
+            if not has_type(exc, names.NOT_WAITING) and not has_type(exc, names.THREAD_DELETED):
                 raise
             raise NotWaitingError(failure_text(exc.cause)) from exc
 
@@ -473,7 +403,7 @@ class Transport:
         try:
             reply = unpack(ReadReply, await self.answered(query, what=f"{workflow_id!r}"))
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return None
             raise
         return None if reply.deleted else reply
@@ -536,58 +466,11 @@ class Transport:
         try:
             connected = await ServiceClient.connect(replace(config, lazy=False))
         except RuntimeError as exc:
-            raise self.unavailable(str(exc)) from exc
+            raise unavailable(self.client, str(exc)) from exc
         settings: dict[str, Any] = {**self.client.config(), "service_client": connected}
         return Client(**settings)
 
     # -- errors -------------------------------------------------------------------------------
-
-    async def _update(
-        self, send: Callable[[], Awaitable[T]], *, patience_s: float = 0, deleted_s: float = 0
-    ) -> T:
-        """Send an Update; retries what the server turned away unseen.
-
-        Args:
-            patience_s: How long to go on when the server does not answer at all. Only for
-                Updates that may be applied twice without harm.
-            deleted_s: How long to go on while the thread is being deleted.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
-        deleted_deadline = loop.time() + deleted_s
-        for attempt in range(BUSY_RETRIES):
-            try:
-                return await send()
-            except WorkflowUpdateFailedError as exc:
-                if _has_type(exc, names.FENCED):
-                    raise AttemptSupersededError(failure_text(exc.cause)) from exc
-                if _has_type(exc, names.THREAD_DELETED) and loop.time() < deleted_deadline:
-                    await asyncio.sleep(0.1)
-                    continue
-                if _has_type(exc, names.STALE_READ):
-                    raise StaleReadError(failure_text(exc.cause)) from exc
-                if _has_type(exc, names.THREAD_FULL):
-                    raise ThreadFullError(failure_text(exc.cause)) from exc
-                raise
-            except RPCError as exc:
-                if exc.status is RPCStatusCode.RESOURCE_EXHAUSTED and attempt < BUSY_RETRIES - 1:
-                    await asyncio.sleep(min(1.0, 0.02 * 1.5**attempt))
-                    continue
-                if exc.status in _TRY_AGAIN and loop.time() < deadline:
-                    await asyncio.sleep(1.0)
-                    continue
-                raise self.translate(exc) from exc
-            except WorkflowUpdateRPCTimeoutOrCancelledError as exc:
-                # The SDK raises this for a cancelled task as well.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError from exc
-                if loop.time() >= deadline:
-                    raise self.unavailable("the call was cut off") from exc
-                await asyncio.sleep(1.0)
-            except RuntimeError as exc:
-                raise self.translate(exc) from exc
-        raise AssertionError("unreachable")
 
     async def answered(self, query: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Run a Query; a worker that does not answer becomes ``NoWorkersError``."""
@@ -596,7 +479,7 @@ class Transport:
         except WorkflowQueryFailedError as exc:
             raise TemporalExecError(f"{what} cannot be read: {exc}") from exc
         except RPCError as exc:
-            if exc.status in _NO_WORKER:
+            if is_unanswered(exc):
                 raise self.no_workers(what) from exc
             raise self.translate(exc) from exc
         except RuntimeError as exc:
@@ -613,22 +496,8 @@ class Transport:
         )
 
     def translate(self, exc: RPCError | RuntimeError) -> Exception:
-        """A connection failure as ``ServerUnavailableError``; anything else unchanged."""
-        away = (
-            str(exc).startswith(_LAZY_CONNECT_FAILED)
-            if isinstance(exc, RuntimeError)
-            else exc.status is RPCStatusCode.UNAVAILABLE
-        )
-        return self.unavailable(str(exc)) if away else exc
-
-    def unavailable(self, detail: str) -> ServerUnavailableError:
-        """The error for a server that does not answer, with the remedy."""
-        target = self.client.service_client.config.target_host
-        return ServerUnavailableError(
-            f"The Temporal server at {target} does not answer ({detail}). Check the address and "
-            "that it runs (`temporal server start-dev` for a local one); what was recorded "
-            "before is kept."
-        )
+        """See ``rpc.translate``."""
+        return translate(self.client, exc)
 
     # -- workers ------------------------------------------------------------------------------
 
@@ -637,7 +506,7 @@ class Transport:
         try:
             description = await self.client.get_workflow_handle(workflow_id).describe()
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return ""
             raise
         return description.task_queue if description.status in _OPEN else ""
@@ -647,7 +516,7 @@ class Transport:
         try:
             run = await self.client.get_workflow_handle(run_workflow_id).describe()
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return None
             raise self.translate(exc) from exc
         return run if run.status in _OPEN else None
@@ -763,7 +632,7 @@ class Transport:
         try:
             await handle.query(ALIVE_QUERY, rpc_timeout=timedelta(seconds=within_s))
         except RPCError as exc:
-            return exc.status not in _NO_WORKER
+            return not is_unanswered(exc)
         except (WorkflowQueryFailedError, RuntimeError):
             return True
         return True
@@ -842,8 +711,3 @@ class Transport:
             "thread moved: any run on it that a worker of this task queue drives does that "
             "(docs/how-to/deploys.md)."
         )
-
-
-def _has_type(exc: WorkflowUpdateFailedError, error_type: str) -> bool:
-    cause = exc.cause
-    return isinstance(cause, ApplicationError) and cause.type == error_type

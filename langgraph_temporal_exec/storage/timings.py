@@ -18,11 +18,12 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..protocol import names
 from ..protocol.messages import TaskInput
 from ..protocol.wire import WireError, unpack
+from .rpc import is_gone
 
 REMEMBERED = 32
 """Workflows of which what was read is kept: who looks at a busy thread asks again and again."""
@@ -102,7 +103,7 @@ class Timings:
         try:
             known = await self._known(workflow_id, floor)
         except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+            if is_gone(exc):
                 return {}
             raise
         latest: dict[str, TaskTiming] = {}
@@ -145,7 +146,7 @@ class Timings:
             try:
                 page = await service.get_workflow_execution_history_reverse(request)
             except RPCError as exc:
-                if exc.status is RPCStatusCode.NOT_FOUND and run_id != latest:
+                if is_gone(exc) and run_id != latest:
                     # An earlier execution, which Temporal has removed.
                     return
                 raise

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..protocol import names
+from .rpc import is_gone
 from .thread_client import Transport
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ async def began(transport: Transport, thread_id: str) -> datetime | None:
     try:
         description = await handle.describe()
     except RPCError as exc:
-        if exc.status is RPCStatusCode.NOT_FOUND:
+        if is_gone(exc):
             return None
         raise transport.translate(exc) from exc
     return description.start_time

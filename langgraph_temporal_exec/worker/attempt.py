@@ -60,8 +60,9 @@ from ..storage import maintenance
 from ..storage.blobs import BlobGoneError
 from ..storage.reader import Reader
 from ..storage.replica import Replica
+from ..storage.rpc import opaque
 from ..storage.store import Store
-from ..storage.thread_client import UnreachedError, opaque
+from ..storage.thread_client import UnreachedError
 from ..values.exact import dump_exact
 from ..values.exceptions import describe
 from ..values.record import Call, RunIdentity

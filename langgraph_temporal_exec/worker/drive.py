@@ -70,7 +70,7 @@ from ..protocol.stored import (
 from ..protocol.wire import pack, unpack
 from ..seam import hooks
 from ..storage.known import KnownChunks
-from ..storage.thread_client import opaque, opaque_failures
+from ..storage.rpc import opaque, opaque_failures
 from ..values.record import Call, RunIdentity, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
 from .embedded import EmbeddedRuns, LiveRun

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from ..protocol import names
 from ..protocol.blob import (
@@ -45,7 +45,8 @@ from ..protocol.wire import pack, unpack
 from ..storage.blobs import BlobGoneError
 from ..storage.reader import Reader
 from ..storage.resolver import Resolver, UnknownBaseError
-from ..storage.thread_client import Transport, opaque_failures
+from ..storage.rpc import is_gone, opaque_failures
+from ..storage.thread_client import Transport
 
 HEAD_INLINE_BYTES = 30_000
 """A head pack below this is carried in the workflow itself."""
@@ -298,7 +299,7 @@ class Upkeep:
                     await handle.terminate("the thread was deleted")
                 await asyncio.sleep(0.1)
         except RPCError as exc:
-            if exc.status is not RPCStatusCode.NOT_FOUND:
+            if not is_gone(exc):
                 raise
 
 

@@ -35,7 +35,8 @@ from langgraph_temporal_exec.storage.blobs import BlobGoneError, BlobStore
 from langgraph_temporal_exec.storage.history import HistoryReader
 from langgraph_temporal_exec.storage.reader import Reader
 from langgraph_temporal_exec.storage.replica import Replicas
-from langgraph_temporal_exec.storage.thread_client import StaleReadError, Transport
+from langgraph_temporal_exec.storage.rpc import StaleReadError
+from langgraph_temporal_exec.storage.thread_client import Transport
 from langgraph_temporal_exec.worker.upkeep import Upkeep
 from langgraph_temporal_exec.workflow.core.effects import (
     DeleteNamespace,
