@@ -75,9 +75,6 @@ HEDGE_S = 1.5
 ABSENT_S = 15.0
 """How long no worker is waited for after none answered."""
 
-HISTORY_MARK = "+"
-"""In the incarnation of a log that was read from history."""
-
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
 
@@ -209,7 +206,7 @@ class HistoryReader:
         assert state is not None
         # Entries may lie in another order than in the workflow's own log, so a cursor into one
         # is none into the other.
-        state.log.incarnation = f"{state.log.incarnation}{HISTORY_MARK}{run_id[:8]}.{count}"
+        state.log.fold = f"{run_id[:8]}.{count}"
         return state
 
 

@@ -18,13 +18,13 @@ question the tables are lent to an ``InMemorySaver`` that decodes a value when i
   op to the first (``absorb_older``). Until then the namespace is *partial*.
 - An attempt of this process folds what it records, before that is in the log (``fold_local``).
 
-**Position.** A log has an *incarnation*: its life, ``.`` and the number of its compactions. Read
-from history it is another one, with ``+`` behind the life, because ops may lie in another order
-there. The *cursor* is the number of the first op that was not read. Both are sent with each
-request, and the page that comes back decides::
+**Position.** A log has an *incarnation* (``protocol.incarnation``), another one after a
+compaction, and when it was read from history, because ops may lie in another order there. The
+*cursor* is the number of the first op that was not read. Both are sent with each request, and the
+page that comes back decides::
 
     page                                      what becomes of the namespace
-    of this incarnation, joins on             its *fresh* ops are folded: those after the cursor
+    of this incarnation, joins on             its *unread* ops are folded: those after the cursor
     of this incarnation, begins later         emptied, and begun with the head of the page
     of another incarnation, the same life     emptied, and begun with the head of the page
     of another life (the thread itself)       the whole replica is emptied, and begun anew
@@ -34,7 +34,7 @@ request, and the page that comes back decides::
 **Recorded and not yet recorded.** While ``flush`` is set, an attempt of this process folds here.
 Other readers in this process see what it has not sent yet: a program reads what it has written.
 Other *writers* must not build on that: they ``flush``, and refer to nothing (see
-``TemporalSaver._append``). Maintenance, which drops checkpoints, reads into a replica of its own.
+``Store.append``). Maintenance, which drops checkpoints, reads into a replica of its own.
 The cursor does not move with local ops. When the attempt has ended and nobody else has written,
 ``caught_up`` moves it, so that they are not read back. If the attempt is lost, the replica is
 emptied: nobody can tell which of its ops the log has.
@@ -64,6 +64,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnreadableError
+from ..protocol.incarnation import Incarnation
 from ..protocol.log import EMPTY_TYPE, Log, body_of, metadata_of, parts_of
 from ..protocol.messages import LogPage
 from ..protocol.stored import BlobRef, Op, OpKind, Segment, Value, Version
@@ -360,7 +361,7 @@ class Replica:
             namespaces: Nested namespaces the reply named.
             head: Ops of ``page.head``.
             first: Sequence number of ``ops[0]``.
-            ops: Ops of the page from this replica's cursor on (see ``fresh``).
+            ops: Ops of the page from this replica's cursor on (see ``unread``).
 
         Returns:
             Whether the page fits. If not (the replica was emptied since the page was asked for),
@@ -369,7 +370,7 @@ class Replica:
         with self._lock:
             space = self._space(checkpoint_ns)
             if page.incarnation != space.incarnation or page.start > space.cursor:
-                if not checkpoint_ns and _life(page.incarnation) != _life(space.incarnation):
+                if not checkpoint_ns and _life(page) != _life(space):
                     # The thread was deleted and made again, and its nested namespaces with it.
                     for namespace in {*self._spaces, *self._all}:
                         self._clear(namespace)
@@ -581,9 +582,9 @@ class _Rebuilding(SerializerProtocol):
             ) from exc
 
 
-def _life(incarnation: str) -> str:
-    """The part of a log's incarnation that stays the same until the thread is deleted."""
-    return incarnation.partition("+")[0].partition(".")[0]
+def _life(log: LogPage | _Namespace) -> str:
+    """What stays the same in a log's incarnation until the thread is deleted."""
+    return Incarnation.parse(log.incarnation).life
 
 
 def _header(op: Op) -> Op:

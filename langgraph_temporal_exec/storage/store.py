@@ -43,10 +43,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import TemporalExecError
 from ..options import Options
+from ..protocol.incarnation import Incarnation
 from ..protocol.messages import AppendRequest
 from ..values.ops import Encoded, Known, Nothing, Writer
 from .blobs import BlobStore
-from .history import HISTORY_MARK, HistoryReader
+from .history import HistoryReader
 from .reader import Reader
 from .replica import Replica, Replicas
 from .rpc import WHOLE_DEPLOYMENT, StaleReadError
@@ -312,7 +313,8 @@ class Store:
                 # What the attempt holds back must be in the log before what may refer to it, and
                 # what it folds from now on is no base for others.
                 await replica.flush(ns)
-            if replica.flush is not None or not incarnation or HISTORY_MARK in incarnation:
+            folded = Incarnation.parse(incarnation).fold
+            if replica.flush is not None or not incarnation or folded:
                 # The log cannot say whether what is known here is still in it: it was read from
                 # history, where positions are others than a worker knows; or never, as a namespace
                 # that an attempt of this process has made, and somebody may have deleted since.

@@ -176,7 +176,7 @@ class ThreadWorkflow:
                     thread_id=self._start.thread_id,
                     namespace=self._start.namespace,
                     id_prefix=self._start.id_prefix,
-                    incarnation=self._state.log.incarnation,
+                    incarnation=self._state.log.life,
                     snapshot=self._state.snapshot(),
                     roll_events=self._start.roll_events,
                     archive_bytes=self._start.archive_bytes,

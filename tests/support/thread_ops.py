@@ -20,7 +20,7 @@ from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 
 
 def fresh(*, archive_bytes: int = ARCHIVE_BYTES, **fields: Any) -> ThreadState:
-    log = ThreadLog(incarnation="life", archive_bytes=archive_bytes)
+    log = ThreadLog(life="life", archive_bytes=archive_bytes)
     return ThreadState(log=log, summary=ThreadSummary(thread_id="t"), **fields)
 
 

@@ -100,7 +100,7 @@ class World:
         if workflow_id not in self.states:
             self._lives += 1
             self.states[workflow_id] = ThreadState(
-                log=ThreadLog(incarnation=f"life{self._lives}", archive_bytes=self.archive_bytes),
+                log=ThreadLog(life=f"life{self._lives}", archive_bytes=self.archive_bytes),
                 root=not ns,
                 summary=ThreadSummary(thread_id=thread_id),
             )
@@ -177,9 +177,7 @@ class World:
         state = self.states[workflow_id]
         _, reply = self.archiving.pop(workflow_id, (None, None))
         self.wasted = self.wasted or reply is not None
-        again = ThreadState.restore(
-            state.log.incarnation, root=state.root, snapshot=state.snapshot()
-        )
+        again = ThreadState.restore(state.log.life, root=state.root, snapshot=state.snapshot())
         again.log.archive_bytes = self.archive_bytes
         again.restart()
         self.states[workflow_id] = again

@@ -111,9 +111,7 @@ def _snapshot(standing: Standing | None, **more: Any) -> Snapshot:
 
 def _asked() -> ThreadState:
     """A thread whose run has asked, with the place of the question."""
-    state = ThreadState(
-        log=ThreadLog(incarnation="life"), summary=ThreadSummary(thread_id="t", graph="g")
-    )
+    state = ThreadState(log=ThreadLog(life="life"), summary=ThreadSummary(thread_id="t", graph="g"))
     state.reserve("r", "w")
     question = written("c2", "task", "__interrupt__", node="ask")
     outcome = Outcome(status="interrupted", at="c2", nodes=("ask",), asks=("ask",))

@@ -100,7 +100,7 @@ def test_a_reader_behind_the_log_gets_head_and_segments() -> None:
     append(state, put("c3"))
     for request in (
         ReadRequest(),
-        ReadRequest(incarnation=state.log.log_incarnation, cursor=1),
+        ReadRequest(incarnation=state.log.incarnation, cursor=1),
         ReadRequest(incarnation="another", cursor=3),
     ):
         page = state.read(request).page
@@ -110,7 +110,7 @@ def test_a_reader_behind_the_log_gets_head_and_segments() -> None:
             HEAD,
             answer.segments,
         )
-    page = state.read(ReadRequest(incarnation=state.log.log_incarnation, cursor=2)).page
+    page = state.read(ReadRequest(incarnation=state.log.incarnation, cursor=2)).page
     assert (page.start, len(page.ops), page.head, page.segments) == (2, 1, None, ())
 
 
@@ -143,9 +143,9 @@ def test_dropping_marks_and_compaction_frees() -> None:
     append(state, compact=True)
     request = asked(state)
     assert (request.compact, request.generation, state.log.compacting) == (True, 0, True)
-    before = state.log.log_incarnation
+    before = state.log.incarnation
     state.log.archived(request, reply(request))
-    assert (before, state.log.log_incarnation) == ("life.0", "life.1")
+    assert (before, state.log.incarnation) == ("life.0", "life.1")
     assert (state.log.garbage, state.log.compact, state.log.unthinned) == (False, False, 0)
     assert not state.wants_archive()
 

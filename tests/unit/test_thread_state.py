@@ -170,7 +170,7 @@ def test_progress_of_a_run_is_what_a_retry_needs_to_know() -> None:
 
 
 def test_a_nested_namespace_reports_answers() -> None:
-    state = ThreadState(log=ThreadLog(incarnation="life"), root=False)
+    state = ThreadState(log=ThreadLog(life="life"), root=False)
     state.enter_epoch(3)
     answer = writes("c0", "task", "__resume__")
     effects = state.step(StepRequest(epoch=3, seq=0, run_id="r1", ops=(answer,)))
@@ -208,7 +208,7 @@ def test_an_active_run_found_closed_is_evicted() -> None:
 
 
 def test_a_nested_namespace_takes_newer_epochs_from_steps() -> None:
-    state = ThreadState(log=ThreadLog(incarnation="life"), root=False)
+    state = ThreadState(log=ThreadLog(life="life"), root=False)
     assert state.enter_epoch(3) == []
     state.step(StepRequest(epoch=3, seq=0, run_id="r1", tasks=(spec("t1"),)))
     assert not state.refuses(3)

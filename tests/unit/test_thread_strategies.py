@@ -29,7 +29,7 @@ def ask(state: ThreadState, run_id: str, strategy: str) -> tuple[AttachReply, li
 
 def restored(state: ThreadState) -> ThreadState:
     """The state after continue-as-new."""
-    return ThreadState.restore(state.log.incarnation, root=True, snapshot=state.snapshot())
+    return ThreadState.restore(state.log.life, root=True, snapshot=state.snapshot())
 
 
 @pytest.mark.parametrize("strategy", ["reject", "interrupt", "rollback"])

@@ -18,7 +18,7 @@ Invariants:
   entries when it is there, not before; should the Activity fail, nothing has happened.
 - A compaction runs only while no attempt is attached to the thread, and is given up when
   something is appended meanwhile that may build on what it drops. ``generation`` counts those
-  that took place: positions of readers are worth nothing after one (``log_incarnation``).
+  that took place: positions of readers are worth nothing after one (``incarnation``).
 - While blobs are being removed (``discards``) no archive is written: it could be one of them,
   because a blob's name is made of its content.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...protocol.incarnation import Incarnation
 from ...protocol.messages import ArchiveReply, ArchiveRequest, LogPage
 from ...protocol.stored import BlobRef, Op, OpKind, Pack, Segment
 from ...protocol.wire import unpack
@@ -44,8 +45,9 @@ class ThreadLog:
     """The log of one thread or nested namespace, without runs and tasks.
 
     Args:
-        incarnation: Identity of this life of the thread; a deleted and re-created thread has
-            another one, so that readers drop what they remember.
+        life: See ``Incarnation.life``; a deleted and re-created thread has another one, so that
+            readers drop what they remember.
+        fold: See ``Incarnation.fold``; "" in a workflow.
         archive_bytes: Size of the entries at which they move into an archive.
         base: Number of the first entry.
         entries: Ops that are in no archive yet.
@@ -60,7 +62,8 @@ class ThreadLog:
         discards: Blobs that are being removed, because nothing refers to them any more.
     """
 
-    incarnation: str
+    life: str
+    fold: str = ""
     archive_bytes: int = ARCHIVE_BYTES
     base: int = 0
     entries: list[bytes] = field(default_factory=list)
@@ -157,13 +160,13 @@ class ThreadLog:
             self.discards.remove(garbage)
 
     @property
-    def log_incarnation(self) -> str:
-        """Identity of the log for readers: another one after a compaction."""
-        return f"{self.incarnation}.{self.generation}"
+    def incarnation(self) -> str:
+        """Which log it is, for readers: another one after a compaction."""
+        return str(Incarnation(life=self.life, fold=self.fold, generation=self.generation))
 
     def page(self, incarnation: str, cursor: int) -> LogPage:
         """Ops after a reader's position; all there are, if the position is of another log."""
-        known = incarnation in ("", self.log_incarnation) and cursor >= self.base
+        known = incarnation in ("", self.incarnation) and cursor >= self.base
         start = min(cursor, self.end) if known else self.base
         ops: list[bytes] = []
         taken = 0
@@ -173,7 +176,7 @@ class ThreadLog:
                 break
             ops.append(data)
         return LogPage(
-            incarnation=self.log_incarnation,
+            incarnation=self.incarnation,
             start=start,
             ops=tuple(ops),
             more=start + len(ops) < self.end,

@@ -175,12 +175,12 @@ class ThreadState:
             run_id: Of the workflow's run.
             now_s: When it began.
         """
-        incarnation = start.incarnation or run_id
+        life = start.incarnation or run_id
         root, by_log = not start.namespace, start.rules >= 1
         if start.snapshot:
-            return cls.restore(incarnation, root=root, snapshot=start.snapshot, by_log=by_log)
+            return cls.restore(life, root=root, snapshot=start.snapshot, by_log=by_log)
         summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
-        log = ThreadLog(incarnation=incarnation)
+        log = ThreadLog(life=life)
         return cls(log=log, root=root, by_log=by_log, summary=summary)
 
     def touch(self, now_s: float) -> None:
@@ -538,7 +538,7 @@ class ThreadState:
 
     def is_stale(self, request: AppendRequest) -> bool:
         """Whether the ops build on values that may be gone by a compaction since they were read."""
-        return request.incarnation not in ("", self.log.log_incarnation)
+        return request.incarnation not in ("", self.log.incarnation)
 
     def _open(self, namespaces: tuple[str, ...], graphs: tuple[str, ...] = ()) -> list[Effect]:
         effects: list[Effect] = []
@@ -749,16 +749,14 @@ class ThreadState:
         )
 
     @classmethod
-    def restore(
-        cls, incarnation: str, *, root: bool, snapshot: bytes, by_log: bool = True
-    ) -> ThreadState:
+    def restore(cls, life: str, *, root: bool, snapshot: bytes, by_log: bool = True) -> ThreadState:
         """The inverse of ``snapshot``."""
         s = unpack(Snapshot, snapshot)
         return cls(
             by_log=by_log,
             standing=s.standing or _standing_of(s),
             log=ThreadLog(
-                incarnation=incarnation,
+                life=life,
                 entries=list(s.log),
                 size=sum(map(len, s.log)),
                 base=s.base,
