@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from ..protocol.messages import Outcome
     from ..protocol.stored import Op
     from ..protocol.wire import unpack
-    from .limits import CARRY_BYTES
+    from .rollover import CARRY_BYTES
 
 
 def not_waiting(thread_id: str, problem: str) -> ApplicationError:

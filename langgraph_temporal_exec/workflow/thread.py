@@ -80,23 +80,6 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .limits import (
-        ARCHIVE_WAIT,
-        BYTES_BEFORE_FORCED_ROLL,
-        CARRY_BYTES,
-        EVENTS_BEFORE_FORCED_ROLL,
-        FORCED_ROLL_FACTOR,
-        HISTORY_BYTES_FULL,
-        HISTORY_EVENTS_FULL,
-        MAX_ACTIVITY_TYPE,
-        NEXT_WORKFLOW_TASK_S,
-        STARTS_AT_ONCE,
-        STOP_TIMEOUT,
-        TASK_TIMEOUT,
-        UPDATES_BEFORE_FORCED_ROLL,
-        UPDATES_BEFORE_ROLL,
-        UPDATES_FULL,
-    )
     from .patches import RESULTS_FIRST, STARTS_PACED
     from .refusals import (
         bad_answer,
@@ -107,6 +90,28 @@ with workflow.unsafe.imports_passed_through():
         not_waiting,
         stale,
     )
+    from .rollover import Rollover
+
+
+TASK_TIMEOUT = timedelta(days=30)
+"""Start-to-close of a task; heartbeats, not this, notice a dead worker."""
+
+STOP_TIMEOUT = timedelta(seconds=10)
+"""How long a process may take to learn at once that its run was cancelled; then by heartbeat."""
+
+MAX_ACTIVITY_TYPE = 200
+"""Characters of a node's name shown as the Activity's type; Temporal allows 1,000 bytes."""
+
+ARCHIVE_WAIT = timedelta(seconds=20)
+"""How long an attempt waits for the archives to be rewritten before that is given up."""
+
+STARTS_AT_ONCE = 100
+"""Activities that one workflow task schedules; of a wider superstep the rest follows in the next
+ones. Scheduling one costs 0.7 ms of CPU, and a workflow task that takes the SDK longer than two
+seconds, on a busy machine, is broken off and done again, over and over."""
+
+NEXT_WORKFLOW_TASK_S = 0.001
+"""Any timer makes the next workflow task."""
 
 
 @workflow.defn(name=names.THREAD_WORKFLOW)
@@ -130,8 +135,7 @@ class ThreadWorkflow:
         _children: Workflows of nested namespaces.
         _alarm: Rings for the first interrupt that answers itself.
         _upkeep: Task queue of archives and removals.
-        _updates: How many there were in this run of the workflow.
-        _move_to: Task queue on which it is to go on; "": it stays.
+        _rollover: When to continue as new.
     """
 
     @workflow.init
@@ -153,8 +157,7 @@ class ThreadWorkflow:
         self._children = Children(self._start)
         self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
-        self._updates = 0
-        self._move_to = ""
+        self._rollover = Rollover(roll_events=self._start.roll_events)
 
     @workflow.run
     async def run(self, start: bytes) -> None:
@@ -184,7 +187,7 @@ class ThreadWorkflow:
                     graph=self._start.graph,
                 )
             ),
-            task_queue=self._move_to or None,
+            task_queue=self._rollover.move_to or None,
             initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )
 
@@ -194,51 +197,19 @@ class ThreadWorkflow:
             return True
         return effect.epoch == self._state.epoch and effect.spec.key not in self._activities
 
-    def _roll_is_due(self) -> bool:
-        info = workflow.info()
-        roll = self._start.roll_events
-        due = (
-            info.is_continue_as_new_suggested()
-            or self._updates >= UPDATES_BEFORE_ROLL
-            or bool(roll and info.get_current_history_length() >= roll)
-            or bool(self._move_to)
-            # Pinned to a version of the workers that is not the current one any more.
-            or info.is_target_worker_deployment_version_changed()
-        )
-        return due and self._state.size() <= CARRY_BYTES
-
-    def _roll_is_forced(self) -> bool:
-        info = workflow.info()
-        roll = self._start.roll_events * FORCED_ROLL_FACTOR
-        length = info.get_current_history_length()
-        return (
-            # Nobody serves the archives of its old queue, and maybe not its tasks.
-            bool(self._move_to)
-            or self._updates >= UPDATES_BEFORE_FORCED_ROLL
-            or length >= EVENTS_BEFORE_FORCED_ROLL
-            or info.get_current_history_size() >= BYTES_BEFORE_FORCED_ROLL
-            or bool(roll and length >= roll)
-        )
-
     def _must_roll(self) -> bool:
         """Whether steps are to be repeated in the next run of the workflow."""
-        if not self._roll_is_due():
+        if not self._rollover.is_due(self._state.size()):
             return False
         under_way = self._activities or self._pausing or self._state.log.archiving
-        return not under_way or self._roll_is_forced()
+        return not under_way or self._rollover.is_forced()
 
     def _may_roll(self) -> bool:
         return self._must_roll() and workflow.all_handlers_finished() and not self._background
 
     def _check_room(self) -> None:
         """Refuse new work while there is still room to record how the current run ends."""
-        info = workflow.info()
-        full = (
-            self._updates >= UPDATES_FULL
-            or info.get_current_history_size() >= HISTORY_BYTES_FULL
-            or info.get_current_history_length() >= HISTORY_EVENTS_FULL
-        )
-        if full and self._state.size() > CARRY_BYTES:
+        if self._rollover.is_full(self._state.size()):
             raise full_up(self._start.thread_id, self._state.size())
 
     # -- updates ------------------------------------------------------------------------------
@@ -379,7 +350,7 @@ class ThreadWorkflow:
         return workflow.info().run_id
 
     def _enter(self) -> None:
-        self._updates += 1
+        self._rollover.updates += 1
         self._state.touch(workflow.now().timestamp())
 
     def _check_epoch(self, epoch: int) -> None:
@@ -442,7 +413,7 @@ class ThreadWorkflow:
         queue = args[0]
         if queue == workflow.info().task_queue:
             return
-        self._move_to = queue
+        self._rollover.move_to = queue
         for namespace in self._state.namespaces:
             self._spawn(self._children.signal(namespace, names.MOVE_SIGNAL, queue))
 
@@ -526,7 +497,7 @@ class ThreadWorkflow:
             run_id=workflow.uuid4().hex,
             bounds=bounds,
             # A thread that is about to move has nobody on its old queue.
-            task_queue=self._move_to or workflow.info().task_queue,
+            task_queue=self._rollover.move_to or workflow.info().task_queue,
         )
         self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
         self._alarm.set(self._state.next_deadline())
@@ -574,7 +545,7 @@ class ThreadWorkflow:
             deleted_s=workflow.now().timestamp(),
         )
         while True:
-            move_to = self._move_to
+            move_to = self._rollover.move_to
             queue = names.upkeep_queue(move_to) if move_to else self._upkeep
             erasing = asyncio.create_task(upkeep.erase(request, queue))
             await workflow.wait_condition(partial(self._is_erased, erasing, move_to))
@@ -588,7 +559,7 @@ class ThreadWorkflow:
 
     def _is_erased(self, erasing: asyncio.Task[None], move_to: str) -> bool:
         """Whether it is done, or is to be done elsewhere."""
-        return erasing.done() or self._move_to != move_to
+        return erasing.done() or self._rollover.move_to != move_to
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
         handle = workflow.start_activity(

@@ -12,7 +12,7 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.errors import ThreadFullError
 from langgraph_temporal_exec.protocol.messages import AppendRequest
 from langgraph_temporal_exec.worker.upkeep import Upkeep
-from langgraph_temporal_exec.workflow.thread import CARRY_BYTES, UPDATES_FULL
+from langgraph_temporal_exec.workflow.rollover import CARRY_BYTES, UPDATES_FULL
 from tests.support.graphs import config, parallel
 
 pytestmark = pytest.mark.timeout(400)

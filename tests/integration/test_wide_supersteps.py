@@ -15,7 +15,7 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import AttachRequest, StepRequest, TaskSpec
 from langgraph_temporal_exec.worker import outbox
-from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
+from langgraph_temporal_exec.workflow.thread import STARTS_AT_ONCE
 from tests.support.graphs import State, config
 
 TASKS = 1_500

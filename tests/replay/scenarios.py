@@ -27,7 +27,7 @@ from langgraph_temporal_exec import RunCancelledError, TemporalSaver, ThreadBusy
 from langgraph_temporal_exec import interrupt_with_default as ask
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
-from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
+from langgraph_temporal_exec.workflow.thread import STARTS_AT_ONCE
 from tests.storage.conftest import converse
 from tests.storage.graphs import big, chat, turn
 from tests.support.graphs import (

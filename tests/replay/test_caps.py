@@ -28,14 +28,14 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import AppendRequest, ThreadStart
 from langgraph_temporal_exec.protocol.wire import unpack
-from langgraph_temporal_exec.workflow.thread import (
+from langgraph_temporal_exec.workflow.rollover import (
     BYTES_BEFORE_FORCED_ROLL,
     CARRY_BYTES,
     EVENTS_BEFORE_FORCED_ROLL,
     UPDATES_BEFORE_FORCED_ROLL,
     UPDATES_BEFORE_ROLL,
-    ThreadWorkflow,
 )
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.support.graphs import config, wide
 from tests.support.thread_ops import put
 

@@ -15,7 +15,6 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.workflow.limits import STARTS_AT_ONCE
 from langgraph_temporal_exec.workflow.patches import (
     CANCELLED_IS_CANCELLED,
     RESULTS_FIRST,
@@ -23,7 +22,7 @@ from langgraph_temporal_exec.workflow.patches import (
     STOP_AT_ONCE,
 )
 from langgraph_temporal_exec.workflow.run import RunWorkflow
-from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
+from langgraph_temporal_exec.workflow.thread import STARTS_AT_ONCE, ThreadWorkflow
 from tests.replay.record import HISTORIES, MUST_FAIL, load
 
 GOLDEN = sorted(HISTORIES.glob("v*/*.json.gz"))

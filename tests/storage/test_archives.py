@@ -12,7 +12,8 @@ from temporalio.worker import Replayer
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest, ThreadStart
 from langgraph_temporal_exec.protocol.wire import unpack
-from langgraph_temporal_exec.workflow.thread import CARRY_BYTES, ThreadWorkflow
+from langgraph_temporal_exec.workflow.rollover import CARRY_BYTES
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.storage.conftest import MakeSaver, comparable, converse, history, model
 from tests.storage.graphs import chat
 from tests.support.graphs import all_graphs, config
@@ -51,7 +52,7 @@ async def test_a_conversation_reads_as_in_memory(
         cold = make_saver()
         graph = chat().with_config(checkpointer=cold)
         assert comparable(await graph.aget_state(config("t"))) == expected[0]
-        assert cold.replica("t").is_partial("") == bool(archive_bytes)
+        assert cold._store.replica("t").is_partial("") == bool(archive_bytes)
         assert await history(graph) == expected
         # Time travel to the very first, and on from there.
         first = [s async for s in graph.aget_state_history(config("t"))][-1]

@@ -23,7 +23,7 @@ from langgraph_temporal_exec.workflow.core.thread_state import (
     REMEMBERED_OUTCOME_BYTES,
     REMEMBERED_RUNS,
 )
-from langgraph_temporal_exec.workflow.thread import CARRY_BYTES
+from langgraph_temporal_exec.workflow.rollover import CARRY_BYTES
 from tests.storage.conftest import MakeSaver
 from tests.storage.graphs import extended
 from tests.storage.test_archives import carried
