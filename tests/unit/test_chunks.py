@@ -65,6 +65,8 @@ def _streamed(options: dict[str, Any]) -> tuple[Form, list[Any], list[Any]]:
 
 
 CALLS = list(_calls())
+UNNAMED = [("values",), ("values", "updates"), MODES]
+"""LangGraph takes any sequence of modes, but names them in the chunks of a list alone."""
 
 
 @pytest.mark.parametrize("options", CALLS, ids=str)
@@ -76,6 +78,26 @@ def test_every_chunk_is_taken_apart_and_built_again(options: dict[str, Any]) -> 
         assert part.mode in form.modes
         assert part.ns == () or options["subgraphs"]
         assert chunks.is_typed(chunk) == (options["version"] == "v2")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("subgraphs", [False, True])
+@pytest.mark.parametrize("modes", UNNAMED, ids=str)
+def test_modes_that_no_chunk_names(modes: Any, subgraphs: bool, version: str) -> None:
+    form, asks, answers = _streamed(
+        {"stream_mode": modes, "version": version, "subgraphs": subgraphs}
+    )
+    assert form.modes == modes
+    for run, waits in ((asks, True), (answers, False)):
+        result = ResultChunks(form)
+        for chunk in run:
+            assert form.build(form.take_apart(chunk)) == chunk
+            result.note(chunk)
+        questions = [q.value for c in result.all for q in form.take_apart(c).questions]
+        assert {*questions} == ({"sure?"} if waits else set())
+        # Others come behind the last values, and cannot be told from them.
+        if modes != MODES:
+            assert form.take_apart(result.all[-1]).payload["x"][0] == "in"
 
 
 def test_all_forms_tell_the_same() -> None:
