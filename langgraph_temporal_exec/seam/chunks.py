@@ -166,10 +166,25 @@ def is_typed(chunk: Any) -> bool:
     return isinstance(chunk, dict) and chunk.keys() >= {_TYPE, _NS, _DATA}
 
 
+def result_of(result: Iterable[Any]) -> tuple[Any, list[Any]]:
+    """Values and questions of a run, from its ``ResultChunks`` in whatever form."""
+    values: Any = None
+    asked: list[Any] = []
+    for chunk in result:
+        part = of_result(chunk)
+        if part.mode == VALUES:
+            values = part.payload
+        # Those beside typed values are often told before by themselves.
+        told = part.interrupts if part.mode == VALUES else part.questions
+        asked += [question for question in told if question not in asked]
+    return values, asked
+
+
 def of_result(chunk: Any) -> Part:
-    """What a chunk brings that is one of ``ResultChunks``, in whatever form."""
+    """What one of them brings."""
     if is_typed(chunk):
-        return Part(mode=chunk[_TYPE], payload=chunk[_DATA])
+        beside = chunk.get(_INTERRUPTS) or ()
+        return Part(mode=chunk[_TYPE], payload=chunk[_DATA], interrupts=beside)
     if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in (VALUES, UPDATES):
         return Part(mode=chunk[-2], payload=chunk[-1])
     payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk

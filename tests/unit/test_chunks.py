@@ -149,6 +149,25 @@ def test_of_the_result_there_are_the_questions_and_the_last_values(options: dict
 
 
 @pytest.mark.parametrize("options", CALLS, ids=str)
+def test_the_result_is_that_of_invoke(options: dict[str, Any]) -> None:
+    form, *runs = _streamed(options)
+    graph = _graph()
+    config: Any = {"configurable": {"thread_id": "t"}}
+    for run, input in zip(runs, ({"x": ["in"]}, Command(resume=1)), strict=True):
+        result = ResultChunks(form)
+        for chunk in run:
+            result.note(chunk)
+        expected = graph.invoke(input, config)
+        values, asked = chunks.result_of(result.all)
+        found = chunks.invoked(values, asked)
+        if "values" in form.modes:
+            assert found["x"] == expected["x"]
+        if {"values", "updates"} & {*form.modes}:
+            shown = [q.value for q in (found or {}).get("__interrupt__", ())]
+            assert shown == [q.value for q in expected.get("__interrupt__", ())]
+
+
+@pytest.mark.parametrize("options", CALLS, ids=str)
 def test_what_a_run_ended_with_looks_as_its_last_chunk(options: dict[str, Any]) -> None:
     form, _, answers = _streamed(options)
     if "values" in form.modes:
