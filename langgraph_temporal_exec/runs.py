@@ -24,7 +24,7 @@ from .protocol import names
 from .protocol.messages import Outcome, ReadRequest, RunStatusReply
 from .protocol.wire import unpack
 from .seam import hooks, private
-from .seam.chunks import VALUES, invoked, of_result
+from .seam.chunks import invoked, result_of
 from .storage.rpc import is_gone
 from .storage.store import Store
 from .storage.thread_client import UNBOUNDED_CURSOR, Transport
@@ -101,17 +101,9 @@ class Run:
         store = self._store
         outcome = unpack(Outcome, await await_outcome(store.transport, self.run_id, self.thread_id))
         raise_failure(outcome, self.run_id)
-        latest: Any = None
-        interrupts: list[Any] = []
-        for data in outcome.tail:
-            part = of_result(load_exact(store.serde, data))
-            if part.mode == VALUES:
-                latest = part.payload
-            else:
-                interrupts += part.questions
         if not outcome.tail:
-            latest, interrupts = await self._recorded()
-        return invoked(latest, interrupts)
+            return invoked(*await self._recorded())
+        return invoked(*result_of(load_exact(store.serde, data) for data in outcome.tail))
 
     async def _recorded(self) -> tuple[Any, list[Any]]:
         found = await self._store.checkpoint({"configurable": {"thread_id": self.thread_id}})

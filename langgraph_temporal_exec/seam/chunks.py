@@ -30,7 +30,7 @@ class Part:
     """What a chunk brings.
 
     Args:
-        mode: The mode.
+        mode: The mode; "" if it cannot be told.
         payload: What is streamed in it.
         ns: Namespace of the graph; that of the root is empty.
         interrupts: Beside the values of a typed chunk; of other chunks none.
@@ -59,7 +59,7 @@ class Form:
 
     Args:
         modes: The modes it asked for.
-        names_mode: Whether each chunk says of which it is; else it is the first.
+        names_mode: Whether each chunk says of which it is.
         subgraphs: Whether each says of which namespace it is.
         typed: Whether they are dicts, which say all of it.
     """
@@ -75,7 +75,8 @@ class Form:
         asked = options.get("stream_mode") or graph.stream_mode
         return cls(
             modes=(asked,) if isinstance(asked, str) else tuple(asked),
-            names_mode=not isinstance(asked, str),
+            # LangGraph's rule: of a tuple of modes none is named.
+            names_mode=isinstance(asked, list),
             subgraphs=bool(options.get("subgraphs")),
             typed=options.get("version") == _TYPED,
         )
@@ -91,7 +92,15 @@ class Form:
             chunk = rest[0] if len(rest) == 1 else tuple(rest)
         if self.names_mode:
             return Part(ns=ns, mode=chunk[0], payload=chunk[1])
-        return Part(ns=ns, mode=self.modes[0], payload=chunk)
+        return Part(ns=ns, mode=self._mode_of(chunk), payload=chunk)
+
+    def _mode_of(self, payload: Any) -> str:
+        """Where chunks do not name their mode; "" if it cannot be told."""
+        if len(self.modes) == 1:
+            return self.modes[0]
+        if not isinstance(payload, dict) or not are_interrupts(payload.get(INTERRUPT)):
+            return ""
+        return UPDATES if payload.keys() == {INTERRUPT} else VALUES
 
     def build(self, part: Part) -> Any:
         """The chunk of this form that brings a part."""
@@ -119,7 +128,8 @@ class ResultChunks:
         part = self._form.take_apart(chunk)
         if part.ns:
             return
-        if part.mode == VALUES:
+        if part.mode == VALUES or (not part.mode and VALUES in self._form.modes):
+            # Also one whose mode cannot be told: of values and updates the last is of values.
             self._latest = chunk
             if part.interrupts:
                 self._questions.append(chunk)
@@ -156,10 +166,25 @@ def is_typed(chunk: Any) -> bool:
     return isinstance(chunk, dict) and chunk.keys() >= {_TYPE, _NS, _DATA}
 
 
+def result_of(result: Iterable[Any]) -> tuple[Any, list[Any]]:
+    """Values and questions of a run, from its ``ResultChunks`` in whatever form."""
+    values: Any = None
+    asked: list[Any] = []
+    for chunk in result:
+        part = of_result(chunk)
+        if part.mode == VALUES:
+            values = part.payload
+        # Those beside typed values are often told before by themselves.
+        told = part.interrupts if part.mode == VALUES else part.questions
+        asked += [question for question in told if question not in asked]
+    return values, asked
+
+
 def of_result(chunk: Any) -> Part:
-    """What a chunk brings that is one of ``ResultChunks``, in whatever form."""
+    """What one of them brings."""
     if is_typed(chunk):
-        return Part(mode=chunk[_TYPE], payload=chunk[_DATA])
+        beside = chunk.get(_INTERRUPTS) or ()
+        return Part(mode=chunk[_TYPE], payload=chunk[_DATA], interrupts=beside)
     if isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] in (VALUES, UPDATES):
         return Part(mode=chunk[-2], payload=chunk[-1])
     payload = chunk[-1] if isinstance(chunk, tuple) and len(chunk) == 2 else chunk

@@ -14,7 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
@@ -360,7 +360,7 @@ _BRANCH, _TO, _JOIN = "branch", "to:", "join"
 
 def is_internal(channel: str) -> bool:
     """Whether a channel is one of LangGraph's own, and no value of the user's."""
-    return channel.startswith((RESERVED, f"{_BRANCH}:"))
+    return channel.startswith((RESERVED, f"{_BRANCH}:", f"{_JOIN}:"))
 
 
 def triggered_by(channel: str, value: Any) -> str | None:
@@ -547,9 +547,13 @@ def _assigned(cls: Any) -> Sequence[str]:
     return names
 
 
+class _ProbeState(TypedDict):
+    x: int
+
+
 def _probe() -> Any:
     """A graph with each kind of channel that triggers nodes."""
-    builder: Any = StateGraph(dict)
+    builder: Any = StateGraph(_ProbeState)
     for name in ("a", "b", "c", "d"):
         builder.add_node(name, lambda state: state, defer=name == "d")
     for name in ("a", "b"):

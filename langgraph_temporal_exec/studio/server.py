@@ -257,7 +257,8 @@ def threads() -> list[Mapping[str, Any]]:
 def thread(thread_id: str) -> Mapping[str, Any] | None:
     """The metadata of one of the server's threads; ``None`` if it knows none of this id."""
     entry = _entry(thread_id)
-    return None if entry is None else dict(entry["metadata"])
+    metadata: Mapping[str, Any] | None = None if entry is None else entry["metadata"]
+    return metadata
 
 
 def graph_of(metadata: Mapping[str, Any]) -> str | None:

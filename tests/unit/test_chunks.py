@@ -65,6 +65,8 @@ def _streamed(options: dict[str, Any]) -> tuple[Form, list[Any], list[Any]]:
 
 
 CALLS = list(_calls())
+UNNAMED = [("values",), ("values", "updates"), MODES]
+"""LangGraph takes any sequence of modes, but names them in the chunks of a list alone."""
 
 
 @pytest.mark.parametrize("options", CALLS, ids=str)
@@ -76,6 +78,26 @@ def test_every_chunk_is_taken_apart_and_built_again(options: dict[str, Any]) -> 
         assert part.mode in form.modes
         assert part.ns == () or options["subgraphs"]
         assert chunks.is_typed(chunk) == (options["version"] == "v2")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("subgraphs", [False, True])
+@pytest.mark.parametrize("modes", UNNAMED, ids=str)
+def test_modes_that_no_chunk_names(modes: Any, subgraphs: bool, version: str) -> None:
+    form, asks, answers = _streamed(
+        {"stream_mode": modes, "version": version, "subgraphs": subgraphs}
+    )
+    assert form.modes == modes
+    for run, waits in ((asks, True), (answers, False)):
+        result = ResultChunks(form)
+        for chunk in run:
+            assert form.build(form.take_apart(chunk)) == chunk
+            result.note(chunk)
+        questions = [q.value for c in result.all for q in form.take_apart(c).questions]
+        assert {*questions} == ({"sure?"} if waits else set())
+        # Others come behind the last values, and cannot be told from them.
+        if modes != MODES:
+            assert form.take_apart(result.all[-1]).payload["x"][0] == "in"
 
 
 def test_all_forms_tell_the_same() -> None:
@@ -124,6 +146,25 @@ def test_of_the_result_there_are_the_questions_and_the_last_values(options: dict
         for chunk, part in zip(result.all, parts, strict=True):
             alone = chunks.of_result(chunk)
             assert (alone.mode, alone.payload) == (part.mode, part.payload)
+
+
+@pytest.mark.parametrize("options", CALLS, ids=str)
+def test_the_result_is_that_of_invoke(options: dict[str, Any]) -> None:
+    form, *runs = _streamed(options)
+    graph = _graph()
+    config: Any = {"configurable": {"thread_id": "t"}}
+    for run, input in zip(runs, ({"x": ["in"]}, Command(resume=1)), strict=True):
+        result = ResultChunks(form)
+        for chunk in run:
+            result.note(chunk)
+        expected = graph.invoke(input, config)
+        values, asked = chunks.result_of(result.all)
+        found = chunks.invoked(values, asked)
+        if "values" in form.modes:
+            assert found["x"] == expected["x"]
+        if {"values", "updates"} & {*form.modes}:
+            shown = [q.value for q in (found or {}).get("__interrupt__", ())]
+            assert shown == [q.value for q in expected.get("__interrupt__", ())]
 
 
 @pytest.mark.parametrize("options", CALLS, ids=str)

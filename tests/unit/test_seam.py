@@ -183,6 +183,10 @@ def test_the_attributes_that_are_read_are_the_verified_ones() -> None:
     assert read["task"] | {"timeout"} == private.TASK_ATTRIBUTES
 
 
+def test_the_channels_that_are_the_users() -> None:
+    assert {name for name in private._probe().channels if not private.is_internal(name)} == {"x"}
+
+
 def test_other_names_of_channels_are_refused(
     uninstalled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ async def all_stream_modes_at_once(s: Stage) -> None:
     await s.stream(question, s.config("v2"), stream_mode=MODES, version="v2")
     await s.stream(question, s.config("nested"), stream_mode=MODES, subgraphs=True)
     await s.stream(question, s.config("none"), stream_mode=[])
+    await s.stream(question, s.config("unnamed"), stream_mode=("values", "updates"))
 
 
 def _nested(checkpointer: Any) -> Any:
