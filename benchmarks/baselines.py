@@ -15,7 +15,7 @@ from langgraph.types import Durability
 from temporalio.workflow import UpdateMethodMultiParam
 
 from benchmarks.floor_worker import serve_on_thread
-from benchmarks.floor_workflow import FloorWorkflow, pinned_queue
+from benchmarks.floor_workflow import FloorWorkflow, process_queue
 from benchmarks.lab import Lab
 from benchmarks.timing import Measure, Sample
 
@@ -98,6 +98,6 @@ async def floor_update_activity_remote(lab: Lab) -> AsyncIterator[Measure]:
         "floor_update_activity_remote",
         command,
         workflow_queue=queue,
-        activity_queue=pinned_queue(queue),
+        activity_queue=process_queue(queue),
     ):
         yield _updates(lab, queue, FloorWorkflow.by_activity)

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from benchmarks.floor_workflow import FloorWorkflow, no_op, pinned_queue
+from benchmarks.floor_workflow import FloorWorkflow, no_op, process_queue
 
 START_S = 30
 STOP_S = 30
@@ -24,7 +24,7 @@ async def serve(client: Client, task_queue: str) -> AsyncIterator[None]:
     """Workers on the running loop: one for the workflow, one for the pinned Activities."""
     async with (
         Worker(client, task_queue=task_queue, workflows=[FloorWorkflow]),
-        Worker(client, task_queue=pinned_queue(task_queue), activities=[no_op]),
+        Worker(client, task_queue=process_queue(task_queue), activities=[no_op]),
     ):
         yield
 

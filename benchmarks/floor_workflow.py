@@ -10,7 +10,7 @@ from temporalio.common import RetryPolicy
 ACTIVITY_TIMEOUT = timedelta(seconds=30)
 
 
-def pinned_queue(task_queue: str) -> str:
+def process_queue(task_queue: str) -> str:
     """The queue of the floor's Activities: as with pinned tasks, not the workflow's own."""
     return f"{task_queue}-pinned"
 
@@ -39,7 +39,7 @@ class FloorWorkflow:
         return await workflow.execute_activity(
             no_op,
             body,
-            task_queue=pinned_queue(workflow.info().task_queue),
+            task_queue=process_queue(workflow.info().task_queue),
             start_to_close_timeout=ACTIVITY_TIMEOUT,
             retry_policy=RetryPolicy(maximum_attempts=1),
         )

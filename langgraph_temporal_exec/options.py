@@ -11,8 +11,8 @@ from .errors import UsageError
 
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 """What a run does that finds another one on its thread, in the words of LangGraph's API server: it
-waits in line, fails with ``ThreadBusyError``, stops the other after its superstep, or stops it at
-once and undoes it."""
+waits in the thread's run queue, fails with ``ThreadBusyError``, stops the other after its
+superstep, or stops it at once and undoes it."""
 
 
 def check_strategy(value: object) -> Strategy:

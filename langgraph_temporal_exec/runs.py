@@ -11,8 +11,8 @@ from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionSta
 from temporalio.service import RPCError
 
 from ._exits import Owned, left_anywhere
+from .caller.hub import Mailbox
 from .caller.join import join_stream
-from .caller.mailbox import Mailbox
 from .caller.outcome import await_outcome, raise_failure
 from .errors import (
     RunNotFoundError,
@@ -254,7 +254,7 @@ class Run:
         async def wait() -> Any:
             return await awaitable
 
-        return self._mailbox.thread.submit(wait()).result()
+        return self._mailbox.loop_thread.submit(wait()).result()
 
 
 async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | None:

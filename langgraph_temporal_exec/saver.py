@@ -27,7 +27,7 @@ from temporalio.worker import WorkerDeploymentConfig
 from . import _native, local, threads
 from ._loops import Context
 from .caller.admission import Caller
-from .caller.mailbox import Mailbox
+from .caller.hub import Mailbox
 from .errors import UnsupportedLangGraphError, UsageError
 from .options import NodeOptions, Options, Retention, Strategy
 from .protocol.messages import AppendRequest
@@ -164,7 +164,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     def _wait(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on a loop that is not the caller's."""
-        thread = self._caller.mailbox.thread
+        thread = self._caller.mailbox.loop_thread
         if thread.is_current:
             coro.close()
             raise UsageError("The sync API cannot be called on the loop that has to serve it.")

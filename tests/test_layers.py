@@ -328,3 +328,11 @@ def test_composition_roots_are_imported_by_composition_roots_alone() -> None:
 
 def test_the_documented_table_is_this_one() -> None:
     assert documented() == table()
+
+
+def test_no_two_modules_of_one_name() -> None:
+    """Nor of the name of a package: whoever hears of `upkeep` knows which file is meant."""
+    paths = [p for p in (Path(__file__).parents[1] / PACKAGE).rglob("*.py")]
+    names = [p.stem for p in paths if not p.stem.startswith("__")]
+    names += [p.parent.name for p in paths if p.stem == "__init__"]
+    assert sorted(names) == sorted(set(names))

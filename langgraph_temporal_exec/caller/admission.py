@@ -26,8 +26,8 @@ from ..storage.store import Store
 from ..values.record import Call
 from .admitted import AdmittedRun
 from .handlers import Event, Handlers
+from .hub import Mailbox
 from .join import join_stream, joined, other_run
-from .mailbox import Mailbox
 from .remote import cancel_run, stream_remote
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class WorkerHere(Protocol):
     """The worker of this process."""
 
     queue: str
-    thread: LoopThread
+    loop_thread: LoopThread
 
     def check(self) -> None:
         """Raise when the worker has stopped."""
@@ -136,7 +136,7 @@ class Caller:
         call = Call(input=input, config=config, options=kwargs, sync=True, result_only=result_only)
         run = AdmittedRun(self.store, graph, call)
         host = self.host
-        waiting = self.mailbox.thread if host is None else host.thread
+        waiting = self.mailbox.loop_thread if host is None else host.loop_thread
         if run_id := waiting.submit(other_run(self.store, input, run.full)).result():
             yield from waiting.submit(self._joined(run, run_id)).result()
         elif host is not None:
@@ -148,7 +148,7 @@ class Caller:
         """A run that is driven in this process, ready to be recorded."""
         host.check()
         host.serve(run.identity.graph, run.graph)
-        run.encode(home_queue=host.queue)
+        run.encode(caller_queue=host.queue)
         return run
 
     async def _elsewhere(
@@ -172,7 +172,7 @@ class Caller:
             await handlers.aclose(ended)
 
     def _elsewhere_sync(self, run: AdmittedRun) -> Generator[Any, None, None]:
-        thread = self.mailbox.thread
+        thread = self.mailbox.loop_thread
         handlers = Handlers(run.full)
         ended: BaseException | None = None
         chunks: AsyncGenerator[Any, None] | None = None

@@ -122,11 +122,11 @@ class AdmittedRun:
         twin.call = replace(self.call, mailbox=mailbox, deltas=True, **more)
         return twin
 
-    def encode(self, *, home_queue: str = "") -> None:
+    def encode(self, *, caller_queue: str = "") -> None:
         """Serialize what is to be recorded.
 
         Args:
-            home_queue: Task queue of the worker in this process, which drives the run; "": any
+            caller_queue: Task queue of the worker in this process, which drives the run; "": any
                 worker may.
 
         Raises:
@@ -147,7 +147,7 @@ class AdmittedRun:
             task_queue=options.task_queue,
             record=b"" if self._uploads else record,
             record_ref=self._uploads[0].ref if self._uploads else None,
-            home_queue=home_queue,
+            caller_queue=caller_queue,
             heartbeat_s=options.heartbeat_timeout.total_seconds(),
             strategy=run.strategy,
             max_lost_attempts=self._max_lost_attempts,
@@ -178,7 +178,7 @@ class AdmittedRun:
                 static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
                 # The worker of this process may take the first workflow task from the reply,
                 # which saves a round trip.
-                request_eager_start=bool(self._start.home_queue),
+                request_eager_start=bool(self._start.caller_queue),
             )
         except (RPCError, RuntimeError) as exc:
             raise transport.translate(exc) from exc

@@ -19,8 +19,7 @@ from ..errors import NoWorkersError, RunFailedError, StreamLostError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
-from ..protocol.mail import KNOWN_SLOT, MailItem, MailStatus, unpacked
-from ..protocol.messages import Outcome
+from ..protocol.messages import KNOWN_SLOT, MailItem, MailStatus, Outcome, unpacked
 from ..protocol.wire import WireError, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.known import KEPT_FROM_BYTES

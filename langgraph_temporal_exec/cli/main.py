@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from . import threads
+from . import thread_commands
 from .deployment import PLAIN
-from .studio import studio
-from .worker import worker
+from .studio_command import studio
+from .worker_command import worker
 
 app = typer.Typer(
     help="Durable LangGraph on Temporal.",
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=PLAIN,
 )
 app.command()(worker)
-app.add_typer(threads.app, name="threads")
+app.add_typer(thread_commands.app, name="threads")
 app.command()(studio)
 
 PACKAGES = ("langgraph-temporal-exec", "langgraph", "temporalio")

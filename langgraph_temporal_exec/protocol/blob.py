@@ -56,21 +56,21 @@ def plan(data: bytes, *, scope: str, what: str, piece_bytes: int) -> Upload:
     return Upload(ref=ref, data=data, what=what)
 
 
-def squeeze(ops: Sequence[bytes]) -> bytes:
+def compress(ops: Sequence[bytes]) -> bytes:
     """Ops as the bytes of a pack of level 0."""
     return zlib.compress(pack(OpList(ops=tuple(ops))), 6)
 
 
-def squeeze_segments(segments: Sequence[Segment]) -> bytes:
+def compress_segments(segments: Sequence[Segment]) -> bytes:
     """Segments as the bytes of a pack of a higher level."""
     return zlib.compress(pack(SegmentList(segments=tuple(segments))), 6)
 
 
-def expand(data: bytes) -> tuple[bytes, ...]:
-    """The inverse of ``squeeze``."""
+def decompress(data: bytes) -> tuple[bytes, ...]:
+    """The inverse of ``compress``."""
     return unpack(OpList, inflate(data, at_most=MAX_INFLATED_BYTES)).ops
 
 
-def expand_segments(data: bytes) -> tuple[Segment, ...]:
-    """The inverse of ``squeeze_segments``."""
+def decompress_segments(data: bytes) -> tuple[Segment, ...]:
+    """The inverse of ``compress_segments``."""
     return unpack(SegmentList, inflate(data, at_most=MAX_INFLATED_BYTES)).segments

@@ -308,7 +308,7 @@ def self_contained(ops: Iterable[Op], resolve: Resolve, place: Place) -> list[by
     available: set[bytes] = set()
     result = []
 
-    def settle(value: Value) -> Value:
+    def on_its_own(value: Value) -> Value:
         if not available.issuperset(value.bases):
             value = place(value, resolve(value))
         if value.digest:
@@ -316,12 +316,12 @@ def self_contained(ops: Iterable[Op], resolve: Resolve, place: Place) -> list[by
         return value
 
     for op in ops:
-        settled = replace(op, values=tuple(settle(v) for v in op.values))
+        whole = replace(op, values=tuple(on_its_own(v) for v in op.values))
         if op.kind == OpKind.PUT:
-            parts = settle(body_of(op)), settle(metadata_of(op))
-            settled = with_parts(settled, settled.values, *parts)
+            parts = on_its_own(body_of(op)), on_its_own(metadata_of(op))
+            whole = with_parts(whole, whole.values, *parts)
         # One whose body is outside may keep it if nothing in it had to change.
-        result.append(pack(as_sent(op) if settled == op else replace(settled, body=None)))
+        result.append(pack(as_sent(op) if whole == op else replace(whole, body=None)))
     return result
 
 

@@ -5,11 +5,14 @@ Fields ending in ``_s`` are seconds. State travels as opaque, already serialized
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .inflate import inflate
 from .standing import Standing
 from .stored import BlobRef, Pack, Segment
+from .wire import WireError
 
 RULES = 1
 """By which rules a workflow decides, as it was started (``ThreadStart.rules``): the commands in its
@@ -80,8 +83,8 @@ class AttachRequest:
 
     ``incarnation`` and ``cursor`` say what the asking process has already read. ``evict`` names
     the active run when the asker found its run workflow closed. ``strategy`` is what happens when
-    another run has the thread: "" waits in line; "reject", "interrupt", "rollback". ``queue`` is
-    that of the process which drives the attempt.
+    another run has the thread: "" waits in the run queue; "reject", "interrupt", "rollback".
+    ``queue`` is that of the process which drives the attempt.
 
     Args:
         run_id: The run.
@@ -455,8 +458,8 @@ class TaskOutput:
 class RunStart:
     """Workflow input of ``LangGraphRun``: the admission record of one run.
 
-    ``record`` is opaque to the workflow (see ``record.py``). ``home_queue`` is
-    the pinned queue of an embedded caller, tried first; ``task_queue`` is the shared one.
+    ``record`` is opaque to the workflow (see ``record.py``). ``caller_queue`` is the task queue of
+    the process of an embedded caller, tried first; ``task_queue`` is the shared one.
     A large record is a blob, ``record_ref``. ``strategy``: see ``AttachRequest``.
 
     Args:
@@ -475,7 +478,7 @@ class RunStart:
     graph: str
     task_queue: str
     record: bytes
-    home_queue: str = ""
+    caller_queue: str = ""
     heartbeat_s: float = 10.0
     max_lost_attempts: int = 50
     record_ref: BlobRef | None = None
@@ -529,7 +532,7 @@ class DriveStatus(IntEnum):
 class DriveRequest:
     """Activity input of ``langgraph:drive``.
 
-    ``at_home``: on the queue of an embedded caller, whose process has the live objects; then
+    ``at_caller``: on the queue of an embedded caller, whose process has the live objects; then
     ``record`` is empty. ``strategy``: see ``AttachRequest``. ``listeners`` joined the run so far.
 
     Args:
@@ -550,7 +553,7 @@ class DriveRequest:
     graph: str
     record: bytes = b""
     record_ref: BlobRef | None = None
-    at_home: bool = False
+    at_caller: bool = False
     strategy: str = ""
     listeners: tuple[Listener, ...] = ()
 
@@ -717,7 +720,7 @@ class ActiveRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiter:
-    """Part of ``Snapshot``: a run in line for the thread.
+    """Part of ``Snapshot``: a run in the run queue of the thread.
 
     Args:
         run_id: The run.
@@ -748,7 +751,7 @@ class Snapshot:
         generation: As there.
         garbage: As there.
         compact: As there.
-        unthinned: As there.
+        uncompacted: As there.
         discards: Blobs that are to be removed again, in case the Activity was not through.
         summary: As in ``ThreadState``.
         undo: As there.
@@ -774,7 +777,7 @@ class Snapshot:
     generation: int = 0
     garbage: bool = False
     compact: bool = False
-    unthinned: int = 0
+    uncompacted: int = 0
     discards: tuple[BlobRef, ...] = ()
     summary: ThreadSummary | None = None
     undo: tuple[str, ...] = ()
@@ -783,3 +786,88 @@ class Snapshot:
     announced: tuple[Announcement, ...] = ()
     given_at: str = ""
     given_spent: bool = False
+
+
+# -- streams: on their way to a caller in another process ------------------------------------------
+
+KNOWN_SLOT = 1
+"""See ``MailItem.slot``."""
+
+COMPRESSED_FROM_BYTES = 20_000
+"""Less is not worth packing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MailItem:
+    """Part of ``Mail``: a chunk, or with ``more`` a piece of one, numbered within its attempt.
+
+    ``event``: it is no chunk but an event for the caller's callback handlers. ``slot``, from 1: the
+    chunk is to be kept, in place of the one kept under this number, because the next one of its
+    kind may be sent as the difference to it; then ``delta`` is set. Under ``KNOWN_SLOT`` a caller
+    keeps the chunk it had before (``Call.known``), from the beginning. ``piece`` numbers the
+    pieces of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
+    ``unpacked``: the chunk, or the difference, is packed, and has this many bytes; 0: it is not.
+
+    Args:
+        attempt: Attempt of the run that sends it; a newer one starts the stream over.
+        seq: Number of the chunk or event within the attempt, from 0.
+        data: The bytes, or a piece of them.
+    """
+
+    attempt: int
+    seq: int
+    data: bytes
+    more: bool = False
+    event: bool = False
+    slot: int = 0
+    delta: bool = False
+    piece: int = 0
+    unpacked: int = 0
+
+
+def packed(data: bytes) -> bytes | None:
+    """A chunk as it travels; ``None``: as it is."""
+    if len(data) < COMPRESSED_FROM_BYTES:
+        return None
+    # The fastest: what does not travel saves more time than this takes, but not much more.
+    small = zlib.compress(data, 1)
+    return small if len(small) < 0.9 * len(data) else None
+
+
+def unpacked(data: bytes, size: int) -> bytes:
+    """The inverse of ``packed``.
+
+    Args:
+        data: What ``packed`` gave.
+        size: Bytes of what it was given; no more are unpacked.
+
+    Raises:
+        WireError: It is nothing of this size.
+    """
+    whole = inflate(data, at_most=size)
+    if len(whole) != size:
+        raise WireError(f"A packed chunk that has not the {size:,} bytes it is said to have.")
+    return whole
+
+
+class MailStatus(IntEnum):
+    """Answer to ``Mail``."""
+
+    GONE = 0
+    TAKEN = 1
+    FULL = 2
+    """Nothing was taken: what came before is unread. Send it again later."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mail:
+    """Query ``deliver`` of a mailbox workflow: mail of a stream (``run_id``: its ``stream_id``).
+
+    Arguments of Queries are not recorded in history. The reply is a ``MailStatus``.
+
+    Args:
+        items: Chunks and events, in order.
+    """
+
+    run_id: str
+    items: tuple[MailItem, ...]

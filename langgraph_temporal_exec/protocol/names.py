@@ -147,6 +147,6 @@ def blob_queue(task_queue: str) -> str:
     return f"{task_queue}#blobs"
 
 
-def pinned_queue(task_queue: str, process_key: str) -> str:
+def process_queue(task_queue: str, process_key: str) -> str:
     """Task queue that only one process polls."""
     return f"{task_queue}@{process_key}"

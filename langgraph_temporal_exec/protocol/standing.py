@@ -152,7 +152,7 @@ class Standing:
             place.stands = False
         if op.checkpoint_id < self.top:
             # Late, of a parallel task: as if it had come in time.
-            self._settle(op.checkpoint_id)
+            self._keep_open(op.checkpoint_id)
 
     def _drop(self, dropped: Iterable[str], latest: str) -> bool:
         gone = set(dropped)
@@ -165,11 +165,11 @@ class Standing:
 
     def _tidy(self) -> None:
         for checkpoint_id in [c for c in self.places if c < self.top]:
-            self._settle(checkpoint_id)
+            self._keep_open(checkpoint_id)
         for checkpoint_id in sorted(self.places)[:-MAX_PLACES]:
             del self.places[checkpoint_id]
 
-    def _settle(self, checkpoint_id: str) -> None:
+    def _keep_open(self, checkpoint_id: str) -> None:
         """Of a checkpoint that is not the latest only what would be open there is kept."""
         place = self.places[checkpoint_id]
         if not place.asking:

@@ -236,7 +236,7 @@ class ShownInterrupts:
         head, payload = (chunk[:-1], chunk[-1]) if isinstance(chunk, tuple) else ((), chunk)
         if not _only_interrupts(payload):
             return (chunk,)
-        interrupts = self._fresh(payload[INTERRUPT])
+        interrupts = self._unseen(payload[INTERRUPT])
         # A breakpoint shows as no interrupts at all.
         if payload[INTERRUPT] and not interrupts:
             return ()
@@ -247,17 +247,17 @@ class ShownInterrupts:
         """The same for a chunk of ``version="v2"``."""
         if _only_interrupts(chunk[_DATA]):
             given = chunk[_DATA][INTERRUPT]
-            fresh = self._fresh(given)
-            return ({**chunk, _DATA: {INTERRUPT: fresh}},) if fresh or not given else ()
+            unseen = self._unseen(given)
+            return ({**chunk, _DATA: {INTERRUPT: unseen}},) if unseen or not given else ()
         if chunk.get(_INTERRUPTS):
             # Beside values, which are worth showing again.
-            return ({**chunk, _INTERRUPTS: self._fresh(chunk[_INTERRUPTS])},)
+            return ({**chunk, _INTERRUPTS: self._unseen(chunk[_INTERRUPTS])},)
         return (chunk,)
 
-    def _fresh(self, interrupts: Iterable[Interrupt]) -> tuple[Interrupt, ...]:
-        fresh = tuple(i for i in interrupts if i.id not in self._earlier)
-        self._current.update(i.id for i in fresh)
-        return fresh
+    def _unseen(self, interrupts: Iterable[Interrupt]) -> tuple[Interrupt, ...]:
+        unseen = tuple(i for i in interrupts if i.id not in self._earlier)
+        self._current.update(i.id for i in unseen)
+        return unseen
 
 
 def _only_interrupts(payload: Any) -> bool:

@@ -42,7 +42,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import StorageError
-from ..protocol.blob import Upload, expand, expand_segments
+from ..protocol.blob import Upload, decompress, decompress_segments
 from ..protocol.log import read_ops
 from ..protocol.messages import LogPage, ReadReply, ReadRequest
 from ..protocol.stored import BlobRef, Op, Pack, Segment
@@ -216,7 +216,7 @@ class Reader:
             return page
         ops: list[bytes] = []
         for segment in gap:
-            ops += expand(await self._bytes(replica.thread_id, segment.pack))
+            ops += decompress(await self._bytes(replica.thread_id, segment.pack))
         joined = tuple(ops[cursor - gap[0].first :]) + page.ops if gap else page.ops
         return LogPage(incarnation=incarnation, start=cursor, ops=joined, more=page.more)
 
@@ -248,7 +248,7 @@ class Reader:
         result = []
         for segment in flat:
             data = segment.pack.data if segment.pack.ref is None else next(contents)
-            result.append(await self.whole(thread_id, expand(data)))
+            result.append(await self.whole(thread_id, decompress(data)))
         return result
 
     async def flat(self, thread_id: str, segments: Sequence[Segment]) -> list[Segment]:
@@ -259,12 +259,12 @@ class Reader:
                 result.append(segment)
                 continue
             data = await self._bytes(thread_id, segment.pack)
-            result += await self.flat(thread_id, expand_segments(data))
+            result += await self.flat(thread_id, decompress_segments(data))
         return result
 
     async def unpack(self, thread_id: str, pack: Pack) -> list[Op]:
         """The ops of a pack of level 0."""
-        return await self.whole(thread_id, expand(await self._bytes(thread_id, pack)))
+        return await self.whole(thread_id, decompress(await self._bytes(thread_id, pack)))
 
     async def _bytes(self, thread_id: str, pack: Pack) -> bytes:
         return pack.data if pack.ref is None else await self.blobs.fetch(thread_id, pack.ref)

@@ -644,7 +644,7 @@ class Replicas:
     def weigh(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size
-        # One that has given way, or was replaced by a fresh one, does not count.
+        # One that has given way, or was replaced by an empty one, does not count.
         with self._lock:
             if self._replicas.get(replica.thread_id) is replica:
                 self._sizes[replica.thread_id] = size

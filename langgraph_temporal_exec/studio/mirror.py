@@ -134,7 +134,7 @@ class Mirror:
         queue = iter(sorted(dict.fromkeys([*found, *listed]), key=last_read))
         self._unread = len({*found, *listed})
 
-        # Whoever does not wait for all of the list has at least its lines soon.
+        # Whoever does not wait for all of the list has at least its entries soon.
         new = iter([t for t in found if t not in self._read_at])
 
         async def read() -> None:

@@ -12,10 +12,10 @@ from ..errors import UsageError
 from ..saver import TemporalSaver, store_of
 from ..storage import visibility
 from . import server
+from .aliased import StudioSaver
 from .aliases import Aliases
 from .mirror import Mirror
 from .nested import Nested
-from .saver import StudioSaver
 from .settings import Settings, from_environment, open_saver
 
 CANCEL_WAIT_S = 30.0

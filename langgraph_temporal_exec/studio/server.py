@@ -222,7 +222,7 @@ def _active_runs(thread_id: str) -> Iterator[Any]:
 
 
 def has_runs(thread_id: str) -> bool:
-    """Whether the server itself has a run of a thread under way or in line."""
+    """Whether the server itself has a run of a thread under way or queued."""
     return next(_active_runs(thread_id), None) is not None
 
 

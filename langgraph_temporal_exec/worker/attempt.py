@@ -325,7 +325,7 @@ class Attempt:
     def stream(self) -> Generator[Any, None, None]:
         """The same for a sync call, in the calling thread."""
         self._log_begin()
-        thread = self.session.thread
+        thread = self.session.loop_thread
         in_order = QuestionsInOrder(lambda: self.session.loop, self._form)
         stream = hooks.original_stream(
             self._graph, self._plan.input, self._plan.config, self._call.options
@@ -486,7 +486,7 @@ class Attempt:
             f" ({outcome.error.type_name})" if outcome.error else "",
         )
         self.outcome = pack(replace(outcome, tail=tail))
-        self.session.thread.submit(self._tidy())
+        self.session.loop_thread.submit(self._tidy())
 
     async def _tidy(self) -> None:
         """What the thread does not keep goes, behind the caller's back."""

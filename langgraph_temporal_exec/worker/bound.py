@@ -155,7 +155,7 @@ class BoundSaver(BaseCheckpointSaver[str]):
 
     def _wait(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the worker's loop."""
-        thread = self._session.thread
+        thread = self._session.loop_thread
         if thread.is_current:
             coro.close()
             raise UsageError("The sync API cannot be called on the loop that has to serve it.")

@@ -249,8 +249,8 @@ class Activities:
             live = self._embedded.get(request.run_id)
             if live is not None:
                 reply = await self._shell(live, request)
-            elif request.at_home:
-                # The home process has no such run (any more): its caller is gone.
+            elif request.at_caller:
+                # The process of its caller has no such run (any more).
                 reply = DriveReply(status=DriveStatus.MOVED)
             else:
                 reply = await self._drive(request)
@@ -434,7 +434,7 @@ class Activities:
         """A relay of an attempt that is driven here."""
         return Relay(
             self._store.transport.client,
-            self._host.thread,
+            self._host.loop_thread,
             self._store.serde,
             mailbox=listener.mailbox,
             stream_id=listener.stream_id,
@@ -570,4 +570,4 @@ def _consume_sync(attempt: Attempt, relay: Relays, left: threading.Event, where:
             if left.is_set():
                 return
             if not relay.offer(chunk):
-                attempt.session.thread.submit(relay.drain()).result()
+                attempt.session.loop_thread.submit(relay.drain()).result()

@@ -279,7 +279,7 @@ class EmbeddedRuns:
 
     async def astream(self, called: CalledRun) -> AsyncGenerator[Any, None]:
         """Record the run and stream it."""
-        thread = self._host.thread
+        thread = self._host.loop_thread
         loop = asyncio.get_running_loop()
 
         async def told(coro: Coroutine[Any, Any, None]) -> None:
@@ -328,7 +328,7 @@ class EmbeddedRuns:
 
     def stream(self, called: CalledRun) -> Generator[Any, None, None]:
         """Record the run of a sync call and stream it, in the calling thread."""
-        thread = self._host.thread
+        thread = self._host.loop_thread
         live = thread.submit(self._open(called, None)).result()
         shown = ShownInterrupts()
         try:

@@ -15,13 +15,13 @@ class Host(Protocol):
 
     Attributes:
         store: Threads, and the options and serializer of the saver whose runs are served.
-        thread: The worker's loop.
+        loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         queue: Task queue that only this process polls.
     """
 
     store: Store
-    thread: LoopThread
+    loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
 

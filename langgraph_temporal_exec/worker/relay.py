@@ -41,8 +41,7 @@ from ..errors import UnserializableError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import diff
-from ..protocol.mail import KNOWN_SLOT, Mail, MailItem, MailStatus, packed
-from ..protocol.messages import Listener
+from ..protocol.messages import KNOWN_SLOT, Listener, Mail, MailItem, MailStatus, packed
 from ..protocol.wire import pack
 from ..seam.chunks import head_of
 from ..storage.known import KEPT_FROM_BYTES

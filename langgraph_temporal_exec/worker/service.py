@@ -76,9 +76,9 @@ class WorkerHost:
     ) -> None:
         process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.store = store
-        self.queue = names.pinned_queue(store.options.task_queue, process)
+        self.queue = names.process_queue(store.options.task_queue, process)
         self.tasks = LiveTasks()
-        self.thread = LoopThread("langgraph-temporal-worker")
+        self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
         self.embedded = EmbeddedRuns(self)
         self._transport = store.transport
@@ -96,7 +96,7 @@ class WorkerHost:
 
     async def start(self) -> None:
         """Start polling; raises what makes the workers unable to."""
-        await self.thread.call(self._start())
+        await self.loop_thread.call(self._start())
 
     async def _start(self) -> None:
         activities = Activities(self, self.registry, self.embedded)
@@ -163,7 +163,9 @@ class WorkerHost:
             task.result()
         for task in self._running:
             task.add_done_callback(self._on_worker_done)
-        self._mover = self._transport.mover = Mover(self._transport, self.thread, self._deployment)
+        self._mover = self._transport.mover = Mover(
+            self._transport, self.loop_thread, self._deployment
+        )
         logger.info(
             "worker %s serves task queue %r: %s",
             self.queue,
@@ -182,7 +184,7 @@ class WorkerHost:
     async def stop(self) -> None:
         """Let what is about to end report, stop polling, stop the loop."""
         logger.info("worker %s stops", self.queue)
-        await self.thread.call(self._stop())
+        await self.loop_thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
         await settle()
         logger.info("worker %s has stopped", self.queue)
@@ -233,7 +235,7 @@ class WorkerHost:
 
     def _stop_threads(self) -> None:
         self.registry.stop()
-        self.thread.stop()
+        self.loop_thread.stop()
 
     def check(self) -> None:
         """Raise when this worker does not poll any more."""

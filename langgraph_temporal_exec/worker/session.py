@@ -165,7 +165,7 @@ class Session:
         self._transport = host.store.transport
         self._reader = host.store.reader
         self._blobs = host.store.blobs
-        self.thread = host.thread
+        self.loop_thread = host.loop_thread
         self._tasks = host.tasks
         self._queue = host.queue
         self.replica = replica
@@ -562,7 +562,7 @@ class Session:
                 await outbox.flush()
 
         try:
-            await self.thread.call(flush())
+            await self.loop_thread.call(flush())
         except Exception:
             # An attempt that is over holds nothing back any more: its replica was emptied. Whoever
             # flushes is not concerned by why.
@@ -571,7 +571,7 @@ class Session:
 
     async def end(self, outcome: bytes) -> None:
         """Send everything and record the outcome of the run; ends the attempt."""
-        await self.thread.call(self._end(outcome))
+        await self.loop_thread.call(self._end(outcome))
 
     async def _end(self, outcome: bytes) -> None:
         for live in list(self._live.values()):
@@ -605,11 +605,11 @@ class Session:
             self.replica.flush = None
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
-        if self.thread.is_current:
+        if self.loop_thread.is_current:
             call(*args)
             return
         with contextlib.suppress(RuntimeError):  # the worker's loop is closed: see `fail`
-            self.thread.loop.call_soon_threadsafe(call, *args)
+            self.loop_thread.loop.call_soon_threadsafe(call, *args)
 
     def _outbox(self, checkpoint_ns: str) -> Outbox:
         """Only on the worker's loop."""

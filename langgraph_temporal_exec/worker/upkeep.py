@@ -19,9 +19,9 @@ from ..protocol.blob import (
     SHARED_PIECE_BYTES,
     SHARED_PIECES_UP_TO,
     Upload,
+    compress,
+    compress_segments,
     plan,
-    squeeze,
-    squeeze_segments,
 )
 from ..protocol.log import OFF_CHANNEL, Log, blobs_of, parts_of, read_ops, self_contained
 from ..protocol.messages import (
@@ -166,7 +166,7 @@ class Upkeep:
         segment = Segment(
             first=request.base,
             end=request.end,
-            pack=await work.store(squeeze(contents.raw), ARCHIVE),
+            pack=await work.store(compress(contents.raw), ARCHIVE),
         )
         segments = await self._merged([*contents.page.segments, segment], work)
         old = _refs(contents.head, (HEAD,)) + _pack_refs(contents.page.head)
@@ -186,7 +186,7 @@ class Upkeep:
             Segment(
                 first=0 if i == 0 else request.end,
                 end=request.end,
-                pack=await work.store(squeeze(chunk), ARCHIVE),
+                pack=await work.store(compress(chunk), ARCHIVE),
             )
             for i, chunk in enumerate(_chunks(kept))
         ]
@@ -206,7 +206,7 @@ class Upkeep:
     ) -> tuple[Pack, list[BlobRef]]:
         known = {name for ref in _refs(contents.head, (HEAD,)) for name in ref.pieces}
         kept = await work.self_contained(head, HEAD, known=known)
-        data = squeeze(kept)
+        data = compress(kept)
         packed = Pack(data=data) if len(data) <= HEAD_INLINE_BYTES else await work.store(data, HEAD)
         return packed, _refs(read_ops(kept), (HEAD,)) + _pack_refs(packed)
 
@@ -221,7 +221,7 @@ class Upkeep:
             if len(tail) < FAN_OUT:
                 return tuple(segments)
             level += 1
-            packed = await work.store(squeeze_segments(tail), ARCHIVE, level=level)
+            packed = await work.store(compress_segments(tail), ARCHIVE, level=level)
             merged = Segment(first=tail[0].first, end=tail[-1].end, pack=packed)
             segments = [*segments[:start], merged]
 

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
-    from ..protocol.mail import Mail
+    from ..protocol.messages import Mail
     from ..protocol.wire import unpack
 
     # `from . import mailbox_sinks` would give the sandbox a copy of the module of its own.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..protocol.mail import MailItem, MailStatus
+from ..protocol.messages import MailItem, MailStatus
 
 Sink = Callable[[tuple[MailItem, ...]], MailStatus]
 

@@ -76,7 +76,7 @@ with workflow.unsafe.imports_passed_through():
 DRIVE_TIMEOUT = timedelta(days=30)
 """Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
 
-HOME_START_TIMEOUT = timedelta(seconds=10)
+CALLER_START_TIMEOUT = timedelta(seconds=10)
 """How long the caller's own process may take to pick up an attempt before others may."""
 
 TURN_RECHECK = timedelta(seconds=30)
@@ -131,7 +131,7 @@ class RunWorkflow:
     def __init__(self, start: bytes) -> None:
         self._start = unpack(RunStart, start)
         self._attempt = 0
-        self._queue = self._start.home_queue or self._start.task_queue
+        self._queue = self._start.caller_queue or self._start.task_queue
         self._state = "scheduled"
         self._turn = False
         self._lost = 0
@@ -142,7 +142,7 @@ class RunWorkflow:
         self._last_failure = ""
         self._last_trace = ""
         self._ended = False
-        self._was_driven = bool(self._start.home_queue)
+        self._was_driven = bool(self._start.caller_queue)
         self._listeners: list[Listener] = []
 
     @workflow.run
@@ -230,7 +230,7 @@ class RunWorkflow:
         self._turn = False
         self._state = "running"
         self._show()
-        at_home = bool(start.home_queue) and self._queue == start.home_queue
+        at_caller = bool(start.caller_queue) and self._queue == start.caller_queue
         request = DriveRequest(
             run_id=start.run_id,
             attempt=self._attempt,
@@ -238,9 +238,9 @@ class RunWorkflow:
             thread_workflow_id=start.thread_workflow_id,
             run_workflow_id=workflow.info().workflow_id,
             graph=start.graph,
-            record=b"" if at_home else start.record,
+            record=b"" if at_caller else start.record,
             record_ref=start.record_ref,
-            at_home=at_home,
+            at_caller=at_caller,
             strategy=start.strategy,
             listeners=tuple(self._listeners),
         )
@@ -254,7 +254,7 @@ class RunWorkflow:
                 start_to_close_timeout=DRIVE_TIMEOUT,
                 schedule_to_start_timeout=None
                 if self._queue == start.task_queue
-                else HOME_START_TIMEOUT,
+                else CALLER_START_TIMEOUT,
                 heartbeat_timeout=timedelta(seconds=start.heartbeat_s),
                 # A retry of the Activity would go to the queue of a process that may be gone;
                 # a new attempt, with a new token, may go anywhere.
@@ -292,7 +292,7 @@ class RunWorkflow:
     async def _after_loss(self, cause: BaseException) -> None:
         """Decide what follows an attempt that ended without a reply."""
         start = self._start
-        at_home = bool(start.home_queue) and self._queue == start.home_queue
+        at_caller = bool(start.caller_queue) and self._queue == start.caller_queue
         # Whoever had it may be gone.
         self._queue = start.task_queue
         # Replies of Queries are encoded, and are in no history.
@@ -334,7 +334,7 @@ class RunWorkflow:
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.3 * 2 ** min(self._refused, 7)))
             return
         if isinstance(cause, ApplicationError) and cause.type in _UNREADABLE:
-            await self._after_unreadable(cause, at_home=at_home)
+            await self._after_unreadable(cause, at_caller=at_caller)
             return
         self._was_driven = True
         self._lost += 1
@@ -343,7 +343,7 @@ class RunWorkflow:
         if not isinstance(cause, TimeoutError):
             await asyncio.sleep(min(BACKOFF_MAX_S, 0.2 * 2 ** min(self._lost, 10)))
 
-    async def _after_unreadable(self, cause: ApplicationError, *, at_home: bool) -> None:
+    async def _after_unreadable(self, cause: ApplicationError, *, at_caller: bool) -> None:
         """A worker cannot read the call or the thread; it has done nothing.
 
         During a deploy others can. But what none of them can read would never end by itself.
@@ -353,7 +353,7 @@ class RunWorkflow:
         self._unread_since_s = self._unread_since_s or now_s
         waited = now_s - self._unread_since_s >= UNREADABLE_FOR_S
         # Its caller's own process could not read it, and has told its caller.
-        if at_home or (waited and self._refused >= GRAPH_RETRIES):
+        if at_caller or (waited and self._refused >= GRAPH_RETRIES):
             raise ApplicationError(
                 f"no worker could read the call or the thread of run {self._start.run_id}",
                 *cause.details,

@@ -61,7 +61,7 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
-    from . import resume, upkeep
+    from . import archiving, resume
     from .alarm import Alarm
     from .children import Children
     from .core.effects import (
@@ -243,7 +243,7 @@ class ThreadWorkflow:
         run_id = unpack(AttachRequest, request).run_id
         self._check_alive()
         self._check_room()
-        if self._state.line_is_full(run_id):
+        if self._state.run_queue_is_full(run_id):
             raise ApplicationError(
                 f"Thread {self._start.thread_id!r} is full: {MAX_WAITING:,} runs wait for it "
                 "already. Nothing of this run was done; call again when some of them have ended.",
@@ -523,17 +523,17 @@ class ThreadWorkflow:
             self._spawn_repeatable(self._await_archive(request))
 
     async def _await_archive(self, request: ArchiveRequest) -> None:
-        reply = await upkeep.archive(request, self._upkeep)
+        reply = await archiving.archive(request, self._upkeep)
         if reply is not None:
             await self._perform(self._state.log.archived(request, reply))
             return
         self._state.log.not_archived(request)
         self._paused = True
-        await asyncio.sleep(upkeep.PAUSE_S)
+        await asyncio.sleep(archiving.PAUSE_S)
         self._paused = False
 
     async def _discard(self, effect: Discard) -> None:
-        await upkeep.discard(self._start.thread_id, effect.garbage, self._upkeep)
+        await archiving.discard(self._start.thread_id, effect.garbage, self._upkeep)
         self._state.log.discarded(effect.garbage)
 
     async def _erase(self) -> None:
@@ -547,7 +547,7 @@ class ThreadWorkflow:
         while True:
             move_to = self._rollover.move_to
             queue = names.upkeep_queue(move_to) if move_to else self._upkeep
-            erasing = asyncio.create_task(upkeep.erase(request, queue))
+            erasing = asyncio.create_task(archiving.erase(request, queue))
             await workflow.wait_condition(partial(self._is_erased, erasing, move_to))
             if erasing.done():
                 break
@@ -629,5 +629,5 @@ class ThreadWorkflow:
         try:
             await handle.signal(names.TURN_SIGNAL)
         except ApplicationError:
-            workflow.logger.warning("run %s left the line", turn.run_id)
+            workflow.logger.warning("run %s left the run queue", turn.run_id)
             await self._perform(self._state.run_closed(turn.run_id))

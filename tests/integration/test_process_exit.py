@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec.caller import mailbox
+from langgraph_temporal_exec.caller import hub
 from tests.conftest import TemporalServer
 from tests.support.graphs import config, parallel
 
@@ -61,7 +61,7 @@ async def _gone(threads: list[threading.Thread]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _opened(saver: TemporalSaver) -> tuple[str, mailbox._Hub]:
+async def _opened(saver: TemporalSaver) -> tuple[str, hub._Hub]:
     address = await saver._caller.mailbox.address()
     hub = saver._caller.mailbox._hub
     assert hub is not None
@@ -74,7 +74,7 @@ async def test_savers_of_one_client_share(client: Client, task_queue: str) -> No
     addresses = {await saver._caller.mailbox.address() for saver in savers}
     assert len(addresses) == 1
     other = TemporalSaver(client, task_queue=task_queue, id_prefix="other")
-    assert (await other.mailbox.address()).startswith("other/")
+    assert (await other._caller.mailbox.address()).startswith("other/")
     mine = [t for t in _callers() if t not in before]
     assert len(mine) == 1
     for saver in savers:
@@ -85,7 +85,7 @@ async def test_savers_of_one_client_share(client: Client, task_queue: str) -> No
     await _gone(mine)
     # Used again, it opens again.
     with savers[0] as again:
-        assert await again.mailbox.address() not in addresses
+        assert await again._caller.mailbox.address() not in addresses
 
 
 @pytest.mark.parametrize("how", ["collected", "closed"])

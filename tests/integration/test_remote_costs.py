@@ -11,7 +11,7 @@ from langgraph.graph import END, START, StateGraph
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
-from langgraph_temporal_exec.protocol.mail import MailItem, MailStatus
+from langgraph_temporal_exec.protocol.messages import MailItem, MailStatus
 from langgraph_temporal_exec.worker import relay
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config

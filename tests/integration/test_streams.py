@@ -15,9 +15,9 @@ from langgraph.graph import END, START, StateGraph
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from langgraph_temporal_exec import StreamLostError, TemporalSaver
-from langgraph_temporal_exec.caller import mailbox as caller_mailbox
+from langgraph_temporal_exec.caller import hub as caller_mailbox
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.mail import Mail, MailItem
+from langgraph_temporal_exec.protocol.messages import Mail, MailItem
 from langgraph_temporal_exec.protocol.wire import pack
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config

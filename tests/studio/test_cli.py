@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from langgraph_temporal_exec import UsageError
 from langgraph_temporal_exec.cli.main import app
-from langgraph_temporal_exec.cli.studio import APP, CHECKPOINTER, write_config
+from langgraph_temporal_exec.cli.studio_command import APP, CHECKPOINTER, write_config
 from tests.studio.dev import START_S, STOP_S, until
 from tests.test_readme import RUNNABLE, SHELL, run
 

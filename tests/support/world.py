@@ -17,7 +17,7 @@ from temporalio.client import Client
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.options import Options
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.blob import Upload, expand_segments
+from langgraph_temporal_exec.protocol.blob import Upload, decompress_segments
 from langgraph_temporal_exec.protocol.log import blobs_of
 from langgraph_temporal_exec.protocol.messages import (
     AppendRequest,
@@ -214,7 +214,7 @@ class World:
                 refs.append(pack_.ref)
             if pack_.level:
                 content = await reader.blobs.fetch(thread_id, pack_.ref)
-                packs += [s.pack for s in expand_segments(content)]
+                packs += [s.pack for s in decompress_segments(content)]
         return refs
 
 

@@ -38,7 +38,7 @@ def test_what_grows_shares_its_pieces() -> None:
 
 @given(st.lists(st.binary(max_size=50)))
 def test_packs_come_back(ops: list[bytes]) -> None:
-    assert blob.expand(blob.squeeze(ops)) == tuple(ops)
+    assert blob.decompress(blob.compress(ops)) == tuple(ops)
 
 
 def test_packs_of_segments_come_back() -> None:
@@ -47,23 +47,23 @@ def test_packs_of_segments_come_back() -> None:
         Segment(first=0, end=2, pack=Pack(data=b"\0")),
         Segment(first=2, end=9, pack=Pack(ref=ref, level=3)),
     )
-    assert blob.expand_segments(blob.squeeze_segments(segments)) == segments
+    assert blob.decompress_segments(blob.compress_segments(segments)) == segments
 
 
 @pytest.mark.parametrize("data", [b"", b"no pack", zlib.compress(b"no message")])
 def test_damaged_packs_are_refused(data: bytes) -> None:
     with pytest.raises(WireError):
-        blob.expand(data)
+        blob.decompress(data)
 
 
 def test_a_pack_cut_short_is_refused() -> None:
-    data = blob.squeeze([bytes(range(256)) * 4])
+    data = blob.compress([bytes(range(256)) * 4])
     with pytest.raises(WireError):
-        blob.expand(data[:-20])
+        blob.decompress(data[:-20])
 
 
 def test_a_pack_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob, "MAX_INFLATED_BYTES", 10_000)
-    assert blob.expand(blob.squeeze([b"\0" * 5_000])) == (b"\0" * 5_000,)
+    assert blob.decompress(blob.compress([b"\0" * 5_000])) == (b"\0" * 5_000,)
     with pytest.raises(WireError, match="more than 10,000 bytes"):
-        blob.expand(blob.squeeze([b"\0" * 20_000]))
+        blob.decompress(blob.compress([b"\0" * 20_000]))

@@ -288,7 +288,7 @@ def large(channel: str, data: bytes, *bases: bytes) -> Value:
     )
 
 
-def settled(*ops: Op) -> list[Op]:
+def whole(*ops: Op) -> list[Op]:
     """Ops made to stand for themselves; the whole bytes of a value are its channel's name."""
 
     def place(value: Value, data: bytes) -> Value:
@@ -302,8 +302,8 @@ def test_bases_among_the_ops_stay_and_others_are_replaced() -> None:
     second = Op(kind=OpKind.PUT, checkpoint_id="c2", values=(large("b", b"B", b"A"),))
     third = Op(kind=OpKind.PUT, checkpoint_id="c3", values=(large("c", b"C", b"B", b"X"),))
     fourth = Op(kind=OpKind.PUT, checkpoint_id="c4", values=(large("d", b"D", b"C"),))
-    assert settled(first, second, fourth)[:2] == [first, second]
-    result = settled(second, third, fourth)
+    assert whole(first, second, fourth)[:2] == [first, second]
+    result = whole(second, third, fourth)
     assert [(op.values[0].data, op.values[0].bases) for op in result] == [
         (b"whole b", ()),
         (b"whole c", ()),
@@ -321,7 +321,7 @@ def test_checkpoints_and_metadata_are_values_too() -> None:
         metadata=b"m",
         metadata_digest=digest(b"m"),
     )
-    (result,) = settled(op)
+    (result,) = whole(op)
     assert (result.checkpoint, result.checkpoint_bases) == (b"whole ", ())
     assert result.checkpoint_digest == digest(b"cp")
     assert (result.metadata, result.metadata_digest) == (b"m", digest(b"m"))
@@ -332,9 +332,9 @@ BODY = BlobRef(size=1, scope="run", pieces=(b"p",), piece=1)
 
 def test_an_op_whose_values_are_outside_keeps_them_there() -> None:
     op = replace(put("c1", None, {"a": 1}), body=BODY)
-    assert settled(op) == [as_sent(op)]
+    assert whole(op) == [as_sent(op)]
     changed = replace(op, values=(large("b", b"B", b"X"),))
-    (result,) = settled(changed)
+    (result,) = whole(changed)
     assert (result.body, result.values[0].data) == (None, b"whole b")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from langgraph_temporal_exec.caller.remote import Ordered
 from langgraph_temporal_exec.protocol.delta import diff
-from langgraph_temporal_exec.protocol.mail import MailItem, packed, unpacked
+from langgraph_temporal_exec.protocol.messages import MailItem, packed, unpacked
 from langgraph_temporal_exec.protocol.wire import WireError
 
 

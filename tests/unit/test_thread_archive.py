@@ -146,7 +146,7 @@ def test_dropping_marks_and_compaction_frees() -> None:
     before = state.log.incarnation
     state.log.archived(request, reply(request))
     assert (before, state.log.incarnation) == ("life.0", "life.1")
-    assert (state.log.garbage, state.log.compact, state.log.unthinned) == (False, False, 0)
+    assert (state.log.garbage, state.log.compact, state.log.uncompacted) == (False, False, 0)
     assert not state.wants_archive()
 
 

@@ -298,15 +298,15 @@ def test_deletion_ends_everything_and_leaves_the_log_to_whoever_erases_it() -> N
 
 def test_a_full_line_turns_away_new_runs_only() -> None:
     state = fresh()
-    assert not state.line_is_full("r1")
+    assert not state.run_queue_is_full("r1")
     attach(state, "r0")
     state.step(step(state, 0, run="r0", outcome=pack(Outcome(status="done"))))
     attach(state, "r1")
     for i in range(MAX_WAITING):
-        assert not state.line_is_full(f"w{i}")
+        assert not state.run_queue_is_full(f"w{i}")
         attach(state, f"w{i}")
-    assert state.line_is_full("new")
-    assert not any(state.line_is_full(known) for known in ("r0", "r1", "w0"))
+    assert state.run_queue_is_full("new")
+    assert not any(state.run_queue_is_full(known) for known in ("r0", "r1", "w0"))
 
 
 def test_a_result_that_its_process_no_longer_has_counts_as_lost() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from langgraph_temporal_exec.protocol import mail as ml
 from langgraph_temporal_exec.protocol import messages as m
 from langgraph_temporal_exec.protocol import stored as st
 from langgraph_temporal_exec.protocol.standing import Place, Standing
@@ -214,7 +213,7 @@ SAMPLES: dict[str, Any] = {
         generation=7,
         garbage=True,
         compact=True,
-        unthinned=8,
+        uncompacted=8,
         discards=(BLOB,),
         summary=SUMMARY,
         undo=("r0",),
@@ -233,7 +232,7 @@ SAMPLES: dict[str, Any] = {
         graph="g",
         task_queue="q",
         record=b"\x0e",
-        home_queue="h",
+        caller_queue="h",
         heartbeat_s=3.0,
         max_lost_attempts=4,
         record_ref=BLOB,
@@ -250,7 +249,7 @@ SAMPLES: dict[str, Any] = {
         graph="g",
         record=b"\x0f",
         record_ref=BLOB,
-        at_home=True,
+        at_caller=True,
         strategy="reject",
         listeners=(LISTENER,),
     ),
@@ -272,10 +271,10 @@ SAMPLES: dict[str, Any] = {
         answered=True,
         unsent="holds a lock",
     ),
-    "mail": ml.Mail(
+    "mail": m.Mail(
         run_id="r",
         items=(
-            ml.MailItem(
+            m.MailItem(
                 attempt=1,
                 seq=2,
                 data=b"\x12",

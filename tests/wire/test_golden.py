@@ -15,7 +15,7 @@ import msgpack
 import pytest
 from temporalio.converter import default as default_converter
 
-from langgraph_temporal_exec.protocol import mail, messages, stored, wire
+from langgraph_temporal_exec.protocol import messages, stored, wire
 from tests.wire.samples import SAMPLES
 
 HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ PARTS = {
 
 def test_every_top_level_message_has_a_sample() -> None:
     sampled = {type(s) for s in SAMPLES.values()}
-    defined = [*vars(mail).values(), *vars(messages).values(), *vars(stored).values()]
+    defined = [*vars(messages).values(), *vars(stored).values()]
     classes = {c for c in defined if dataclasses.is_dataclass(c)}
     assert {c.__name__ for c in classes - sampled} == PARTS
 

@@ -57,7 +57,7 @@ class ThreadLog:
         generation: How many compactions there were.
         garbage: Whether a compaction would find something to leave out.
         compact: Whether one is asked for as soon as it is possible.
-        unthinned: Bytes appended since the last one; when they are an archive's, the next is due.
+        uncompacted: Bytes appended since the last one; when they are an archive's, the next is due.
         archiving: What is being archived; ``None``: nothing is.
         discards: Blobs that are being removed, because nothing refers to them any more.
     """
@@ -73,7 +73,7 @@ class ThreadLog:
     generation: int = 0
     garbage: bool = False
     compact: bool = False
-    unthinned: int = 0
+    uncompacted: int = 0
     archiving: ArchiveRequest | None = None
     discards: list[BlobRef] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class ThreadLog:
         """Add an op at the end."""
         self.entries.append(data)
         self.size += len(data)
-        self.unthinned += len(data)
+        self.uncompacted += len(data)
 
     def archive(
         self, *, thread_id: str, namespace: str, workflow_id: str, attached: bool
@@ -121,7 +121,7 @@ class ThreadLog:
         return self.size >= self.archive_bytes or self._wants_compaction(attached=attached)
 
     def _wants_compaction(self, *, attached: bool) -> bool:
-        due = self.compact or self.unthinned >= self.archive_bytes
+        due = self.compact or self.uncompacted >= self.archive_bytes
         return self.garbage and due and not attached
 
     @property
@@ -141,7 +141,7 @@ class ThreadLog:
         self.head = reply.head
         if request.compact:
             self.generation += 1
-            self.unthinned = self.size
+            self.uncompacted = self.size
             self.garbage = any(unpack(Op, d).kind == OpKind.DROP for d in self.entries)
             self.compact = self.compact and self.garbage
         if reply.garbage is None:

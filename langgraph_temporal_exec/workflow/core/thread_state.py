@@ -222,7 +222,7 @@ class ThreadState:
         return request.attempt > active.attempt > 0
 
     def attach(self, request: AttachRequest) -> tuple[AttachReply, list[Effect]]:
-        """Give the thread to an attempt, put its run in line, or turn the attempt away."""
+        """Give the thread to an attempt, queue its run, or turn the attempt away."""
         effects: list[Effect] = []
         if outcome := self.ended.get(request.run_id):
             return AttachReply(status=AttachStatus.ENDED, outcome=outcome), effects
@@ -230,7 +230,7 @@ class ThreadState:
             self._note_closed(request.evict)
             effects += self._release(fence=True)
         if self.active is None:
-            self._leave_line(request.run_id)
+            self._leave_run_queue(request.run_id)
             self.active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
         active = self.active
         if active.run_id != request.run_id:
@@ -283,7 +283,7 @@ class ThreadState:
         )
 
     def _wait(self, request: AttachRequest, active: ActiveRun) -> list[Effect]:
-        """Put a run in line: at its end, or at its head if it stops the active one."""
+        """Put a run into the run queue: at its end, or at its head if it stops the active one."""
         waiter = Waiter(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
         if request.strategy not in ("interrupt", "rollback"):
             self.waiting.append(waiter)
@@ -342,8 +342,8 @@ class ThreadState:
         self.deadlines = tuple(d for d in self.deadlines if d.at_s > now_s)
         return due
 
-    def line_is_full(self, run_id: str) -> bool:
-        """Whether a run that would have to wait finds no place in line."""
+    def run_queue_is_full(self, run_id: str) -> bool:
+        """Whether a run that would have to wait finds no place in the run queue."""
         if self.active is None or self.active.run_id == run_id:
             return False
         known = run_id in self.ended or any(w.run_id == run_id for w in self.waiting)
@@ -351,7 +351,7 @@ class ThreadState:
 
     def run_closed(self, run_id: str) -> list[Effect]:
         """The run workflow closed without an outcome from its attempt: free the thread."""
-        self._leave_line(run_id)
+        self._leave_run_queue(run_id)
         self._note_closed(run_id)
         if self.active is not None and self.active.run_id == run_id:
             if self.active.attempt:
@@ -386,7 +386,7 @@ class ThreadState:
             self.summary = replace(self.summary, graph=run.graph)
 
     def _release(self, *, fence: bool) -> list[Effect]:
-        """Free the thread and reserve it for the next run in line.
+        """Free the thread and reserve it for the next run in the run queue.
 
         ``fence``: the run did not end by itself, so something of it may still be alive.
         """
@@ -403,7 +403,7 @@ class ThreadState:
             effects.append(GiveTurn(run_id=waiter.run_id, run_workflow_id=waiter.run_workflow_id))
         return effects
 
-    def _leave_line(self, run_id: str) -> None:
+    def _leave_run_queue(self, run_id: str) -> None:
         self.waiting = deque(w for w in self.waiting if w.run_id != run_id)
 
     def _new_epoch(self, epoch: int) -> list[Effect]:
@@ -736,7 +736,7 @@ class ThreadState:
                 generation=self.log.generation,
                 garbage=self.log.garbage,
                 compact=self.log.compact,
-                unthinned=self.log.unthinned,
+                uncompacted=self.log.uncompacted,
                 discards=tuple(self.log.discards),
                 summary=self.summary,
                 undo=tuple(self.undo),
@@ -765,7 +765,7 @@ class ThreadState:
                 generation=s.generation,
                 garbage=s.garbage,
                 compact=s.compact,
-                unthinned=s.unthinned,
+                uncompacted=s.uncompacted,
                 discards=list(s.discards),
             ),
             root=root,

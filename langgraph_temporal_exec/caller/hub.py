@@ -58,14 +58,14 @@ class Mailbox:
         self._joining = threading.Lock()
 
     @property
-    def thread(self) -> LoopThread:
+    def loop_thread(self) -> LoopThread:
         """The hub's loop; also serves the sync API of callers without a worker."""
-        return self._joined().thread
+        return self._joined().loop_thread
 
     async def address(self) -> str:
         """Workflow id to which a worker sends the chunks; opens the mailbox if needed."""
         hub = self._joined()
-        return await hub.thread.call(hub.address(self._transport))
+        return await hub.loop_thread.call(hub.address(self._transport))
 
     def _joined(self) -> _Hub:
         with self._joining:
@@ -88,14 +88,14 @@ class Mailbox:
                 return
             self._leave()
         if hub.retire():
-            hub.thread.join(CLOSE_S + 1.0)
+            hub.loop_thread.join(CLOSE_S + 1.0)
 
 
 class _Hub:
     """What the savers of one client share: a thread, a worker, and mailbox workflows."""
 
     def __init__(self, client: Client) -> None:
-        self.thread = LoopThread("langgraph-temporal-caller")
+        self.loop_thread = LoopThread("langgraph-temporal-caller")
         self.shares: set[object] = set()
         self._of = id(client)
         self._client = client
@@ -121,7 +121,7 @@ class _Hub:
         workflow_id = names.mailbox_workflow_id(prefix, key)
         if self._worker is None:
             self._client = await transport.worker_client()
-            self._queue = names.pinned_queue(transport.options.task_queue, f"mail-{key}")
+            self._queue = names.process_queue(transport.options.task_queue, f"mail-{key}")
             self._worker = Worker(self._client, task_queue=self._queue, workflows=[MailboxWorkflow])
             self._running = asyncio.create_task(self._worker.run())
         self._opened.add(workflow_id)
@@ -145,7 +145,7 @@ class _Hub:
         no lock and waits for nothing."""
         self.shares.discard(share)
         if not self.shares:
-            self.thread.tell(self.retire)
+            self.loop_thread.tell(self.retire)
 
     def retire(self) -> bool:
         """Close if nobody has a share any more; whether the hub closes."""
@@ -156,16 +156,16 @@ class _Hub:
                 self._retired = True
                 if _hubs.get(self._of) is self:
                     del _hubs[self._of]
-                self.thread.tell(self._begin_close)
+                self.loop_thread.tell(self._begin_close)
             return True
 
     def exit(self) -> None:
         """Close whoever has shares, because the interpreter exits; does not wait."""
-        self.thread.tell(self._begin_close, True)
+        self.loop_thread.tell(self._begin_close, True)
 
     def _begin_close(self, exits: bool = False) -> None:
         if self._closing is None:
-            self._closing = self.thread.loop.create_task(self._close(exits=exits))
+            self._closing = self.loop_thread.loop.create_task(self._close(exits=exits))
 
     async def _close(self, *, exits: bool) -> None:
         try:
@@ -177,7 +177,7 @@ class _Hub:
                 await settle()
         finally:
             _open_hubs.discard(self)
-            await self.thread.leave()
+            await self.loop_thread.leave()
 
     async def _terminate_all(self) -> bool:
         """Terminate the mailboxes; ``False`` when the server cannot be reached: they end by
@@ -234,7 +234,7 @@ def _exit_all() -> None:
     for hub in hubs:
         hub.exit()
     for hub in hubs:
-        hub.thread.join(max(0.0, until - time.monotonic()))
+        hub.loop_thread.join(max(0.0, until - time.monotonic()))
 
 
 if hasattr(os, "register_at_fork"):
