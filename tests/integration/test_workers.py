@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from langgraph_temporal_exec.worker import service
 from tests.conftest import TemporalServer
 from tests.integration.test_multitask import _held, _in_line
 from tests.support.graphs import State, config, countdown, durable, nested, parallel, wide
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +162,9 @@ async def test_worker_as_a_process(
         *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )
     try:
-        saver = TemporalSaver(client, task_queue=task_queue, graph="served")
+        # The worker is still being started.
+        wait = timedelta(seconds=90)
+        saver = TemporalSaver(client, task_queue=task_queue, graph="served", no_worker_timeout=wait)
         graph = parallel().with_config(checkpointer=saver)
         async with asyncio.timeout(100):
             memory = parallel().copy({"checkpointer": InMemorySaver()})
@@ -192,7 +196,7 @@ async def test_worker_as_a_process(
 def test_worker_command_with_bad_arguments(target: str, message: str) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker", target),
+            *(WARM, "-m", "langgraph_temporal_exec.cli.main", "worker", target),
             *("--address", "127.0.0.1:1"),
         ],
         cwd=ROOT,
