@@ -16,9 +16,10 @@ test test-long test-fast test-min: export GOMAXPROCS ?= 1
 test test-long test-fast test-min: export GOGC ?= 400
 test test-long test-fast test-min: export GOMEMLIMIT ?= 1GiB
 # What a change is tried on again and again: no process is killed, few runs are made.
-FAST := tests/unit tests/wire tests/replay tests/test_layers.py tests/test_fields.py \
-	tests/conformance tests/integration/test_sync_saver.py tests/integration/test_questions.py \
-	tests/integration/test_read_your_writes.py tests/integration/test_resume.py
+FAST := tests/unit tests/wire tests/replay/test_golden_histories.py tests/test_layers.py \
+	tests/test_fields.py tests/conformance tests/integration/test_sync_saver.py \
+	tests/integration/test_questions.py tests/integration/test_read_your_writes.py \
+	tests/integration/test_resume.py
 # Tests start hundreds of Python processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
