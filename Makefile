@@ -11,12 +11,20 @@ ARGS ?=
 # server of its own.
 PARALLEL ?= -n 3 --dist worksteal
 # Servers and test processes share the cores; more threads would only wait for each other.
-test test-min: export GOMAXPROCS ?= 1
+test test-long test-fast test-min: export GOMAXPROCS ?= 1
+# The servers' garbage is collected less often, unless memory gets short.
+test test-long test-fast test-min: export GOGC ?= 400
+test test-long test-fast test-min: export GOMEMLIMIT ?= 1GiB
+# What a change is tried on again and again: no process is killed, few runs are made.
+FAST := tests/unit tests/wire tests/replay/test_golden_histories.py tests/test_layers.py \
+	tests/test_fields.py tests/conformance tests/integration/test_sync_saver.py \
+	tests/integration/test_questions.py tests/integration/test_read_your_writes.py \
+	tests/integration/test_resume.py
 # Tests start hundreds of Python processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint types docs test check test-min demo bench format clean
+.PHONY: help install lint types docs test test-long test-fast check test-min demo bench format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -70,8 +78,14 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: install ## Build the documentation into site/; a broken link fails
 	$(BIN)/mkdocs build --strict
 
-test: install ## The whole test suite
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: install ## The tests but for those of test-long
+	$(BIN)/python -m pytest -m "not long and not exhaustive" $(PARALLEL) $(ARGS)
+
+test-long: install ## Tests marked `long` or `exhaustive`
+	$(BIN)/python -m pytest -m "long or exhaustive" $(PARALLEL) $(ARGS)
+
+test-fast: install ## Some of the tests, in two minutes
+	$(BIN)/python -m pytest -m "not long and not exhaustive" $(PARALLEL) $(FAST) $(ARGS)
 
 check: lint types test ## lint + types + test
 

@@ -15,6 +15,9 @@ from hypothesis import settings
 from temporalio.client import Client
 
 from langgraph_temporal_exec.local import start_server
+from tests.support import warm
+
+warm.install()
 
 # A property that needs a server, or a busy machine, is slow without being wrong.
 settings.register_profile("no_deadline", deadline=None, print_blob=True)
@@ -51,8 +54,12 @@ class TemporalServer:
     namespace: str
 
 
+def _all(request: pytest.FixtureRequest) -> list[pytest.Function]:
+    return [item for item in request.session.items if isinstance(item, pytest.Function)]
+
+
 @pytest.fixture(scope="session")
-def temporal_server() -> Iterator[TemporalServer]:
+def temporal_server(request: pytest.FixtureRequest) -> Iterator[TemporalServer]:
     """One dev server, in memory, on a free port, for the whole session.
 
     Its environment lives on a thread and an event loop of its own, so that tests, each on its
@@ -61,6 +68,8 @@ def temporal_server() -> Iterator[TemporalServer]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="temporal-server", daemon=True)
     thread.start()
+    if any(hasattr(item.module, "WARM") or "lab" in item.fixturenames for item in _all(request)):
+        warm.prepare()
     try:
         starting = start_server()
         env = asyncio.run_coroutine_threadsafe(starting, loop).result(SERVER_DEADLINE_S)

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +22,7 @@ from temporalio.client import Client
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.local import TUNING, find_temporal
 from tests.faults.ledger import Ledger
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
@@ -168,7 +168,7 @@ class Lab:
 
     async def worker(self, target: str = AGENT, heartbeat_s: int = HEARTBEAT_S) -> Process:
         """Start a worker with the command line and wait until it polls."""
-        command = [str(Path(sys.executable).parent / "langgraph-temporal"), "worker", target]
+        command = [WARM, "-m", "langgraph_temporal_exec.cli", "worker", target]
         command += ["--address", self.address, "--task-queue", self.task_queue]
         command += ["--heartbeat-timeout", str(heartbeat_s)]
         name = f"worker-{len(self.processes)}"
@@ -183,7 +183,7 @@ class Lab:
 
     def call(self, text: str, *options: str, heartbeat_s: int = HEARTBEAT_S) -> Caller:
         """Start a process that calls the agent."""
-        command = [sys.executable, "-m", "tests.faults.caller", "--address", self.address]
+        command = [WARM, "-m", "tests.faults.caller", "--address", self.address]
         command += ["--task-queue", self.task_queue, "--thread", self.thread_id]
         command += ["--heartbeat-timeout", str(heartbeat_s), *options, text]
         name = f"caller-{len(self.processes)}"

@@ -365,6 +365,7 @@ async def test_worker_killed(case: Make, given: str) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("mode", "given"), [("caller", "fresh"), ("caller", "answer"), ("background", "fresh")]
 )

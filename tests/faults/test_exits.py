@@ -23,6 +23,9 @@ from langgraph_temporal_exec._loops import LoopThread
 from tests.faults.host import EXIT_CODE
 from tests.faults.lab import HEARTBEAT_S, WAIT_S, Lab, Process
 from tests.faults.leavers import HOOKS, KINDS, PLACES, graphs, innocent, leave
+from tests.support.warm import WARM
+
+pytestmark = pytest.mark.exhaustive
 
 LEAVERS = "tests.faults.leavers:graphs"
 
@@ -351,7 +354,7 @@ async def test_a_host_that_is_torn_down_loses_its_runs_to_another_worker(
 ) -> None:
     flag, trigger = lab.folder / "flag", lab.folder / "trigger"
     begun = Path(f"{flag}.begun")
-    command = [sys.executable, "-m", "tests.faults.host", "--address", lab.address]
+    command = [WARM, "-m", "tests.faults.host", "--address", lab.address]
     command += ["--task-queue", lab.task_queue, "--heartbeat", str(HEARTBEAT_S)]
     host = Process(f"host-{how}", [*command, "--how", how, "--trigger", str(trigger)], lab.folder)
     saver = TemporalSaver(

@@ -11,6 +11,8 @@ from tests.faults.expected import undisturbed
 from tests.faults.lab import Lab, Server
 from tests.faults.ledger import ONCE
 
+pytestmark = pytest.mark.exhaustive
+
 
 async def test_node_outlives_the_server(own_lab: Lab, server: Server) -> None:
     """The server is back before the node ends."""

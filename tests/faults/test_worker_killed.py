@@ -14,6 +14,8 @@ from tests.faults.expected import plain, undisturbed
 from tests.faults.lab import Lab
 from tests.faults.ledger import Ran
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("how", ["ainvoke", "invoke"])
 async def test_another_worker_takes_over(lab: Lab, how: str) -> None:

@@ -13,6 +13,8 @@ from tests.faults.expected import plain, undisturbed
 from tests.faults.lab import WAIT_S, Lab
 from tests.faults.ledger import ONCE, Ran
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.long
 async def test_frozen_worker_wakes_up_too_late(lab: Lab) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
 from tests.support import sealed
 from tests.support.graphs import config
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).parents[2]
 SAVER = "tests.support.sealed:saver"
@@ -48,7 +48,7 @@ async def command(*arguments: str, **options: Any) -> tuple[int, str, str]:
 async def worker(*arguments: str) -> AsyncIterator[list[str]]:
     """The command as a process; gives the line by which it tells that it serves."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "langgraph_temporal_exec.cli", "worker", *arguments),
+        *(WARM, "-m", "langgraph_temporal_exec.cli", "worker", *arguments),
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=asyncio.subprocess.PIPE,

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 
 import pytest
 from temporalio.client import Client
@@ -18,6 +17,7 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.cli.main import app
 from tests.conftest import TemporalServer
 from tests.support.graphs import NodeFailed, config, countdown, failing, parallel
+from tests.support.warm import WARM
 
 
 async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
@@ -123,7 +123,7 @@ async def test_the_list(
     async def listed(limit: int) -> tuple[str, str]:
         ours, theirs = pty.openpty() if terminal else (0, subprocess.PIPE)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "langgraph_temporal_exec.cli", "threads", "list"),
+            *(WARM, "-m", "langgraph_temporal_exec.cli", "threads", "list"),
             *("--address", temporal_server.address, "--id-prefix", task_queue),
             *("--limit", str(limit)),
             env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import operator
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -23,6 +23,7 @@ from temporalio.worker import WorkerDeploymentConfig
 
 from langgraph_temporal_exec import ImpossibleResumeError, TemporalSaver
 from tests.support.graphs import State, config, parallel
+from tests.support.warm import WARM
 
 
 def _node(name: str, *, asks: bool = False) -> Any:
@@ -383,17 +384,19 @@ async def _build_of(client: Client, workflow_id: str) -> str:
 async def test_versioned_worker_from_the_shell(
     client: Client, temporal_server: Any, task_queue: str
 ) -> None:
-    command = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"]
+    command = [WARM, "-m", "langgraph_temporal_exec.cli.main", "worker"]
     command += ["served=tests.support.served:graph", "--address", temporal_server.address]
     command += ["--task-queue", task_queue, "--deployment-name", task_queue]
     half = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     _, stderr = await half.communicate()
     assert (half.returncode, b"go together" in stderr) == (1, True)
     process = await asyncio.create_subprocess_exec(*command, "--build-id", "7")
-    saver = TemporalSaver(client, task_queue=task_queue, graph="served")
+    # The worker is still being started.
+    wait = timedelta(seconds=90)
+    saver = TemporalSaver(client, task_queue=task_queue, graph="served", no_worker_timeout=wait)
     try:
         await _set_current(client, task_queue, "7")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             graph = parallel().with_config(checkpointer=saver)
             assert (await graph.ainvoke({"x": ["in"]}, config(task_queue)))["x"][0] == "in"
         assert await _build_of(client, f"langgraph/thread/{task_queue}") == "7"

@@ -6,7 +6,6 @@ import asyncio
 import http.server
 import os
 import signal
-import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from langgraph_temporal_exec import TemporalSaver, UsageError, idempotency_key
 from tests.conftest import TemporalServer
 from tests.support.graphs import State, config, durable
 from tests.support.payment import API, PAID, payment
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,7 +128,7 @@ async def test_an_api_charges_once(
         # Both workers are still being started.
         no_worker_timeout=timedelta(seconds=90),
     )
-    command = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"]
+    command = [WARM, "-m", "langgraph_temporal_exec.cli.main", "worker"]
     command += ["tests.support.payment:graph", "--address", temporal_server.address]
     command += ["--task-queue", task_queue, "--id-prefix", task_queue, "--heartbeat-timeout", "1"]
     environment = {API: f"http://127.0.0.1:{api.server_port}", PAID: str(tmp_path / "paid")}

@@ -9,11 +9,11 @@ import os
 import re
 import signal
 import socket
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ pytest.importorskip("opentelemetry.sdk", reason="not for the lowest versions")
 
 from tests.support.graphs import config, parallel
 from tests.support.observed import FOLDER, HOLD, NODES, READY, observed
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNC_NODES = ["plain", "deep_sync"]
@@ -46,7 +47,7 @@ class Lab:
 
     async def _start(self, *arguments: str, **pipes: Any) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.observed", *arguments, *self._common),
+            *(WARM, "-m", "tests.support.observed", *arguments, *self._common),
             cwd=ROOT,
             env={**os.environ, FOLDER: str(self.folder)},
             **pipes,
@@ -298,13 +299,15 @@ async def test_metrics_of_the_worker_command(
 ) -> None:
     address = _free_address()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"),
+        *(WARM, "-m", "langgraph_temporal_exec.cli.main", "worker"),
         *("served=tests.support.served:graph", "--address", temporal_server.address),
         *("--task-queue", task_queue, "--metrics", address),
         cwd=ROOT,
         stderr=asyncio.subprocess.PIPE,
     )
-    saver = TemporalSaver(client, task_queue=task_queue, graph="served")
+    # The worker is still being started.
+    wait = timedelta(seconds=WAIT_S)
+    saver = TemporalSaver(client, task_queue=task_queue, graph="served", no_worker_timeout=wait)
     try:
         async with asyncio.timeout(WAIT_S):
             await parallel().with_config(checkpointer=saver).ainvoke({"x": []}, config("t"))
@@ -326,7 +329,7 @@ async def test_metrics_at_an_address_in_use(task_queue: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"),
+            *(WARM, "-m", "langgraph_temporal_exec.cli.main", "worker"),
             *("tests.support.served:graph", "--metrics", f"127.0.0.1:{taken.getsockname()[1]}"),
             cwd=ROOT,
             stderr=asyncio.subprocess.PIPE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -25,6 +24,7 @@ from langgraph_temporal_exec import NotWaitingError, NoWorkersError, TemporalSav
 from langgraph_temporal_exec.local import find_temporal
 from tests.conftest import TemporalServer
 from tests.support.graphs import State, config
+from tests.support.warm import WARM
 
 pytestmark = pytest.mark.compat
 
@@ -107,7 +107,7 @@ async def test_answered_from_the_shell(
 ) -> None:
     graph = _asking().with_config(checkpointer=saver)
     where = ["--address", temporal_server.address, "--task-queue", task_queue]
-    ours = [sys.executable, "-m", "langgraph_temporal_exec.cli.main", "threads"]
+    ours = [WARM, "-m", "langgraph_temporal_exec.cli.main", "threads"]
     options = [*where, "--id-prefix", task_queue]
     async with saver.worker(_asking()):
         await graph.ainvoke({"x": []}, config("t"))

@@ -23,6 +23,7 @@ from langgraph_temporal_exec import TemporalSaver, UnreadableError
 from tests.conftest import TemporalServer
 from tests.support.graphs import config
 from tests.support.unread import READY, build, saver_with
+from tests.support.warm import WARM
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -50,7 +51,7 @@ class Setting:
         options = {"address": self.address, "queue": self.queue, **keys}
         args = [part for name, value in options.items() for part in (f"--{name}", value)]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.unread", *args),
+            *(WARM, "-m", "tests.support.unread", *args),
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=PIPE,

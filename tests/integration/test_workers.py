@@ -26,6 +26,7 @@ from langgraph_temporal_exec.worker import service
 from tests.conftest import TemporalServer
 from tests.integration.test_multitask import _held, _in_line
 from tests.support.graphs import State, config, countdown, durable, nested, parallel, wide
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,7 +198,7 @@ async def test_worker_as_a_process(
 def test_worker_command_with_bad_arguments(target: str, message: str) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker", target),
+            *(WARM, "-m", "langgraph_temporal_exec.cli.main", "worker", target),
             *("--address", "127.0.0.1:1"),
         ],
         cwd=ROOT,

@@ -28,9 +28,10 @@ _in_memory: dict[str, list[tuple[str, Any]]] = {}
 
 
 def _marks(mode: str, scenario: Scenario) -> list[pytest.MarkDecorator]:
-    # For the lowest versions a third of them, in the mode that has more in between.
-    third = sorted(SCENARIOS).index(scenario.name) % 3 == 0
-    return [pytest.mark.compat] if scenario.compat and third and mode == "remote" else []
+    # The examples, also for the lowest versions: a third, in the mode that has more in between.
+    if mode != "remote" or sorted(SCENARIOS).index(scenario.name) % 3:
+        return [pytest.mark.exhaustive]
+    return [pytest.mark.compat] if scenario.compat else []
 
 
 def _cases(*, sync: bool) -> list[Any]:

@@ -41,6 +41,7 @@ from tests.support.graphs import (
     wide,
 )
 from tests.support.joined import is_joined
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).parents[2]
 TINY = 4_000
@@ -229,7 +230,7 @@ async def lost(queue: str, connect: Connect) -> None:
     caller = saver_of(client, queue)
     command = ("-m", "tests.replay.scenarios", client.service_client.config.target_host, queue)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        WARM, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None

@@ -39,6 +39,8 @@ from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.support.graphs import config, wide
 from tests.support.thread_ops import put
 
+pytestmark = pytest.mark.exhaustive
+
 SUGGESTED_EVENTS = 4_096
 SUGGESTED_BYTES = 4_000_000 * 1.05
 """Where the server suggests to continue as new; it counts in MiB."""

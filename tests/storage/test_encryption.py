@@ -31,6 +31,8 @@ from tests.storage.aes import ENCRYPTED, Aes, found_in, payloads_of, secret
 from tests.storage.test_lifetime import settled
 from tests.storage.vault import LARGE, Losing, VaultError, large, vault
 
+pytestmark = pytest.mark.exhaustive
+
 PREFIX = "vault"
 RECORDED = {
     *("input", "output", "nested", "interrupt", "answer", "update", "large", "tool"),

@@ -20,7 +20,7 @@ from tests.storage.graphs import big, value_of
 from tests.storage.wide import wide
 from tests.support.graphs import config, large, parallel
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 SMALL_HISTORY = 400_000
 """Bytes; far below any of the values, and far below what makes a replay slow."""

@@ -26,6 +26,8 @@ from tests.storage.graphs import big, chat, turn
 from tests.storage.test_large_values import blobs_of
 from tests.support.graphs import config, failing, nested
 
+pytestmark = pytest.mark.exhaustive
+
 TINY = 4_000
 
 
