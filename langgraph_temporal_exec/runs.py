@@ -116,7 +116,7 @@ class Run:
         replica = self._store.replica(self.thread_id)
         paths = replica.task_paths("", found.checkpoint["id"])
         return (
-            {k: v for k, v in values.items() if not private.is_internal(k)},
+            private.output_of(values),
             list(hooks.in_task_order(found.pending_writes or (), paths)),
         )
 

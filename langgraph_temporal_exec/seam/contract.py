@@ -85,13 +85,18 @@ class Session(Protocol):
         ...
 
 
-class Durable(Protocol):
-    """What ``DURABLE`` of a saver leads to. ``session`` is ``None`` for the user's saver."""
+class Marked(Protocol):
+    """What ``DURABLE`` of a saver leads to: of the user's saver a ``Durable``, whose ``session`` is
+    ``None``; of one that is bound to an attempt only that."""
 
     @property
     def session(self) -> Session | None:
         """The attempt this saver is bound to."""
         ...
+
+
+class Durable(Marked, Protocol):
+    """Runs the root calls of graphs that have the user's saver."""
 
     def astream(
         self,

@@ -34,7 +34,7 @@ from collections.abc import (
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -46,7 +46,7 @@ from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError
 from . import langchain, private
 from .chunks import VALUES, are_interrupts
-from .contract import Durable, SeamTask, Session
+from .contract import Durable, Marked, SeamTask, Session
 from .private import (
     CONF,
     CONFIG_KEY_CHECKPOINT_NS,
@@ -79,6 +79,7 @@ __all__ = [
     "NULL_TASK_ID",
     "RESUME",
     "Durable",
+    "Marked",
     "SeamTask",
     "Session",
     "bind",
@@ -488,8 +489,8 @@ def _takes_result_only(graph: Any) -> bool:
     return call is not None and call.take(graph)
 
 
-def _durable_of(checkpointer: Any) -> Durable | None:
-    durable: Durable | None = getattr(checkpointer, DURABLE, None)
+def _durable_of(checkpointer: Any) -> Marked | None:
+    durable: Marked | None = getattr(checkpointer, DURABLE, None)
     return durable
 
 
@@ -682,7 +683,7 @@ def _root_call(graph: Any, config: RunnableConfig | None) -> tuple[Durable, Any]
     durable = _durable_of(private.resolved_checkpointer(graph, full))
     if durable is None or durable.session is not None:
         return None
-    return durable, graph
+    return cast(Durable, durable), graph
 
 
 def _hook_astream(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -61,7 +61,7 @@ try:
     from langgraph.checkpoint.serde.base import SerializerProtocol
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.serde.types import _DeltaSnapshot
-    from langgraph.constants import START
+    from langgraph.constants import END, START
     from langgraph.graph import StateGraph
     from langgraph.pregel import Pregel, _algo, _checkpoint, _loop, _runner, _utils
     from langgraph.pregel._checkpoint import channels_from_checkpoint
@@ -358,9 +358,24 @@ _BRANCH, _TO, _JOIN = "branch", "to:", "join"
 ``join:NODE+NODE:NODE`` for one that waits for several."""
 
 
+_ROOT = "__root__"
+"""Channel of a state that is no dict."""
+
+
 def is_internal(channel: str) -> bool:
     """Whether a channel is one of LangGraph's own, and no value of the user's."""
     return channel.startswith((RESERVED, f"{_BRANCH}:", f"{_JOIN}:"))
+
+
+def output_of(values: Mapping[str, Any]) -> Any:
+    """The output of a graph whose channels have these values, without the graph.
+
+    That of a state that is no dict is in one channel, as is what an ``@entrypoint`` returns.
+    """
+    for channel in (_ROOT, END):
+        if channel in values:
+            return values[channel]
+    return {k: v for k, v in values.items() if not is_internal(k)}
 
 
 def triggered_by(channel: str, value: Any) -> str | None:
@@ -568,6 +583,8 @@ def _changed_channels() -> Iterator[str]:
         graph = _probe()
         if graph.name != DEFAULT_NAME:
             yield f"a compiled graph without a name is called {graph.name!r}, not {DEFAULT_NAME!r}"
+        if list(StateGraph(list).channels) != [_ROOT]:
+            yield f"the channel of a state that is no dict is not {_ROOT!r}"
         triggering: dict[str, Any] = {f"{_BRANCH}:{_TO}{name}": None for name in "abcd"}
         for node in ("c", "d"):
             name = f"{_JOIN}:a+b:{node}"

@@ -608,7 +608,7 @@ class Replicas:
 
     Attributes:
         _replicas: The longest unused first.
-        _sizes: Bytes of each as they were when it was last *settled*, after a question; 0 before.
+        _sizes: Bytes of each as they were when it was last weighed, after a question; 0 before.
         _lock: Guards both. Never held while a replica's own lock is waited for.
     """
 

@@ -7,15 +7,8 @@ read contains it already. It also is what the task seam recognizes (``hooks.DURA
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Coroutine,
-    Generator,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -40,17 +33,11 @@ from .session import Session
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class _Driven:
-    """``hooks.Durable`` of a bound saver: its graph runs in place."""
+    """``hooks.Marked`` of a bound saver: its graph is being driven, and runs in place."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def astream(self, *_: Any, result_only: bool = False) -> AsyncGenerator[Any, None]:
-        raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
-
-    def stream(self, *_: Any, result_only: bool = False) -> Generator[Any, None, None]:
-        raise AssertionError("a bound saver's graph is driven by LangGraph's own loop")
+    session: Session
 
 
 class BoundSaver(BaseCheckpointSaver[str]):
@@ -78,7 +65,7 @@ class BoundSaver(BaseCheckpointSaver[str]):
         self._store = self._store.with_serde(serde)
 
     @property
-    def __langgraph_temporal__(self) -> hooks.Durable:
+    def __langgraph_temporal__(self) -> hooks.Marked:
         return _Driven(self._session)
 
     # -- reading ------------------------------------------------------------------------------

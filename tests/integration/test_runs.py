@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import operator
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from temporalio.client import Client
@@ -393,3 +396,29 @@ async def test_what_there_is_not(deployment: Deployment) -> None:
 async def _all(chunks: AsyncIterator[Any]) -> list[Any]:
     async with asyncio.timeout(WAIT_S), contextlib.aclosing(chunks) as stream:  # type: ignore[type-var] # it is a generator
         return [chunk async for chunk in stream]
+
+
+@entrypoint()
+async def _essay(topic: str) -> str:
+    return topic * 400_000
+
+
+def _letters() -> Any:
+    """A graph whose state is no dict."""
+    return (
+        StateGraph(Annotated[list, operator.add])
+        .add_node("write", lambda state: [state[0] * 400_000])
+        .add_edge(START, "write")
+        .compile(name="letters")
+    )
+
+
+@pytest.mark.parametrize("graph", [_essay, _letters()], ids=["entrypoint", "list"])
+async def test_a_large_result_without_channels(client: Client, task_queue: str, graph: Any) -> None:
+    """An outcome has no room for it, so it is read from the thread."""
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    given = "topic" if graph is _essay else ["topic"]
+    async with saver.worker(graph), asyncio.timeout(60):
+        run = await saver.astart(graph.with_config(checkpointer=saver), given, config("t"))
+        found = await run.aresult()
+    assert found == await graph.copy({"checkpointer": InMemorySaver()}).ainvoke(given, config("t"))
