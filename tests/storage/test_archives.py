@@ -18,6 +18,8 @@ from tests.storage.conftest import MakeSaver, comparable, converse, history, mod
 from tests.storage.graphs import chat
 from tests.support.graphs import all_graphs, config
 
+pytestmark = pytest.mark.exhaustive
+
 TINY = 4_000
 TURNS = range(25)
 
