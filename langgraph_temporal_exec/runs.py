@@ -170,7 +170,7 @@ class Run:
         """
         transport = self._store.transport
         handle = transport.client.get_workflow_handle(self._workflow_id)
-        description = await _describe(transport, self.run_id)
+        description = await _describe(transport, self.run_id, self.thread_id)
         if description.status is not WorkflowExecutionStatus.RUNNING:
             data = await await_outcome(transport, self.run_id, self.thread_id)
             return _ended(unpack(Outcome, data).status)
@@ -259,7 +259,7 @@ class Run:
 
 async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | None:
     """See ``Run.afailure``."""
-    description = await _describe(store.transport, run_id)
+    description = await _describe(store.transport, run_id, thread_id)
     if description.status is WorkflowExecutionStatus.RUNNING:
         return None
     try:
@@ -292,14 +292,17 @@ async def problem_of(store: Store, run_id: str) -> str:
     return reply.last_failure if reply.state == "retrying" else ""
 
 
-async def _describe(transport: Transport, run_id: str) -> WorkflowExecutionDescription:
+async def _describe(
+    transport: Transport, run_id: str, thread_id: str = ""
+) -> WorkflowExecutionDescription:
     try:
         handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
         return await handle.describe()
     except RPCError as exc:
         if is_gone(exc):
+            of = thread_id and f" of thread {thread_id!r}"
             raise RunNotFoundError(
-                f"Temporal knows no run {run_id!r}; closed runs are kept for the namespace's "
+                f"Temporal knows no run {run_id!r}{of}; closed runs are kept for the namespace's "
                 "retention."
             ) from exc
         raise transport.translate(exc) from exc

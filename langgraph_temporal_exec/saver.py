@@ -146,12 +146,15 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     @property
     def serde(self) -> SerializerProtocol:
-        """The serializer of the state; see the argument of this name."""
+        """The serializer of the state; see the argument of this name.
+
+        LangGraph sets another one on the copies it makes. A worker that was begun before keeps the
+        one it was begun with.
+        """
         return self._store.serde
 
     @serde.setter
     def serde(self, serde: SerializerProtocol) -> None:
-        # LangGraph sets it on the copy of a saver that it makes for an allow-list.
         self._caller = self._caller.with_serde(serde)
 
     @property
@@ -342,8 +345,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
         That is a thread and a worker which receives streams, shared by all savers of one client.
         They go with the last of these savers that is closed, or not referred to any more, or with
-        the process, whose end they do not delay: only who wants to know that they are gone calls
-        this. Copies of a saver are closed together. No run is cancelled, and a worker of
+        the process, whose end they do not delay: call this only if you need to know that
+        they are gone. Copies of a saver are closed together. No run is cancelled, and a worker of
         ``saver.worker()`` goes on until its context ends.
         """
         self._caller.mailbox.close()

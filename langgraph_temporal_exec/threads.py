@@ -27,8 +27,8 @@ from .storage.store import Store
 from .storage.thread_client import UNBOUNDED_CURSOR
 
 ThreadStatus = Literal["idle", "busy", "interrupted", "error", "lost", "unreadable"]
-"""What a thread is at: nothing, a run, a question; its last run failed, or was given up because its
-workers were lost; or this process cannot read it. See ``ThreadInfo``."""
+"""What a thread is doing: nothing, a run, waiting for an answer; or that its last run failed or was
+lost, or that this process cannot read it. See ``ThreadInfo``."""
 
 AT_ONCE = 8
 

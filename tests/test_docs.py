@@ -281,3 +281,16 @@ def test_every_page_is_in_the_sites_navigation() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", nav))
     ours = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
     assert {p for p in ours if not p.startswith("decisions/")} <= listed
+
+
+def test_the_walk_names_modules_that_exist() -> None:
+    """And is one that can be walked: at most fifteen stops."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = text.partition("## One call, from hook to outcome")[2].partition("\n## ")[0]
+    stops = re.findall(r"^(\d+)\. ", walk, re.MULTILINE)
+    assert stops == [str(n) for n in range(1, len(stops) + 1)]
+    assert 10 <= len(stops) <= 15
+    modules = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+)`", walk))
+    assert len(modules) > 10
+    for module in modules:
+        assert (ROOT / "langgraph_temporal_exec" / f"{module}.py").is_file(), module

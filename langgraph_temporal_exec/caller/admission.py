@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 
 from .._exits import Owned, torn_down
 from .._loops import LoopThread
+from ..errors import ServerUnavailableError
 from ..logs import about
 from ..protocol.delta import digest
 from ..seam import hooks
@@ -75,6 +76,10 @@ class Caller:
     Args:
         store: Threads, and the serializer of the saver.
         mailbox: Where streams of remote runs arrive.
+
+    Attributes:
+        session: ``None``: the user's saver is bound to no attempt.
+        _shared: What the copies of a caller have in common.
     """
 
     session: hooks.Session | None = None
@@ -292,7 +297,7 @@ class Caller:
         try:
             # Otherwise the thread would learn of it from whichever worker takes it, if any does.
             await self.store.transport.announce(thread_id, run.identity.graph, run_id)
-        except RPCError as exc:
+        except (RPCError, ServerUnavailableError) as exc:
             log = about(logger, thread_id=thread_id, run_id=run_id)
             log.warning(
                 "run %s is recorded, but thread %r does not list it yet: %s", run_id, thread_id, exc

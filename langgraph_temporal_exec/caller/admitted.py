@@ -1,7 +1,7 @@
 """Caller side: one call of a graph that was checked: what runs, how it is recorded, how it ends.
 
-An ``AdmittedRun`` is all that whoever drives or streams a run is given: the caller that waits for a
-worker elsewhere, and the worker of this process (``worker.embedded``). Its life:
+Whoever drives or streams a run is given an ``AdmittedRun`` and nothing else: the caller that waits
+for a worker elsewhere, and the worker of this process (``worker.embedded``). Its life:
 
 1. Made, it is checked: a bad argument or a missing ``thread_id`` raises before anything is sent.
 2. ``encode`` serializes it, on the caller's own thread: what cannot travel raises here.
@@ -55,6 +55,11 @@ class AdmittedRun:
         graph: The graph.
         call: The call, without the keys of ``configurable`` that are ours.
         full: Its config merged with the graph's.
+        store: As given.
+        _max_lost_attempts: So many lost attempts in a row end it.
+        _give_up_s: The same by time, in seconds; 0: no bound.
+        _start: What ``encode`` made; ``None`` before.
+        _uploads: A large input, to be stored before the start.
 
     Raises:
         MissingThreadIdError, UsageError: The call is wrong; nothing was recorded.

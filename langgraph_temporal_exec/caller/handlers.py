@@ -96,7 +96,7 @@ class Handlers:
             await self._atell(told)
 
     def tell(self, serde: SerializerProtocol, event: Event) -> None:
-        """The same for sync calls, in the calling thread."""
+        """Sync ``atell``, in the calling OS thread."""
         for told in self._events(serde, event):
             self._tell(told)
 
@@ -106,7 +106,7 @@ class Handlers:
             await self._atell(told)
 
     def close(self, exc: BaseException | None) -> None:
-        """The same for sync calls."""
+        """Sync ``aclose``."""
         for told in self._unfinished(exc, root=True):
             self._tell(told)
 

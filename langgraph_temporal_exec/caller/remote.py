@@ -19,7 +19,7 @@ from ..errors import NoWorkersError, RunFailedError, StreamLostError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import patch
-from ..protocol.messages import KNOWN_SLOT, MailItem, MailStatus, Outcome, unpacked
+from ..protocol.messages import KNOWN_SLOT, MailItem, MailStatus, Outcome, decompressed
 from ..protocol.wire import WireError, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.known import KEPT_FROM_BYTES
@@ -137,8 +137,8 @@ class Ordered:
     def _whole(self, last: MailItem) -> bytes:
         data = b"".join(self._pieces)
         self._pieces.clear()
-        if last.unpacked:
-            data = unpacked(data, last.unpacked)
+        if last.whole_bytes:
+            data = decompressed(data, last.whole_bytes)
         if last.delta:
             data = patch([self._kept.get(last.slot, b"")], data)
         if last.slot:

@@ -391,7 +391,7 @@ class ArchiveReply:
 
     Args:
         segments: All archives there are now.
-        head: Archives of archives.
+        head: What the latest checkpoint needs of them.
     """
 
     segments: tuple[Segment, ...]
@@ -794,7 +794,7 @@ KNOWN_SLOT = 1
 """See ``MailItem.slot``."""
 
 COMPRESSED_FROM_BYTES = 20_000
-"""Less is not worth packing."""
+"""Less is not worth compressing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -806,7 +806,8 @@ class MailItem:
     kind may be sent as the difference to it; then ``delta`` is set. Under ``KNOWN_SLOT`` a caller
     keeps the chunk it had before (``Call.known``), from the beginning. ``piece`` numbers the
     pieces of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
-    ``unpacked``: the chunk, or the difference, is packed, and has this many bytes; 0: it is not.
+    ``whole_bytes``: the chunk, or the difference, is compressed, and has this many bytes; 0: it is
+    not.
 
     Args:
         attempt: Attempt of the run that sends it; a newer one starts the stream over.
@@ -822,10 +823,10 @@ class MailItem:
     slot: int = 0
     delta: bool = False
     piece: int = 0
-    unpacked: int = 0
+    whole_bytes: int = 0
 
 
-def packed(data: bytes) -> bytes | None:
+def compressed(data: bytes) -> bytes | None:
     """A chunk as it travels; ``None``: as it is."""
     if len(data) < COMPRESSED_FROM_BYTES:
         return None
@@ -834,19 +835,19 @@ def packed(data: bytes) -> bytes | None:
     return small if len(small) < 0.9 * len(data) else None
 
 
-def unpacked(data: bytes, size: int) -> bytes:
-    """The inverse of ``packed``.
+def decompressed(data: bytes, size: int) -> bytes:
+    """The inverse of ``compressed``.
 
     Args:
-        data: What ``packed`` gave.
-        size: Bytes of what it was given; no more are unpacked.
+        data: What ``compressed`` gave.
+        size: Bytes of what it was given; no more are decompressed.
 
     Raises:
         WireError: It is nothing of this size.
     """
     whole = inflate(data, at_most=size)
     if len(whole) != size:
-        raise WireError(f"A packed chunk that has not the {size:,} bytes it is said to have.")
+        raise WireError(f"A compressed chunk that has not the {size:,} bytes it is said to have.")
     return whole
 
 

@@ -101,7 +101,7 @@ class Op:
         task_id: Of WRITES: the task.
         task_path: LangGraph's path of it, by which writes are ordered.
         checkpoint_type: As ``Value.type``, of the checkpoint without its values.
-        metadata_type: The same of the metadata.
+        metadata_type: As ``Value.type``, of the metadata.
         dropped: Of DROP: ids of checkpoints.
         checkpoint_digest: As ``Value.digest``.
         checkpoint_bases: As ``Value.bases``.

@@ -244,7 +244,7 @@ class ShownInterrupts:
         return ((*head, shown) if isinstance(chunk, tuple) else shown,)
 
     def _typed(self, chunk: dict[str, Any]) -> tuple[Any, ...]:
-        """The same for a chunk of ``version="v2"``."""
+        """A chunk of ``version="v2"``, without repeated interrupts."""
         if _only_interrupts(chunk[_DATA]):
             given = chunk[_DATA][INTERRUPT]
             unseen = self._unseen(given)

@@ -607,7 +607,7 @@ class _Below:
             self._check(config, await self.saver.aget_tuple(config))
 
     def check(self) -> None:
-        """The same for a sync task."""
+        """Sync ``acheck``."""
         for config in self._not_called():
             self._check(config, self.saver.get_tuple(config))
 

@@ -3,7 +3,9 @@
 Of LangGraph and its checkpoint library: no other module imports a name of theirs that begins with
 an underscore, reads such an attribute, or repeats one of their literals (``tests/layering.py``).
 What workflows must know without importing LangGraph is in ``protocol/names.py``, and is compared
-here. Of langchain_core: ``langchain.py``. Of the API server: ``studio/server.py``.
+here. Of langchain_core: ``langchain.py``. Of the API server: ``studio/server.py``. What belongs to
+libraries that need not be there (numpy, langgraph-prebuilt) is verified if they are imported by
+then; without it an array of objects is not recognized, and a tool not named in Temporal's UI.
 """
 
 from __future__ import annotations
@@ -536,16 +538,25 @@ def _missing_attributes() -> Iterator[str]:
             yield f"Pregel.{name} is missing"
     if "steps" not in _assigned(RunnableSeq):
         yield "RunnableSeq.steps is missing"
-    # Costs half a second to import, which only those pay who use it.
-    if (tools := sys.modules.get("langgraph.prebuilt.tool_node")) is not None:
-        if not hasattr(tools.ToolNode, "tools_by_name"):
-            yield "ToolNode.tools_by_name is missing"
-        if "_messages_key" not in _assigned(tools.ToolNode):
-            yield "ToolNode._messages_key is missing"
-        if TOOL_CALL not in tools.ToolCallWithContext.__annotations__:
-            yield f"ToolCallWithContext has no key {TOOL_CALL!r}"
+    yield from _changed_tools()
     if "value" not in _DeltaSnapshot._fields:
         yield "_DeltaSnapshot.value is missing"
+
+
+def _changed_tools() -> Iterator[str]:
+    # Costs half a second to import, which only those pay who use it: else the names are not found,
+    # and the tools of a task not named in Temporal's UI.
+    tools = sys.modules.get("langgraph.prebuilt.tool_node")
+    node = getattr(tools, "ToolNode", None)
+    if node is None:
+        return
+    if not hasattr(node, "tools_by_name"):
+        yield "ToolNode.tools_by_name is missing"
+    if "_messages_key" not in _assigned(node):
+        yield "ToolNode._messages_key is missing"
+    sent = getattr(tools, "ToolCallWithContext", None)
+    if TOOL_CALL not in getattr(sent, "__annotations__", {}):
+        yield f"ToolCallWithContext has no key {TOOL_CALL!r}"
 
 
 def _annotated(cls: type) -> dict[str, Any]:
@@ -655,7 +666,8 @@ def _changed_read_model() -> Iterator[str]:
 
 def _changed_serializer() -> Iterator[str]:
     # Without numpy there are no arrays.
-    if (numpy := sys.modules.get("numpy")) is not None:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "zeros"):
         _, data = JsonPlusSerializer().dumps_typed(numpy.zeros(0, object))
         if POINTERS.search(data) is None:
             yield "JsonPlusSerializer writes arrays of objects in another form"

@@ -11,7 +11,7 @@ no memory of its own. Three things can be fetched:
 
 **How much is read.** A cold process reads the latest part only: the head (what the latest
 checkpoint needs of the archives) and the log behind it, which moves into an archive at 256 kB.
-Archives are read when a question needs them: ``TemporalSaver`` asks ``Replica.lacks`` first, and
+Archives are read when a question needs them: ``Store`` asks ``Replica.lacks`` first, and
 a value whose base is not known raises ``UnknownBaseError``. A process that has read the thread
 before reads what is new. If that has moved into archives meanwhile, it reads up to ``MAX_GAP`` of
 them and goes on (``_without_gap``); beyond that the head is cheaper. Of a history all events of

@@ -3,12 +3,14 @@
 The only place that knows gRPC's codes. A failure is one of these; the first that fits says what to
 do::
 
-    is_gone         there is no such workflow: an answer, and seldom an error
-    is_busy         the server turned the request away unseen: ask again in a moment
-    is_away         no answer, or a connection that broke under the call: ask again for a while,
-                    then ``ServerUnavailableError``; of a Query it may be the worker that is missing
-    is_unanswered   of a Query: no worker answers
-    is_final        an answer of a server that is there: asking again changes nothing
+    is_gone            there is no such workflow: an answer, and seldom an error
+    is_busy            the server turned the request away unseen: ask again in a moment
+    is_unreachable     the server cannot be reached: as ``is_away``
+    is_unanswered      of a Query: no worker answers
+    is_away            no answer, or a connection that broke under the call: ask again for a while,
+                       then ``ServerUnavailableError``
+    is_refused_login   the server does not know who asks
+    is_final           another answer of a server that is there: asking again changes nothing
 
 Also here: what may be told of a failure where a payload codec would not encode its text
 (``opaque``).

@@ -1,9 +1,9 @@
 """Shared: the threads of one deployment as this process reads and writes them.
 
-A ``Store`` is what the parts of this package take where they need a thread: the saver, handles of
-runs, lists, maintenance, Studio and the worker. It knows threads, checkpoints and writes, and
-nothing of LangGraph's checkpointer interface; ``TemporalSaver`` and ``worker.bound.BoundSaver`` are
-that interface, over a store.
+The parts of this package that need threads are given a ``Store``: the saver, handles of runs,
+lists, maintenance, Studio and the worker. It knows threads, checkpoints and writes, and nothing of
+LangGraph's checkpointer interface; ``TemporalSaver`` and ``worker.bound.BoundSaver`` are that
+interface, over a store.
 
 Everything but the serializer is shared by all copies of a store:
 
@@ -89,6 +89,11 @@ class Store:
     Args:
         transport: RPCs.
         serde: Serializer of the state.
+
+    Attributes:
+        blobs, history, reader, replicas: See the module.
+        _read_locks: By event loop, thread and namespace: one reader at a time.
+        _attempt: Through which this copy reads; ``None``: it is no attempt's.
     """
 
     def __init__(self, transport: Transport, serde: SerializerProtocol) -> None:

@@ -303,7 +303,7 @@ class Transport:
             NotWaitingError: There is nothing to answer.
             UsageError: The answer cannot be passed on, or nobody knows to which graph.
             NoWorkersError: No worker answers; the message says whether the answer was sent.
-            ServerUnavailableError: The same for the server.
+            ServerUnavailableError: The server does not answer; the message says the same.
         """
         try:
             found = await self._read_or_move(thread_id)
@@ -391,7 +391,7 @@ class Transport:
         return await self.read_workflow(self.thread_workflow_id(thread_id, checkpoint_ns), request)
 
     async def read_workflow(self, workflow_id: str, request: ReadRequest) -> ReadReply | None:
-        """The same by workflow id."""
+        """One page of the log that a workflow has; ``None`` when there is none."""
         handle = self.client.get_workflow_handle(workflow_id)
 
         async def query() -> bytes:

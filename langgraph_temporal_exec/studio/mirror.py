@@ -41,7 +41,7 @@ NATIVE_KEY = "temporal_thread_id"
 """Key of a thread's metadata in the server: its id in Temporal and in plain code."""
 
 GRAPH_KEY = "temporal_graph"
-"""The same for the name of its graph."""
+"""Key of a thread's metadata in the server: the name of its graph."""
 
 
 class Mirror:
@@ -275,5 +275,5 @@ class Mirror:
 
 
 def _status(info: ThreadInfo) -> str:
-    """The status as the server's clients know it: of what it does not have, that it needs care."""
+    """The status as the server's clients know it: those it lacks are shown as "error"."""
     return info.status if info.status in server.STATUSES else "error"

@@ -100,7 +100,7 @@ _SCALARS: frozenset[type] = frozenset(
 """What the serializer gives back as it was, also with an allow-list."""
 
 _KEYS = frozenset({type(None), bool, int, float, str, bytes})
-"""The same as keys of a dict."""
+"""Keys of a dict that the serializer gives back as they were."""
 
 _BASES: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
@@ -136,7 +136,7 @@ def dump_exact(serde: SerializerProtocol, value: Any, *, what: str) -> bytes:
 
 
 def dump_readable(serde: SerializerProtocol, value: Any) -> bytes:
-    """The same for values nobody relies on: what cannot be serialized becomes its ``repr``."""
+    """``dump_exact`` for what nobody relies on: what cannot be serialized is its ``repr``."""
     try:
         return dump_exact(serde, value, what="a value")
     except UnserializableError:

@@ -53,7 +53,7 @@ class Known(Protocol):
         ...
 
     def part_bases(self, checkpoint_ns: str, part: str) -> list[tuple[bytes, bytes]]:
-        """The same for the "checkpoint" and the "metadata" of a PUT."""
+        """Digest and content of the "checkpoint" or the "metadata" of earlier PUTs."""
         ...
 
     def sources(self, checkpoint_ns: str, checkpoint_id: str | None) -> dict[str, Version] | None:

@@ -76,8 +76,8 @@ CALLER_TAKES_S = 1.0
 """How long the end of a run waits for its caller to have taken the stream."""
 
 CALLER_TAKES_LARGE_S = 30.0
-"""The same for a result that the outcome has no room for: after the end it could be lost with this
-worker. A caller that is gone is noticed much earlier."""
+"""How long it waits if the outcome has no room for the result, which could be lost with this worker
+after the end. A caller that is gone is noticed much earlier."""
 
 MAX_TAIL_BYTES = 1_500_000
 """What an outcome carries for callers who missed the stream; one payload may have 2 MB."""
@@ -215,12 +215,11 @@ class Attempt:
         chunks: How many were given to the caller: the outcome has the number, so that it can see
             whether it missed some.
         outcome: How the run ended, packed; b"" as long as that is not recorded.
-        _serde: The saver's serializer.
         _plan: What LangGraph is given (``retry_input``): not the call's input, if earlier attempts
             have applied that.
         _graph: A copy of the graph, whose saver writes to the session.
-        _latest: The last chunk of values of the root graph; ``None``: there was none.
-        _questions: Chunks of the root graph that bring interrupts.
+        _form: The form of the chunks that the call asked for.
+        _result: Those the result is made of.
         _result_unsent: Why the result cannot travel; "": it can.
     """
 
@@ -323,7 +322,7 @@ class Attempt:
                 await stream.aclose()
 
     def stream(self) -> Generator[Any, None, None]:
-        """The same for a sync call, in the calling thread."""
+        """Sync ``astream``, in the calling OS thread."""
         self._log_begin()
         thread = self.session.loop_thread
         in_order = QuestionsInOrder(lambda: self.session.loop, self._form)

@@ -200,11 +200,11 @@ class Activities:
 
     Args:
         host: The worker: its queue, loop and live tasks.
-        saver: The saver whose graphs are served.
         registry: Which graphs those are, and where their code runs.
         embedded: Runs whose callers are in this process.
 
     Attributes:
+        _store: The worker's threads.
         _driven: Runs of callers elsewhere that are driven here, by run id.
         _known: Last large chunk of each thread that was sent, which its caller may have kept too.
     """

@@ -49,6 +49,21 @@ class LiveRun:
         called: The run; entered here before it is recorded in Temporal.
         loop: The event loop of the caller; ``None`` for a sync call.
         remove: Takes the run out of the table of live runs.
+
+    Attributes:
+        run: Which run it is.
+        relays: Streams to those who joined it; ``None``: nobody has.
+        _starting: The request that records the run, while it is under way.
+        _attempts: Numbers of attempts whose drive Activities have come here, to be taken up.
+        _seen: The latest of them.
+        _replies: By attempt: what its drive Activity is waiting for.
+        _elsewhere: The outcome, if another process drives the run; asked for once.
+        _session: The attempt that was granted the thread here.
+        _stopped: Set when the worker stops.
+        _cancelled: Somebody cancelled the run from outside.
+        _closed: The caller is gone: no further attempt is taken up here.
+        _outcome: How the run ended; b"" as long as it has not.
+        _failure: Why the thread did not take the run.
     """
 
     def __init__(

@@ -382,6 +382,8 @@ class Outbox:
                 await self._store_all(request, uploads, before)
             finally:
                 stored.set_result(None)
+            if self.error is not None:
+                return
             if self.broken:
                 # What follows builds on what was not stored.
                 request = replace(request, ops=(), tasks=())
@@ -407,7 +409,10 @@ class Outbox:
         self, request: StepRequest, uploads: tuple[Upload, ...], before: asyncio.Future[None] | None
     ) -> None:
         """Store what a step may build on. Waiting for others costs no time: the workflow does not
-        apply it before the steps and results in front of it either."""
+        apply it before the steps and results in front of it either.
+
+        A result that comes later than the step which requires it is seen to in ``_repair``.
+        """
         if uploads and not self.broken:
             try:
                 await self._store(uploads)
@@ -432,6 +437,10 @@ class Outbox:
     async def _repair(self, request: StepRequest, reply: StepReply) -> StepRequest:
         """What to send instead of a step that named lost tasks."""
         lost = set(reply.lost)
+        # An op must not refer to blobs that are not there, whichever way it travels.
+        storing = [self._storing[k] for k in request.requires if k in lost and k in self._storing]
+        if storing:
+            await asyncio.wait(storing)
         for key in request.requires:
             # Finished here, but the result never arrived: it travels as an op, each in a request
             # of its own because together they may exceed a payload.

@@ -41,7 +41,7 @@ from ..errors import UnserializableError
 from ..logs import about
 from ..protocol import names
 from ..protocol.delta import diff
-from ..protocol.messages import KNOWN_SLOT, Listener, Mail, MailItem, MailStatus, packed
+from ..protocol.messages import KNOWN_SLOT, Listener, Mail, MailItem, MailStatus, compressed
 from ..protocol.wire import pack
 from ..seam.chunks import head_of
 from ..storage.known import KEPT_FROM_BYTES
@@ -62,7 +62,7 @@ STALLED_S = 600.0
 """How long a caller that is there may leave its stream unread until the run goes on without it."""
 
 JOINED_STALLED_S = 10.0
-"""The same for one who joined a run."""
+"""How long one who joined a run may, until nothing more is sent to it."""
 
 JOINED_END_S = 1.0
 """How long the end of a run waits for those who joined it to have got their stream."""
@@ -249,7 +249,7 @@ class Relay:
 
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         # A receiver of an earlier release knows neither packing nor numbered pieces.
-        small = packed(data) if self._last is not None and not event else None
+        small = compressed(data) if self._last is not None and not event else None
         unpacked = 0
         if small is not None:
             data, unpacked = small, len(data)
@@ -266,7 +266,7 @@ class Relay:
                     slot=slot,
                     delta=delta,
                     piece=number if self._last is not None else 0,
-                    unpacked=unpacked,
+                    whole_bytes=unpacked,
                 )
                 self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.
@@ -426,7 +426,7 @@ class Relays:
             await self._caller.drain()
 
     async def finish(self) -> None:
-        """The same at the end of the stream, with a moment for those who joined."""
+        """``drain`` at the end of the stream, with a moment for those who joined."""
         joined = [asyncio.ensure_future(relay.drain()) for relay in self._joined.values()]
         if joined:
             await asyncio.wait(joined, timeout=JOINED_END_S)

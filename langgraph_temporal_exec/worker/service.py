@@ -64,6 +64,18 @@ class WorkerHost:
         loop: The user's event loop, where graphs of callers elsewhere run.
         max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
         deployment: Temporal's option for Worker Deployment Versioning.
+
+    Attributes:
+        queue: Task queue that only this process polls.
+        loop_thread: The OS thread that runs the worker's loop.
+        tasks: Live tasks of the process.
+        registry: Graphs that are served.
+        embedded: Runs whose callers are in this process.
+        stopped: It polls no more.
+        _transport, _options: Those of the store.
+        _workers: Temporal's workers, one for each kind of task queue.
+        _running: The asyncio tasks in which these run.
+        _mover: Takes over threads of task queues nobody serves; ``None`` before the start.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ outbox goes through ``_on_loop``, which keeps the order of calls from one OS thr
 
     arun_task; put, put_writes of an async graph   the event loop that runs the graph
     run_task                                       an OS thread of LangGraph's executor
-    put, put_writes of a sync graph                the worker's loop (``TemporalSaver._sync``)
+    put, put_writes of a sync graph                the worker's loop (``BoundSaver._wait``)
     load, enter_*, note_*, refuse                  wherever the graph, or its saver, runs
     flush                                          a loop of whoever writes to the thread meanwhile
     begin_no_more; _outbox, _finish_when_stored,   the worker's loop
@@ -115,6 +115,7 @@ class Session:
         replica: What this process knows of the thread; kept up to date by the session.
 
     Attributes:
+        loop_thread: The OS thread that runs the worker's loop.
         log: Logs with the ids of run and attempt.
         epoch: Epoch of the grant; all steps carry it.
         applied: What the log shows of earlier attempts of the run.
@@ -127,7 +128,12 @@ class Session:
         refused: What ``refuse`` was given.
         wrote: Something was handed in to be recorded. Before that, another worker may have the
             run as if this one had never seen it.
+        _transport: RPCs.
+        _reader: Reads the thread.
         _blobs: Keeps large values.
+        _tasks: Live tasks of the process, by their keys.
+        _queue: Task queue that only this process polls.
+        _options: The saver's options.
         _incarnation: Identity of the thread's log when it was granted.
         _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
         _existing: Nested namespaces that had a workflow before, so that they must be read.
@@ -564,9 +570,9 @@ class Session:
         try:
             await self.loop_thread.call(flush())
         except Exception:
-            # An attempt that is over holds nothing back any more: its replica was emptied. Whoever
-            # flushes is not concerned by why.
-            if self._error is None and self._rejected is None:
+            # An attempt that is over holds nothing back any more: its replica was emptied. Why does
+            # not concern whoever flushes.
+            if self._error is None:
                 raise
 
     async def end(self, outcome: bytes) -> None:

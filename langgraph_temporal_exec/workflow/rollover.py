@@ -30,7 +30,7 @@ BYTES_BEFORE_FORCED_ROLL = 20_000_000
 timeout of a workflow task."""
 
 FORCED_ROLL_FACTOR = 3
-"""The same for a workflow that was given its own number of events."""
+"""So many times ``roll_events``, for a workflow that was given its own number of events."""
 
 UPDATES_FULL = 1_900
 HISTORY_EVENTS_FULL = 48_000

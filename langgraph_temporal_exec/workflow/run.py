@@ -462,7 +462,7 @@ def _kind(cause: BaseException) -> str:
 
 
 def _text(cause: BaseException) -> str:
-    """The same with its text (see ``transport.opaque``)."""
+    """What ended an attempt, with its text (see ``storage.rpc.opaque``)."""
     if isinstance(cause, ApplicationError) and cause.details:
         return f"{_kind(cause)}: {cause.details[0]}"
     return cause.message if isinstance(cause, FailureError) else str(cause)

@@ -283,7 +283,7 @@ async def compacted(queue: str, connect: Connect) -> None:
 
 
 async def rolled(queue: str, connect: Connect) -> None:
-    """Continued as new with tasks, runs in line and archives under way."""
+    """Continued as new with tasks, queued runs and archives under way."""
     saver = saver_of(await connect(), queue, roll_events=30, archive_bytes=TINY)
     async with serving(saver, all_graphs()):
         graph = wide().with_config(checkpointer=saver)

@@ -150,7 +150,7 @@ async def test_many_supersteps(
 @pytest.mark.timeout(300)
 @pytest.mark.long
 async def test_wide_supersteps(client: Client, task_queue: str) -> None:
-    """Runs in line, fifty tasks at a time: the gaps are far apart."""
+    """Runs in the run queue, fifty tasks at a time: the gaps are far apart."""
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     async with saver.worker(wide()):
         graph = wide().with_config(checkpointer=saver)

@@ -93,7 +93,7 @@ async def test_archives_are_summed_up(make_saver: MakeSaver) -> None:
 async def test_rolls_while_everything_is_pending(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    """Runs in line, wide fan-outs, interrupts, nested graphs, writes from outside: all at once."""
+    """Queued runs, wide fan-outs, interrupts, nested graphs, writes from outside: all at once."""
     saver = make_saver(archive_bytes=TINY, roll_events=30)
     async with saver.worker(all_graphs(), max_cached_workflows=0), asyncio.timeout(350):
         graphs = {k: g.with_config(checkpointer=saver) for k, g in all_graphs().items()}

@@ -153,7 +153,7 @@ async def test_a_thread_of_many_supersteps(make_saver: MakeSaver, client: Client
 @pytest.mark.timeout(600)
 @pytest.mark.long
 async def test_a_thread_of_many_runs(make_saver: MakeSaver, client: Client) -> None:
-    """Four callers at once: their runs wait in line, in whichever order."""
+    """Four callers at once: their runs wait in the run queue, in whichever order."""
     callers, runs = 4, 26
     saver = make_saver(roll_events=ROLL_EVENTS)
     async with saver.worker(loop()):

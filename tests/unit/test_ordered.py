@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from langgraph_temporal_exec.caller.remote import Ordered
 from langgraph_temporal_exec.protocol.delta import diff
-from langgraph_temporal_exec.protocol.messages import MailItem, packed, unpacked
+from langgraph_temporal_exec.protocol.messages import MailItem, compressed, decompressed
 from langgraph_temporal_exec.protocol.wire import WireError
 
 
@@ -25,7 +25,7 @@ def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int)
             piece=number if numbered else 0,
             slot=options.get("slot", 0),
             delta=bool(options.get("delta", 0)),
-            unpacked=options.get("unpacked", 0),
+            whole_bytes=options.get("unpacked", 0),
         )
         for number, start in enumerate(starts, 1)
     ]
@@ -67,12 +67,12 @@ def test_differences_are_to_the_chunk_kept_before() -> None:
 
 
 def test_packed_chunks() -> None:
-    first, small = b"one text and " * 5_000, packed(b"one text and " * 5_000)
+    first, small = b"one text and " * 5_000, compressed(b"one text and " * 5_000)
     assert small is not None
     assert len(small) < len(first) / 50
-    assert packed(random.Random(0).randbytes(50_000)) is None
-    assert packed(b"short") is None
-    items = _pieces(0, small, 100, numbered=True, unpacked=len(first))
+    assert compressed(random.Random(0).randbytes(50_000)) is None
+    assert compressed(b"short") is None
+    items = _pieces(0, small, 100, numbered=True, whole_bytes=len(first))
     order = Ordered()
     assert [data for item in reversed(items) for _, data in order.accept(item)] == [first]
 
@@ -80,20 +80,20 @@ def test_packed_chunks() -> None:
 @pytest.mark.parametrize("wrong", [-1, 1, 1_000_000])
 def test_no_more_is_unpacked_than_was_said(wrong: int) -> None:
     data = b"one text and " * 5_000
-    small = packed(data)
+    small = compressed(data)
     assert small is not None
     with pytest.raises(WireError):
-        unpacked(small, len(data) + wrong)
+        decompressed(small, len(data) + wrong)
     with pytest.raises(WireError):
-        unpacked(b"no such thing", 20)
+        decompressed(b"no such thing", 20)
 
 
 @pytest.mark.parametrize("size", [-(2**62), -1, 0, 10**9, 2**62])
 def test_a_size_that_none_has_bounds_nothing(size: int) -> None:
-    small = packed(b"\0" * 50_000)
+    small = compressed(b"\0" * 50_000)
     assert small is not None
     with pytest.raises(WireError, match="said to have"):
-        unpacked(small, size)
+        decompressed(small, size)
 
 
 def test_a_difference_to_a_chunk_that_is_not_kept_is_refused() -> None:

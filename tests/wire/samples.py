@@ -283,7 +283,7 @@ SAMPLES: dict[str, Any] = {
                 slot=3,
                 delta=True,
                 piece=4,
-                unpacked=5,
+                whole_bytes=5,
             ),
         ),
     ),

@@ -1,11 +1,14 @@
 """Workflow side: the log of a thread as a pure state machine: what is in it, what is archived.
 
 Everything a thread holds is a sequence of ops (``protocol/stored.py``), numbered from 0. They
-are in three places, oldest first::
+are in two places, oldest first::
 
-    head            segments                        entries
-    archives of     archives, 256 kB of ops each;   ops ``base`` ... ``end - 1``, in the workflow
-    archives        64 of them become one of head
+    segments                                        entries
+    archives, 256 kB of ops each; 64 of a level     ops ``base`` ... ``end - 1``, in the workflow
+    become one of the next
+
+The *head* repeats what the latest checkpoint needs of the segments, so that a cold reader can do
+without them.
 
 An op is appended to the entries, and moves outwards with others; it is never changed.
 Compaction is the one exception: it writes head and segments anew without what DROP ops have
@@ -53,7 +56,7 @@ class ThreadLog:
         entries: Ops that are in no archive yet.
         size: Their bytes.
         segments: Archives, oldest first.
-        head: Archives of archives; ``None``: there were too few for one.
+        head: What the latest checkpoint needs of the segments; ``None``: there are none.
         generation: How many compactions there were.
         garbage: Whether a compaction would find something to leave out.
         compact: Whether one is asked for as soon as it is possible.
