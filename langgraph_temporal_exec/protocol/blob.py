@@ -1,4 +1,4 @@
-"""Shared wire: bytes that are kept outside the log: how they are cut, named and packed."""
+"""Shared wire: bytes that are kept outside the log: how they are cut, named and compressed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def inflate(data: bytes, *, at_most: int) -> bytes:
 
     Args:
         data: What it gave.
-        at_most: Bytes that it may have been given, from 1; no more are unpacked.
+        at_most: Bytes that it may have been given, from 1; no more are decompressed.
 
     Raises:
         WireError: It is more, or cut short, or no compressed data.

@@ -8,7 +8,7 @@ and to those who joined the run. The way of a chunk, from any OS thread to the w
 
     offer    serialized; left out, with a reason, if that cannot be done
     send     large ones: as the difference to the last of their kind, which the receiver has kept
-    _send    packed; numbered; cut into pieces that fit a Query
+    _send    compressed; numbered; cut into pieces that fit a Query
     _add     on the worker's loop: at the end of the backlog
     _pump    in batches, of which several are under way if the receiver can sort them
     _push    one Query; repeated while the mailbox is full, given up when nobody answers
@@ -250,9 +250,9 @@ class Relay:
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         # A receiver of an earlier release knows neither packing nor numbered pieces.
         small = compressed(data) if self._last is not None and not event else None
-        unpacked = 0
+        whole_bytes = 0
         if small is not None:
-            data, unpacked = small, len(data)
+            data, whole_bytes = small, len(data)
         with self._numbering:
             seq, self._seq = self._seq, self._seq + 1
             for number, start in enumerate(range(0, len(data), BATCH_BYTES), 1):
@@ -266,7 +266,7 @@ class Relay:
                     slot=slot,
                     delta=delta,
                     piece=number if self._last is not None else 0,
-                    whole_bytes=unpacked,
+                    whole_bytes=whole_bytes,
                 )
                 self._count(item, 1)
                 # Under the lock: they must arrive in the order of their numbers.

@@ -25,7 +25,7 @@ SMALL = 100_000
 
 
 def text(size: int) -> str:
-    """So many characters in which nothing repeats; packed, they are a little more than half."""
+    """So many characters in which nothing repeats; compressed, they are a little more than half."""
     return random.Random(size).randbytes(size // 2).hex()
 
 

@@ -25,7 +25,7 @@ def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int)
             piece=number if numbered else 0,
             slot=options.get("slot", 0),
             delta=bool(options.get("delta", 0)),
-            whole_bytes=options.get("unpacked", 0),
+            whole_bytes=options.get("whole_bytes", 0),
         )
         for number, start in enumerate(starts, 1)
     ]
@@ -66,7 +66,7 @@ def test_differences_are_to_the_chunk_kept_before() -> None:
     assert got == [first, second]
 
 
-def test_packed_chunks() -> None:
+def test_compressed_chunks() -> None:
     first, small = b"one text and " * 5_000, compressed(b"one text and " * 5_000)
     assert small is not None
     assert len(small) < len(first) / 50
@@ -78,7 +78,7 @@ def test_packed_chunks() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 1, 1_000_000])
-def test_no_more_is_unpacked_than_was_said(wrong: int) -> None:
+def test_no_more_is_decompressed_than_was_said(wrong: int) -> None:
     data = b"one text and " * 5_000
     small = compressed(data)
     assert small is not None
