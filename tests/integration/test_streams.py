@@ -40,7 +40,7 @@ class Count(TypedDict):
 
 def _chatty(progress: Path) -> Any:
     def speak(state: Count) -> Count:
-        # Not like the one before, and nothing in it repeats: what travels is what is new, compressed.
+        # Unlike the one before, and nothing in it repeats: what travels is new, and compressed.
         noise = random.Random(state["n"]).randbytes(CHUNK).decode("latin-1")
         get_stream_writer()(f"{state['n']} {noise}")
         progress.write_text(str(state["n"] + 1))
