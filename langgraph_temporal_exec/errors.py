@@ -90,7 +90,8 @@ class NoWorkersError(TemporalExecError):
 
 
 class TaskQueueError(NoWorkersError):
-    """A thread, or the run that has it, is on another task queue, which nobody polls any more."""
+    """A thread, or the run that has it, is on another task queue, which nobody polls any more; or
+    the workers of the call belong to another deployment (``id_prefix``)."""
 
 
 class GraphNotFoundError(TemporalExecError):

@@ -120,7 +120,8 @@ class Options:
             moves to another one. At least one second.
         no_worker_timeout: How long a caller waits for a sign of life of any worker before it
             raises ``NoWorkersError``.
-        id_prefix: First part of every workflow id; separates deployments in one namespace.
+        id_prefix: First part of every workflow id; separates deployments in one namespace, each of
+            which needs a task queue of its own.
         retention: Which checkpoints are kept when a run ends; ``None``: all.
         multitask_strategy: What a call does when another run has its thread.
         max_lost_attempts: How often in a row a run may lose its worker until it is given up.
@@ -152,6 +153,11 @@ class Options:
             raise UsageError(
                 f"id_prefix {self.id_prefix!r} must be a non-empty string without '/'."
             )
+        for name in ("heartbeat_timeout", "no_worker_timeout"):
+            if not isinstance(given := getattr(self, name), timedelta):
+                raise UsageError(
+                    f"{name} is {given!r}; pass a timedelta, for example timedelta(seconds=10)."
+                )
         if self.heartbeat_timeout < timedelta(seconds=1):
             raise UsageError(
                 f"heartbeat_timeout is {self.heartbeat_timeout}; the least is 1 second, "

@@ -67,7 +67,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             that decides.
         heartbeat_timeout: A worker silent for this long counts as dead.
         no_worker_timeout: How long a call waits for a sign of life of any worker.
-        id_prefix: First part of all workflow ids.
+        id_prefix: First part of all workflow ids, the same for callers and workers. Deployments
+            with different ones need task queues of their own.
         retention: Which checkpoints are kept when a run ends; default: all. It is the saver of
             the worker that decides.
         multitask_strategy: What a call does when another run has its thread: "enqueue" waits in
@@ -497,6 +498,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             status: Only threads of this status; those that cannot be read are "unreadable".
             graph: Only threads whose last run was one of this graph.
             limit: At most so many.
+
+        Raises:
+            UsageError: There is no such status.
         """
         return threads.threads(self._store, status=status, graph=graph, limit=limit)
 

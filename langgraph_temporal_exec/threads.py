@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from langchain_core.load import dumpd
 from langchain_core.load.serializable import Serializable
@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 from pydantic import BaseModel
 
-from .errors import RunFailedError, RunNotFoundError, TemporalExecError
+from .errors import RunFailedError, RunNotFoundError, TemporalExecError, UsageError
 from .protocol.messages import ReadRequest, ThreadSummary
 from .runs import RunFailure, failure_of, problem_of
 from .seam import hooks
@@ -183,6 +183,9 @@ async def threads(
     store: Store, *, status: ThreadStatus | None, graph: str | None, limit: int | None
 ) -> AsyncIterator[ThreadInfo]:
     """All threads, a few asked at a time."""
+    if status not in (None, *get_args(ThreadStatus)):
+        known = ", ".join(map(repr, get_args(ThreadStatus)))
+        raise UsageError(f"There is no status {status!r} of a thread; it is one of {known}.")
     ids = await visibility.thread_ids(store.transport)
     left = limit
     for start in range(0, len(ids), AT_ONCE):

@@ -309,9 +309,13 @@ class Activities:
     # -- the caller is elsewhere, or gone -----------------------------------------------------
 
     async def _drive(self, request: DriveRequest) -> DriveReply:
+        self._check_prefix(request)
         graph = self._registry.get(request.graph)
         if graph is None:
-            _log(request).warning(
+            # A worker that serves what is called in its process may be about to learn of it.
+            level = logging.WARNING if self._registry.names() else logging.INFO
+            _log(request).log(
+                level,
                 "run %s of thread %r wants graph %r; this worker serves %s",
                 request.run_id,
                 request.thread_id,
@@ -412,6 +416,22 @@ class Activities:
             outcome=attempt.outcome,
             queue=self._host.queue,
         )
+
+    def _check_prefix(self, request: DriveRequest) -> None:
+        """Refuse a run of another deployment: its thread would be taken for one of this."""
+        transport = self._store.transport
+        ours = transport.thread_workflow_id(request.thread_id)
+        if request.thread_workflow_id != ours:
+            raise ApplicationError(
+                f"The workers on task queue {transport.options.task_queue!r} have the id_prefix "
+                f"{transport.options.id_prefix!r}, so thread {request.thread_id!r} is {ours!r} for "
+                f"them; for this call it is {request.thread_workflow_id!r}. Give the caller their "
+                "id_prefix, or the deployments task queues of their own. Nothing ran; the thread "
+                "is unchanged.",
+                type=names.ELSEWHERE,
+                non_retryable=True,
+                category=ApplicationErrorCategory.BENIGN,
+            )
 
     def _unread(self, request: DriveRequest, exc: Exception) -> UnreadableError:
         return UnreadableError(

@@ -106,6 +106,19 @@ async def test_given_up_after_a_time(client: Client, task_queue: str, by: str) -
     saver.close()
 
 
+@pytest.mark.parametrize("name", ["heartbeat_timeout", "no_worker_timeout"])
+def test_seconds_are_no_timedelta(client: Client, name: str) -> None:
+    given: Any = {name: 10}
+    with pytest.raises(UsageError, match=f"{name} is 10; pass a timedelta"):
+        TemporalSaver(client, **given)
+
+
+async def test_a_status_that_does_not_exist(client: Client) -> None:
+    status: Any = "intrupted"
+    with pytest.raises(UsageError, match="'intrupted' of a thread; it is one of 'idle'"):
+        _ = [t async for t in TemporalSaver(client).alist_threads(status=status)]
+
+
 def test_bad_options(client: Client) -> None:
     with pytest.raises(UsageError, match="must be positive"):
         NodeOptions(timeout=timedelta(0))

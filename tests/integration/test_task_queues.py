@@ -19,7 +19,7 @@ from langgraph_temporal_exec.workflow.run import RunWorkflow
 from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.integration.test_multitask import WAIT_S, _exists, _note, _ran, _until
 from tests.replay.test_replay import fetch
-from tests.support.graphs import State, config
+from tests.support.graphs import State, config, countdown
 
 MakeSaver = Callable[..., TemporalSaver]
 
@@ -259,3 +259,29 @@ async def test_behind_a_run_that_nobody_drives(
 
 async def test_a_typed_error_that_is_a_kind_of_the_old_one() -> None:
     assert issubclass(TaskQueueError, NoWorkersError)
+
+
+@pytest.mark.parametrize("how", ["ainvoke", "astart"])
+async def test_a_caller_of_another_deployment(client: Client, task_queue: str, how: str) -> None:
+    """The worker would take its thread for the one of that name in its own deployment."""
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix="first")
+    other = TemporalSaver(client, task_queue=task_queue, id_prefix="second")
+    graph = countdown()
+    here, there = (graph.with_config(checkpointer=saver) for saver in (host, other))
+    thread = config(task_queue)
+
+    async def call() -> None:
+        if how == "ainvoke":
+            await there.ainvoke({"n": 1}, thread)
+        else:
+            await (await other.astart(there, {"n": 1}, thread)).aresult()
+
+    async with host.worker(graph), asyncio.timeout(60):
+        assert await here.ainvoke({"n": 2}, thread) == {"n": 0}
+        before = [state async for state in here.aget_state_history(thread)]
+        with pytest.raises(TaskQueueError, match=r"'first'.*'second/thread/"):
+            await call()
+        assert [state async for state in here.aget_state_history(thread)] == before
+        assert (await there.aget_state(thread)).values == {}
+        assert len(host.list_runs(task_queue)) == 1
+    other.close()
