@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver, ThreadInfo
+from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.storage.store import Store
 from langgraph_temporal_exec.studio import mirror
 from langgraph_temporal_exec.studio.app import install
 from tests.studio.graphs import GATES
@@ -31,22 +34,25 @@ async def make_saver() -> TemporalSaver:
     return TemporalSaver(client, task_queue=QUEUE, id_prefix=QUEUE)
 
 
-class HeldSaver(TemporalSaver):
+HELD = "held"
+
+
+class HeldStore(Store):
     """Its reads of threads that are called so wait at a gate."""
 
-    HELD = "held"
-
-    async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
-        if thread_id.startswith(self.HELD):
-            gate = Path(os.environ[GATES]) / f"{self.HELD}.open"
+    async def checkpoint(self, config: RunnableConfig) -> CheckpointTuple | None:
+        if config["configurable"]["thread_id"].startswith(HELD):
+            gate = Path(os.environ[GATES]) / f"{HELD}.open"
             while not gate.exists():  # noqa: ASYNC110  # opened by a process
                 await asyncio.sleep(0.05)
-        return await super().aget_thread(thread_id)
+        return await super().checkpoint(config)
 
 
-async def make_held() -> HeldSaver:
+async def make_held() -> TemporalSaver:
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
-    return HeldSaver(client, task_queue=QUEUE, id_prefix=HeldSaver.HELD)
+    saver = TemporalSaver(client, task_queue=QUEUE, id_prefix=HELD)
+    saver._caller.store = HeldStore(saver._store.transport, saver.serde)
+    return saver
 
 
 def no_saver() -> str:

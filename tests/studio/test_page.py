@@ -277,7 +277,7 @@ async def test_first_threads_while_others_are_read(
         id_prefix="unused",
         environ={"LANGGRAPH_TEMPORAL_SAVER": "tests.studio.custom:make_held"},
     )
-    held = custom.HeldSaver.HELD
+    held = custom.HELD
     saver = TemporalSaver(client, task_queue=custom.QUEUE, id_prefix=held)
     graph = counted.with_config(checkpointer=saver)
     free = [f"free {i}" for i in range(4)]
