@@ -43,8 +43,9 @@ class ThreadInfo:
     Args:
         thread_id: The thread.
         status: "busy" while a run has it or is about to, "interrupted" while it waits for an
-            answer or at a breakpoint, "error" when its last run failed, "lost" when that was given
-            up because its workers were lost, else "idle". It is that of the latest checkpoint: who
+            answer or at a breakpoint, "error" when its last run failed, "lost" when that ended
+            without an outcome (its workers lost it too often, or none could read it: see
+            ``error``), else "idle". It is that of the latest checkpoint: who
             edits the state, or drops it, may change it. "unreadable": this process cannot read
             it, see ``problem``.
         graph: Name of the graph of its last run, or of who edited it; "" when it is not known.

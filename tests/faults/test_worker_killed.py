@@ -100,7 +100,7 @@ async def test_nothing_is_executed_again_by_itself(lab: Lab) -> None:
             await call
         info = await agent.checkpointer.aget_thread(lab.thread_id)
         assert info is not None
-        assert info.status == "error"
+        assert info.status == "lost"
         assert "RunFailedError" in str(info.error)
         assert lab.ledger.ran()["publish"] == Ran(started=1, finished=0)
         result = await agent.ainvoke(None, lab.config)

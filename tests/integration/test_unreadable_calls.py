@@ -145,7 +145,7 @@ async def test_a_run_nobody_waits_for(setting: Setting) -> None:
         assert await run.aproblem() == ""
         assert (failure := await run.afailure()) is not None
         assert failure.type_name.endswith("UnreadableError")
-        assert await _status(saver, "started") == ("error", True)
+        assert await _status(saver, "started") == ("lost", True)
 
 
 async def test_another_worker_can_read(setting: Setting) -> None:
@@ -177,7 +177,7 @@ async def test_a_class_that_no_worker_has(setting: Setting, only_here: Any) -> N
             await graph.ainvoke(
                 {"text": "plain"}, config("t"), context=only_here(numpy.array([None]))
             )
-        assert await _status(saver, "t") == ("error", True)
+        assert await _status(saver, "t") == ("lost", True)
         await graph.ainvoke({"text": "plain"}, config("t"))
         assert await _status(saver, "t") == ("idle", False)
 
