@@ -25,7 +25,6 @@ import subprocess
 import sys
 import threading
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,8 @@ WARM = _Warm(sys.executable)
 
 def _import() -> None:
     for name in IMPORTED:
-        if find_spec(name.partition(".")[0]):
+        # Of some only the parts that others need are installed.
+        with contextlib.suppress(ModuleNotFoundError):
             import_module(name)
     # Nothing of it is garbage; untouched, its memory stays shared with the forks.
     gc.collect()
