@@ -65,9 +65,12 @@ WARM = _Warm(sys.executable)
 
 def _import() -> None:
     for name in IMPORTED:
-        # Of some only the parts that others need are installed.
-        with contextlib.suppress(ModuleNotFoundError):
+        try:
             import_module(name)
+        except ModuleNotFoundError:
+            # Of others only those parts are installed that something needs.
+            if name.startswith("langgraph_temporal_exec"):
+                raise
     # Nothing of it is garbage; untouched, its memory stays shared with the forks.
     gc.collect()
     gc.freeze()
