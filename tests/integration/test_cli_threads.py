@@ -20,6 +20,7 @@ from tests.support.graphs import NodeFailed, config, countdown, failing, paralle
 from tests.support.warm import WARM
 
 
+@pytest.mark.long
 async def test_threads(client: Client, temporal_server: TemporalServer, task_queue: str) -> None:
     common = ["--address", temporal_server.address]
     common += ["--task-queue", task_queue, "--id-prefix", task_queue]

@@ -97,6 +97,7 @@ def _savers(client: Client, task_queue: str) -> tuple[TemporalSaver, TemporalSav
     return TemporalSaver(client, inline=["speak"], **options), TemporalSaver(client, **options)
 
 
+@pytest.mark.long
 async def test_a_slow_reader_holds_the_graph_back_and_loses_nothing(
     client: Client, task_queue: str, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ async def test_a_history_of_other_code_is_refused(client: Client, task_queue: st
 
 
 @pytest.mark.parametrize("cached", [0, 1000])
+@pytest.mark.long
 async def test_threads_continue_as_new_in_the_middle_of_runs(
     client: Client, task_queue: str, cached: int
 ) -> None:

@@ -42,6 +42,7 @@ def _steps(browser: Browser) -> list[str]:
     ]
 
 
+@pytest.mark.long
 async def test_resume_and_fork(
     browser: Browser, dev_server: DevServer, sdk: LangGraphClient, script: TemporalSaver
 ) -> None:

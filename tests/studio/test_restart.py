@@ -76,6 +76,7 @@ async def test_killed_in_the_middle_of_runs(own_server: DevServer) -> None:
         await _ends(sdk, unknown_thread, "unknown")
 
 
+@pytest.mark.long
 async def test_stopped_in_the_middle_of_a_run(own_server: DevServer, client: Client) -> None:
     """Ctrl-C: the server goes in order and leaves nothing behind; the run is not cancelled."""
     thread_id, run_id = await _start(own_server, "stopped")
