@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import _native
+from .errors import UsageError
 
 T = TypeVar("T")
 
@@ -67,6 +68,17 @@ class LoopThread:
     def submit(self, coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(coro, self.loop)
+
+    def wait(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for it, from any other thread.
+
+        Raises:
+            UsageError: This is the thread that would have to run it meanwhile.
+        """
+        if self.is_current:
+            coro.close()
+            raise UsageError("The sync API cannot be called on the loop that has to serve it.")
+        return self.submit(coro).result()
 
     async def call(self, coro: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine that runs on the loop, from another loop or this one."""

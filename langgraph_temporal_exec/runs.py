@@ -254,7 +254,7 @@ class Run:
         async def wait() -> Any:
             return await awaitable
 
-        return self._mailbox.loop_thread.submit(wait()).result()
+        return self._mailbox.loop_thread.wait(wait())
 
 
 async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | None:

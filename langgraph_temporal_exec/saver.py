@@ -168,11 +168,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
     def _wait(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on a loop that is not the caller's."""
-        thread = self._caller.mailbox.loop_thread
-        if thread.is_current:
-            coro.close()
-            raise UsageError("The sync API cannot be called on the loop that has to serve it.")
-        return thread.submit(coro).result()
+        return self._caller.mailbox.loop_thread.wait(coro)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -616,8 +612,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Sync ``aget_delta_channel_history``."""
-        history = self._wait(self.aget_delta_channel_history(config=config, channels=channels))
-        return history
+        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
 
     def put(
         self,

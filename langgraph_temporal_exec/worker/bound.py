@@ -23,7 +23,6 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ..errors import UsageError
 from ..seam import hooks
 from ..storage.store import Store, address, stored_config, with_text_id
 from ..values.ops import next_version
@@ -142,11 +141,7 @@ class BoundSaver(BaseCheckpointSaver[str]):
 
     def _wait(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the worker's loop."""
-        thread = self._session.loop_thread
-        if thread.is_current:
-            coro.close()
-            raise UsageError("The sync API cannot be called on the loop that has to serve it.")
-        return thread.submit(coro).result()
+        return self._session.loop_thread.wait(coro)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Sync ``aget_tuple``."""
