@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import (
         DuplicateGraphError,
+        DuplicateWorkerError,
         GraphNotFoundError,
         ImpossibleResumeError,
         MissingThreadIdError,
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
     from .runs import Run, RunFailure, RunStatus
     from .saver import TemporalSaver
     from .threads import ThreadInfo, ThreadStatus
+    from .workers import WorkerInfo
 
 _EXPORTS = {
     "DuplicateGraphError": "errors",
+    "DuplicateWorkerError": "errors",
     "GraphNotFoundError": "errors",
     "ImpossibleResumeError": "errors",
     "MissingThreadIdError": "errors",
@@ -79,6 +82,7 @@ _EXPORTS = {
     "UnsupportedLangGraphError": "errors",
     "UsageError": "errors",
     "ValueTooLargeError": "errors",
+    "WorkerInfo": "workers",
     "WorkerStoppedError": "errors",
     "idempotency_key": "idempotency",
     "interrupt_with_default": "interrupts",
@@ -86,6 +90,7 @@ _EXPORTS = {
 
 __all__ = [
     "DuplicateGraphError",
+    "DuplicateWorkerError",
     "GraphNotFoundError",
     "ImpossibleResumeError",
     "MissingThreadIdError",
@@ -118,6 +123,7 @@ __all__ = [
     "UnsupportedLangGraphError",
     "UsageError",
     "ValueTooLargeError",
+    "WorkerInfo",
     "WorkerStoppedError",
     "idempotency_key",
     "interrupt_with_default",

@@ -6,7 +6,8 @@ TemporalExecError
 |   |-- NotWaitingError           (there is nothing to resume)
 |   |-- UnserializableError       (also a TypeError)
 |   |-- ValueTooLargeError        (also a ValueError)
-|   `-- DuplicateGraphError       (also a ValueError)
+|   |-- DuplicateGraphError       (also a ValueError)
+|   `-- DuplicateWorkerError      (also a ValueError)
 |-- UnsupportedLangGraphError     the installed LangGraph is outside the tested range
 |-- NotDurableError               the hooks in LangGraph were undone by something else
 |-- ServerUnavailableError        no Temporal server answers; retrying later helps
@@ -60,6 +61,10 @@ class ValueTooLargeError(UsageError, ValueError):
 
 class DuplicateGraphError(UsageError, ValueError):
     """Two graphs of one worker share a name."""
+
+
+class DuplicateWorkerError(UsageError, ValueError):
+    """Another live process has the name that a worker was given."""
 
 
 class UnsupportedLangGraphError(TemporalExecError):

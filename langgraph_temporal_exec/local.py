@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -202,6 +203,12 @@ def _free_port() -> int:
         return port
 
 
+def _name_of(path: Path) -> str:
+    """Name of the worker of a file: by its folder too, because threads have files beside it."""
+    full = path.expanduser().resolve()
+    return f"local-{hashlib.sha256(str(full).encode()).hexdigest()[:12]}"
+
+
 def _prepare(path: Path) -> str:
     """The file as a string, its folder made."""
     full = path.expanduser().resolve()
@@ -217,8 +224,10 @@ async def embedded(
     server = await start_server(path)
     try:
         saver = make(server.client, **options)
+        # A program that is started again with the file finds its threads at home.
+        name = None if path is None else _name_of(Path(path))
         try:
-            async with saver.worker():
+            async with saver._worker((), name=name, alone=True):
                 yield saver
         finally:
             saver.close()

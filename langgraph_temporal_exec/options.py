@@ -28,6 +28,36 @@ def check_strategy(value: object) -> Strategy:
     return cast(Strategy, value)
 
 
+Affinity = Literal["prefer", "require", "none"]
+"""Where the runs of a thread are driven: by its home, the worker that ran it first, or if that does
+not take them by another one, which becomes the home; by its home alone; by whichever worker comes
+first."""
+
+
+def check_affinity(value: object) -> Affinity:
+    """The value, if it is an affinity.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value not in get_args(Affinity):
+        raise UsageError(
+            f"affinity is {value!r}; it must be one of {', '.join(get_args(Affinity))}."
+        )
+    return cast(Affinity, value)
+
+
+def check_home_timeout(value: object) -> timedelta:
+    """The value, if a thread's home may take so long.
+
+    Raises:
+        UsageError: It may not.
+    """
+    if isinstance(value, timedelta) and value >= timedelta(seconds=1):
+        return value
+    raise UsageError(f"home_timeout is {value!r}; it must be a timedelta of at least 1 second.")
+
+
 def check_lost_attempts(value: object) -> int:
     """The value, if it is a number of attempts.
 
@@ -127,6 +157,9 @@ class Options:
         max_lost_attempts: How often in a row a run may lose its worker until it is given up.
         give_up_after: How long after the first of such losses a run is driven again; ``None``: for
             ever.
+        affinity: Where the runs of a thread are driven.
+        home_timeout: How long a thread's home may take to take a run, of which it is only
+            preferred that it does.
 
     Raises:
         UsageError: An option is out of range.
@@ -142,8 +175,12 @@ class Options:
     multitask_strategy: Strategy = "enqueue"
     max_lost_attempts: int = 50
     give_up_after: timedelta | None = None
+    affinity: Affinity = "prefer"
+    home_timeout: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:
+        check_affinity(self.affinity)
+        check_home_timeout(self.home_timeout)
         check_strategy(self.multitask_strategy)
         check_lost_attempts(self.max_lost_attempts)
         check_give_up(self.give_up_after)

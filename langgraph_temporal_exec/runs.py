@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
@@ -175,19 +175,21 @@ class Run:
             data = await await_outcome(transport, self.run_id, self.thread_id)
             return _ended(unpack(Outcome, data).status)
         try:
-            state = unpack(
+            reply = unpack(
                 RunStatusReply,
                 await handle.query(
                     names.RUN_STATUS_QUERY, result_type=bytes, rpc_timeout=STATUS_TIMEOUT
                 ),
-            ).state
+            )
         except RPCError:
             # No worker answers: nobody drives it.
             served = await transport.is_served(description)
             return "scheduled" if served else "no_workers"
-        if state == "queued":
+        if reply.state == "queued":
             return "queued"
-        return "running" if state == "running" else "scheduled"
+        if reply.home and not transport.is_driven(description):
+            return "scheduled"
+        return "running" if reply.state == "running" else "scheduled"
 
     async def afailure(self) -> RunFailure | None:
         """Why the run failed; ``None`` while it goes on, and when it has ended otherwise.
@@ -202,7 +204,8 @@ class Run:
         """Why a run that goes on waits for another worker; "" if it does not.
 
         Its last attempt was lost, or its worker could not read the call or the thread; or the
-        workers that poll lack the payload codec.
+        workers that poll lack the payload codec; or it waits for the thread's home, which is named,
+        with the time since when.
         """
         return await problem_of(self._store, self.run_id)
 
@@ -279,7 +282,8 @@ async def problem_of(store: Store, run_id: str) -> str:
     """See ``Run.aproblem``."""
     transport = store.transport
     workflow_id = transport.run_workflow_id(run_id)
-    if await transport.open_run(workflow_id) is None:
+    run = await transport.open_run(workflow_id)
+    if run is None:
         return ""
     if why := await transport.stuck(workflow_id):
         return f"its workers cannot read it: {why}"
@@ -289,6 +293,9 @@ async def problem_of(store: Store, run_id: str) -> str:
         reply = unpack(RunStatusReply, await query)
     except RPCError:
         return ""
+    if reply.home and not transport.is_driven(run):
+        since = datetime.fromtimestamp(reply.home_since_s, UTC).isoformat(" ", "seconds")
+        return f"it waits since {since} for worker {reply.home!r}, the home of its thread"
     return reply.last_failure if reply.state == "retrying" else ""
 
 

@@ -24,12 +24,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
 from temporalio.worker import WorkerDeploymentConfig
 
-from . import _native, local, threads
+from . import _native, local, threads, workers
 from ._loops import Context
 from .caller.admission import Caller
 from .caller.hub import Mailbox
 from .errors import UnsupportedLangGraphError, UsageError
-from .options import NodeOptions, Options, Retention, Strategy
+from .options import Affinity, NodeOptions, Options, Retention, Strategy
 from .protocol.messages import AppendRequest
 from .runs import Run, find_run, runs_of
 from .seam import hooks
@@ -38,7 +38,9 @@ from .storage.store import Store, address, stored_config, with_text_id
 from .storage.thread_client import Transport
 from .threads import ThreadInfo, ThreadStatus
 from .values.ops import next_version, put_op, writes_op
+from .worker.claim import check_name, kept_name
 from .worker.service import WorkerHost
+from .workers import WorkerInfo
 
 # The type of a parameter below, for whoever passes one on.
 __all__ = ["TemporalSaver", "ThreadStatus"]
@@ -81,6 +83,12 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         give_up_after: A run is not driven again any more when the first of such losses in a row is
             this long ago; default: no bound but ``max_lost_attempts``. Per call: the same key in
             ``configurable``.
+        affinity: Where runs of a thread are driven. Its home is the worker that ran it first: what
+            nodes keep in files is there. "prefer": there, or if it does not take a run within
+            ``home_timeout``, on another worker, which becomes the home; the files stay behind.
+            "require": there alone, however long that takes. "none": on whichever worker comes
+            first. Per call: the same key in ``configurable``.
+        home_timeout: See ``affinity``. Per call: the same key in ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -104,6 +112,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         multitask_strategy: Strategy = "enqueue",
         max_lost_attempts: int = 50,
         give_up_after: timedelta | None = None,
+        affinity: Affinity = "prefer",
+        home_timeout: timedelta = timedelta(seconds=10),
         serde: SerializerProtocol | None = None,
     ) -> None:
         if not isinstance(client, Client):
@@ -127,6 +137,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             multitask_strategy=multitask_strategy,
             max_lost_attempts=max_lost_attempts,
             give_up_after=give_up_after,
+            affinity=affinity,
+            home_timeout=home_timeout,
         )
         transport = Transport(client, options)
         # LangGraph's constructor sets `serde`, and falls back on the default of its class.
@@ -257,6 +269,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     def worker(
         self,
         *graphs: Any,
+        name: str | None = None,
+        worker_queue_file: str | Path | None = None,
         max_cached_workflows: int = 1000,
         deployment: WorkerDeploymentConfig | None = None,
     ) -> Context[TemporalSaver]:
@@ -267,6 +281,10 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         Args:
             graphs: Compiled graphs, or mappings ``{name: graph}``. With none, every graph that
                 is called in this process is served.
+            name: Name of the worker, which stands for its disk: started again under this name, it
+                is the home that threads have (``affinity``). Default: one that is never used again.
+            worker_queue_file: Instead of ``name``: a file on that disk, in which the name of the
+                worker's task queue is kept; made if need be.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task.
             deployment: Temporal's Worker Deployment Versioning (docs/how-to/deploys.md).
@@ -277,26 +295,52 @@ class TemporalSaver(BaseCheckpointSaver[str]):
 
         Raises:
             DuplicateGraphError: Two graphs share a name.
+            DuplicateWorkerError: Another live process has the worker's name.
             UsageError: This saver already hosts a worker, another one with the same client serves
-                the task queue, or an argument is no graph.
-            ServerUnavailableError: The client is lazy, and Temporal does not answer.
+                the task queue, an argument is no graph or no name, or ``affinity="require"`` is
+                wanted of a worker that cannot come back under its name.
+            ServerUnavailableError: Temporal does not answer.
         """
-        return Context(lambda: self._worker(graphs, max_cached_workflows, deployment))
+        return Context(
+            lambda: self._worker(
+                graphs,
+                max_cached_workflows=max_cached_workflows,
+                deployment=deployment,
+                name=name,
+                queue_file=worker_queue_file,
+            )
+        )
 
     @asynccontextmanager
     async def _worker(
         self,
         graphs: Sequence[Any],
-        max_cached_workflows: int,
-        deployment: WorkerDeploymentConfig | None,
+        *,
+        max_cached_workflows: int = 1000,
+        deployment: WorkerDeploymentConfig | None = None,
+        name: str | None = None,
+        queue_file: str | Path | None = None,
+        alone: bool = False,
     ) -> AsyncIterator[TemporalSaver]:
         if self._caller.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
+        if queue_file is not None:
+            if name is not None:
+                raise UsageError("name= and worker_queue_file= say the same; give one of them.")
+            name = await asyncio.to_thread(kept_name, queue_file, self.options.task_queue)
+        if name is None and self.options.affinity == "require" and not alone:
+            raise UsageError(
+                "affinity='require' needs a worker that comes back under its name: give it one, "
+                "saver.worker(..., name='disk-1') or worker_queue_file='/var/lib/agent/queue'. "
+                "For one without, threads would wait for ever once its process has ended."
+            )
         host = WorkerHost(
             self._store,
             asyncio.get_running_loop(),
             max_cached_workflows=max_cached_workflows,
             deployment=deployment,
+            name="" if name is None else check_name(name),
+            alone=alone,
         )
         try:
             for graph in graphs:
@@ -511,6 +555,16 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         """
         return await threads.thread(self._store, str(thread_id))
 
+    def alist_workers(self) -> AsyncIterator[WorkerInfo]:
+        """Worker processes of the deployment, and what each does; on whatever task queue.
+
+        One that does not answer within 3 s is listed all the same, as such.
+
+        Raises:
+            temporalio.service.RPCError: Temporal cannot list them.
+        """
+        return workers.workers(self._store)
+
     def aexport_thread(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
         """A thread's checkpoints in all namespaces, oldest first, as JSON-compatible dicts.
 
@@ -672,6 +726,10 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     def get_thread(self, thread_id: str) -> ThreadInfo | None:
         """Sync ``aget_thread``."""
         return self._wait(self.aget_thread(thread_id))
+
+    def list_workers(self) -> Sequence[WorkerInfo]:
+        """Sync ``alist_workers``."""
+        return self._wait(_collect(self.alist_workers()))
 
     def export_thread(self, thread_id: str) -> Sequence[dict[str, Any]]:
         """Sync ``aexport_thread``."""

@@ -56,6 +56,11 @@ class ThreadInfo:
         error: Why its last run failed; ``None`` when it did not.
         note: Of the run it is busy with: that no worker polls its task queue, or why those that
             do cannot take it or have not kept it, while it waits for the next; "" otherwise.
+        home: Name of the worker that drives its runs, because it drove one first (``affinity``);
+            "": it has none.
+        home_since: When that became the home; ``None`` without one.
+        moved_from: The worker that was its home before, where the files of its nodes stayed; "": it
+            has not moved.
         problem: Why it cannot be read: written with a payload codec or serializer that this
             process does not have, by another release, or damaged. Then of the rest only
             ``thread_id`` and ``created_at`` are sure.
@@ -70,6 +75,9 @@ class ThreadInfo:
     waiting: int = 0
     error: RunFailure | None = None
     note: str = ""
+    home: str = ""
+    home_since: datetime | None = None
+    moved_from: str = ""
     problem: str = ""
 
 
@@ -160,6 +168,7 @@ def _info(
 ) -> ThreadInfo:
     writes = (latest.pending_writes or ()) if latest is not None else ()
     interrupts = hooks.in_task_order(writes, paths)
+    home = summary.home
     status: ThreadStatus = "idle"
     if summary.active_run:
         status = "busy"
@@ -177,6 +186,9 @@ def _info(
         updated_at=datetime.fromtimestamp(summary.updated_s, UTC),
         interrupts=interrupts,
         waiting=summary.waiting,
+        home="" if home is None else home.worker,
+        home_since=None if home is None else datetime.fromtimestamp(home.since_s, UTC),
+        moved_from="" if home is None else home.moved_from,
     )
 
 

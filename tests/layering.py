@@ -97,7 +97,13 @@ _INNER = [
         side="Shared:",
     ),
     # -- workflows: the thread as a state machine, and the shells that perform what it decides
-    _layer("workflow.core", ours={"protocol"}, banned=IMPURE, side="Workflow side:"),
+    _layer(
+        "workflow.core",
+        modules={"workflow.core", "workflow.patches"},
+        ours={"protocol"},
+        banned=IMPURE,
+        side="Workflow side:",
+    ),
     _layer(
         "workflow",
         ours={"protocol", "workflow.core"},
@@ -202,7 +208,7 @@ LAYERS = {
         # Composition roots may import the `__init__` too, for its version.
         _layer(
             "saver",
-            modules={"saver", "runs", "threads", "references", "local", "connection"},
+            modules={"saver", "runs", "threads", "workers", "references", "local", "connection"},
             ours={
                 *(
                     "",

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = [
     "DuplicateGraphError",
+    "DuplicateWorkerError",
     "GraphNotFoundError",
     "ImpossibleResumeError",
     "MissingThreadIdError",
@@ -52,6 +53,7 @@ NAMES = [
     "UnsupportedLangGraphError",
     "UsageError",
     "ValueTooLargeError",
+    "WorkerInfo",
     "WorkerStoppedError",
     "idempotency_key",
     "interrupt_with_default",
@@ -77,6 +79,7 @@ def test_completions() -> None:
         *("astart", "aresume", "aget_run", "alist_runs", "start", "resume", "get_run", "list_runs"),
         *("aget_thread", "alist_threads", "aexport_thread", "apurge_thread"),
         *("get_thread", "list_threads", "export_thread", "purge_thread"),
+        *("alist_workers", "list_workers"),
     }
     saver = TemporalSaver(client())
     assert {name for name in dir(saver) if not name.startswith("_")} == ours
@@ -97,6 +100,8 @@ def test_constructor() -> None:
         "multitask_strategy",
         "max_lost_attempts",
         "give_up_after",
+        "affinity",
+        "home_timeout",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")
@@ -109,6 +114,7 @@ def test_every_method_on_threads_has_a_sync_twin() -> None:
     """LangGraph's own come in pairs too: ``aname`` and ``name``, called the same way."""
     for name in (
         *("get_thread", "list_threads", "export_thread", "purge_thread"),
+        *("alist_workers", "list_workers"),
         *("delete_thread", "copy_thread", "prune", "delete_for_runs"),
     ):
         sync = inspect.signature(getattr(TemporalSaver, name)).parameters

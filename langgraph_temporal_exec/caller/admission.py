@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from ..seam import hooks
 from ..storage.known import KnownChunks
 from ..storage.store import Store
 from ..values.record import Call
-from .admitted import AdmittedRun
+from .admitted import AdmittedRun, Go
 from .handlers import Event, Handlers
 from .hub import Mailbox
 from .join import join_stream, joined, other_run
@@ -57,6 +59,10 @@ class WorkerHere(Protocol):
         ...
 
 
+MAX_HOMES = 10_000
+"""Threads of which a caller remembers where they are driven."""
+
+
 @dataclass
 class _Shared:
     """What the copies of one caller have in common (LangGraph copies savers).
@@ -64,10 +70,31 @@ class _Shared:
     Args:
         host: The worker of this process, while it has one.
         known: What remote calls have got.
+        homes: Task queues of the homes of threads, as the last calls were told; the longest unused
+            first. May be out of date, which costs a call time, no more.
+        lock: Guards ``homes``.
     """
 
     host: WorkerHere | None = None
     known: KnownChunks = field(default_factory=KnownChunks)
+    homes: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def home(self, thread_id: str) -> str:
+        """Task queue of a thread's home; "": it is not known."""
+        with self.lock:
+            if thread_id in self.homes:
+                self.homes.move_to_end(thread_id)
+            return self.homes.get(thread_id, "")
+
+    def learn(self, thread_id: str, queue: str) -> None:
+        """Remember a thread's home; with "" forget it."""
+        with self.lock:
+            self.homes.pop(thread_id, None)
+            if queue:
+                self.homes[thread_id] = queue
+            while len(self.homes) > MAX_HOMES:
+                self.homes.popitem(last=False)
 
 
 class Caller:
@@ -123,7 +150,11 @@ class Caller:
             for chunk in await self._joined(run, run_id):
                 yield chunk
             return
-        chunks = self._elsewhere(run) if host is None else host.astream(self._embedded(run, host))
+        home = await self._home_of(run)
+        if host is None or home:
+            chunks = self._elsewhere(run, home=home)
+        else:
+            chunks = host.astream(self._embedded(run, host))
         async with aclosing(Owned(chunks)) as owned:
             async for chunk in owned:
                 yield chunk
@@ -144,27 +175,63 @@ class Caller:
         waiting = self.mailbox.loop_thread if host is None else host.loop_thread
         if run_id := waiting.submit(other_run(self.store, input, run.full)).result():
             yield from waiting.submit(self._joined(run, run_id)).result()
-        elif host is not None:
+            return
+        home = waiting.submit(self._home_of(run)).result()
+        if host is not None and not home:
             yield from host.stream(self._embedded(run, host))
         else:
-            yield from self._elsewhere_sync(run)
+            yield from self._elsewhere_sync(run, home=home)
+
+    async def _home_of(self, run: AdmittedRun) -> str:
+        """Task queue of the thread's home, if that is known, there, and not this process."""
+        shared, thread_id = self._shared, run.identity.thread_id
+        queue = shared.home(thread_id) if run.identity.affinity else ""
+        if not queue or (shared.host is not None and queue == shared.host.queue):
+            return ""
+        if await self.store.transport.has_left(queue):
+            # Whoever takes the run finds out where it belongs now.
+            shared.learn(thread_id, "")
+            return ""
+        return queue
 
     def _embedded(self, run: AdmittedRun, host: WorkerHere) -> AdmittedRun:
         """A run that is driven in this process, ready to be recorded."""
         host.check()
         host.serve(run.identity.graph, run.graph)
         run.encode(caller_queue=host.queue)
+        run.follows = self
         return run
 
+    def follow(self, run: AdmittedRun, go: Go) -> AsyncGenerator[Any, None]:
+        """See ``AdmittedRun.follow``."""
+        return self._elsewhere(run, go=go)
+
+    def follow_sync(self, run: AdmittedRun, go: Go) -> Generator[Any, None, None]:
+        """Sync ``follow``."""
+        return self._elsewhere_sync(run, go=go)
+
     async def _elsewhere(
-        self, run: AdmittedRun, leaves: Callable[[], bool] = lambda: False
+        self,
+        run: AdmittedRun,
+        leaves: Callable[[], bool] = lambda: False,
+        *,
+        home: str = "",
+        go: Go | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """On whichever worker takes it, with a stream to this process's mailbox."""
+        """On whichever worker takes it, with a stream to this process's mailbox.
+
+        Args:
+            run: The run.
+            leaves: See ``stream_remote``.
+            home: Task queue of the thread's home; "": it is not known.
+            go: Of a run that is recorded already; see ``AdmittedRun.follow``.
+        """
         handlers = Handlers(run.full)
         ended: BaseException | None = None
         try:
             address = await self.mailbox.address()
-            async with aclosing(Owned(self._remote(run, address, handlers, leaves))) as chunks:
+            remote = self._remote(run, address, handlers, leaves, home=home, go=go)
+            async with aclosing(Owned(remote)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Event):
                         await handlers.atell(self.store.serde, chunk)
@@ -176,14 +243,16 @@ class Caller:
         finally:
             await handlers.aclose(ended)
 
-    def _elsewhere_sync(self, run: AdmittedRun) -> Generator[Any, None, None]:
+    def _elsewhere_sync(
+        self, run: AdmittedRun, *, home: str = "", go: Go | None = None
+    ) -> Generator[Any, None, None]:
         thread = self.mailbox.loop_thread
         handlers = Handlers(run.full)
         ended: BaseException | None = None
         chunks: AsyncGenerator[Any, None] | None = None
         try:
             address = thread.submit(self.mailbox.address()).result()
-            chunks = self._remote(run, address, handlers)
+            chunks = self._remote(run, address, handlers, home=home, go=go)
             while True:
                 try:
                     chunk = thread.submit(_step(chunks)).result()
@@ -207,6 +276,9 @@ class Caller:
         mailbox: str,
         handlers: Handlers,
         leaves: Callable[[], bool] = lambda: False,
+        *,
+        home: str,
+        go: Go | None,
     ) -> AsyncGenerator[Any, None]:
         chunks, thread_id = self._shared.known, run.identity.thread_id
         known = chunks.get(thread_id)
@@ -216,9 +288,15 @@ class Caller:
             message_events=hooks.wants_message_events(run.full),
             known=digest(known) if known else b"",
         )
-        remote.encode()
+        if go is None:
+            remote.encode(home_queue=home)
         return stream_remote(
-            remote, leaves=leaves, known=known, keep=partial(chunks.keep, thread_id)
+            remote,
+            leaves=leaves,
+            known=known,
+            keep=partial(chunks.keep, thread_id),
+            lives=partial(self._shared.learn, thread_id),
+            begin=None if go is None else partial(go, remote.call.caller_stream(self.store.serde)),
         )
 
     async def _joined(self, run: AdmittedRun, run_id: str) -> list[Any]:
@@ -292,7 +370,7 @@ class Caller:
         thread_id, run_id = run.identity.thread_id, run.identity.run_id
         if self.host is not None:
             self.host.serve(run.identity.graph, graph)
-        run.encode()
+        run.encode(home_queue=await self._home_of(run))
         await run.record()
         try:
             # Otherwise the thread would learn of it from whichever worker takes it, if any does.

@@ -15,18 +15,25 @@ from __future__ import annotations
 
 import copy
 import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from ..errors import MissingThreadIdError, UsageError
-from ..options import check_give_up, check_lost_attempts, check_strategy
+from ..options import (
+    check_affinity,
+    check_give_up,
+    check_home_timeout,
+    check_lost_attempts,
+    check_strategy,
+)
 from ..protocol import names
 from ..protocol.blob import Upload, plan
-from ..protocol.messages import RunStart
+from ..protocol.messages import CallerStream, RunStart
 from ..protocol.wire import pack
 from ..seam import hooks
 from ..storage.store import Store
@@ -35,10 +42,28 @@ from ..values.ops import MAX_OP_BYTES
 from ..values.record import Call, RunIdentity, encode
 from .outcome import await_outcome, finish
 
+AFFINITY_KEY = "affinity"
+HOME_TIMEOUT_KEY = "home_timeout"
 STRATEGY_KEY = "multitask_strategy"
 ATTEMPTS_KEY = "max_lost_attempts"
 GIVE_UP_KEY = "give_up_after"
 """Keys of ``configurable`` with which one call overrides the saver's options."""
+
+
+Go = Callable[[CallerStream], Awaitable[None]]
+"""Lets another process drive a run that was to be driven in this one, and says where it streams."""
+
+
+class Followers(Protocol):
+    """``admission.Caller``, for a run that leaves this process."""
+
+    def follow(self, run: AdmittedRun, go: Go) -> AsyncGenerator[Any, None]:
+        """See ``AdmittedRun.follow``."""
+        ...
+
+    def follow_sync(self, run: AdmittedRun, go: Go) -> Generator[Any, None, None]:
+        """Sync ``follow``."""
+        ...
 
 
 class AdmittedRun:
@@ -56,6 +81,8 @@ class AdmittedRun:
         call: The call, without the keys of ``configurable`` that are ours.
         full: Its config merged with the graph's.
         store: As given.
+        follows: Streams the run from another process, if it comes to that; of one that is to be
+            driven in this process.
         _max_lost_attempts: So many lost attempts in a row end it.
         _give_up_s: The same by time, in seconds; 0: no bound.
         _start: What ``encode`` made; ``None`` before.
@@ -84,8 +111,12 @@ class AdmittedRun:
         )
         give_up_after = check_give_up(full["configurable"].pop(GIVE_UP_KEY, options.give_up_after))
         self._give_up_s = give_up_after.total_seconds() if give_up_after else 0.0
+        affinity = check_affinity(full["configurable"].pop(AFFINITY_KEY, options.affinity))
+        home_timeout = check_home_timeout(
+            full["configurable"].pop(HOME_TIMEOUT_KEY, options.home_timeout)
+        )
         given = call.config.get("configurable", {})
-        ours = {STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY}
+        ours = {STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY, AFFINITY_KEY, HOME_TIMEOUT_KEY}
         if not ours.isdisjoint(given):
             # For us, not for nodes and metadata.
             rest = {k: v for k, v in given.items() if k not in ours}
@@ -100,10 +131,13 @@ class AdmittedRun:
             run_workflow_id=store.transport.run_workflow_id(run_id),
             graph=options.graph or str(graph.name),
             strategy="" if strategy == "enqueue" else strategy,
+            affinity="" if affinity == "none" else affinity,
+            home_timeout_s=home_timeout.total_seconds(),
         )
         self.graph = graph
         self.call = call
         self.full = full
+        self.follows: Followers | None = None
         self._start: RunStart | None = None
         self._uploads: list[Upload] = []
 
@@ -127,12 +161,13 @@ class AdmittedRun:
         twin.call = replace(self.call, mailbox=mailbox, deltas=True, **more)
         return twin
 
-    def encode(self, *, caller_queue: str = "") -> None:
+    def encode(self, *, caller_queue: str = "", home_queue: str = "") -> None:
         """Serialize what is to be recorded.
 
         Args:
             caller_queue: Task queue of the worker in this process, which drives the run; "": any
                 worker may.
+            home_queue: Task queue of the thread's home, if it is known and elsewhere.
 
         Raises:
             UnserializableError, ValueTooLargeError: Naming the part of the call.
@@ -157,6 +192,9 @@ class AdmittedRun:
             strategy=run.strategy,
             max_lost_attempts=self._max_lost_attempts,
             give_up_s=self._give_up_s,
+            affinity=run.affinity,
+            home_timeout_s=run.home_timeout_s,
+            home_queue=home_queue if run.affinity else "",
         )
 
     async def record(self) -> None:
@@ -187,6 +225,20 @@ class AdmittedRun:
             )
         except (RPCError, RuntimeError) as exc:
             raise transport.translate(exc) from exc
+
+    def follow(self, go: Go) -> AsyncGenerator[Any, None]:
+        """Chunks of the run, which another process is to drive.
+
+        Args:
+            go: Lets it be driven; called when this process listens to the stream it is given.
+        """
+        assert self.follows is not None, "the run is driven in this process"
+        return self.follows.follow(self, go)
+
+    def follow_sync(self, go: Go) -> Generator[Any, None, None]:
+        """Sync ``follow``."""
+        assert self.follows is not None, "the run is driven in this process"
+        return self.follows.follow_sync(self, go)
 
     async def outcome(self) -> bytes:
         """Wait for the run to end, wherever it is driven; see ``outcome.await_outcome``."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -156,13 +156,16 @@ async def stream_remote(
     leaves: Callable[[], bool] = lambda: False,
     known: bytes = b"",
     keep: Callable[[bytes], None] = lambda data: None,
+    lives: Callable[[str], None] = lambda queue: None,
+    begin: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Any, None]:
     """Record a run and yield what its worker streams; the result comes from the run itself.
 
     If its call wants the result alone, the worker streams nothing, and the outcome has the chunks
     of the result, or they are sent at the end if they are too large for it. ``known`` is the chunk
     the worker was told that this process has, and ``keep`` is given the one to be known by the next
-    call.
+    call. ``lives`` is given the task queue of the thread's home. A run that is recorded already is
+    let go on by ``begin`` instead, when this process listens.
 
     Among the chunks are ``Event``s for the callback handlers of the call. Closing the stream
     cancels the run, unless ``leaves()`` says that its caller only goes away.
@@ -194,7 +197,7 @@ async def stream_remote(
 
     mailbox_sinks.listen(run_id, arrived.put)
     background: list[asyncio.Task[Any]] = []
-    starting = asyncio.ensure_future(run.record())
+    starting = asyncio.ensure_future((begin or run.record)())
     finished = False
     try:
         await asyncio.shield(starting)
@@ -211,6 +214,7 @@ async def stream_remote(
                 yield chunk
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
+        lives(expected.home_queue)
         # A worker of an earlier release streams all the same.
         has_result = result_only and bool(expected.tail) and not order.received
         while order.received < expected.chunks and order.attempt == expected.attempt:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import thread_commands
+from . import thread_commands, worker_commands
 from .deployment import PLAIN
 from .studio_command import studio
 from .worker_command import worker
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(worker)
 app.add_typer(thread_commands.app, name="threads")
+app.add_typer(worker_commands.app, name="workers")
 app.command()(studio)
 
 PACKAGES = ("langgraph-temporal-exec", "langgraph", "temporalio")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,6 +16,7 @@ import typer
 
 from ..errors import TemporalExecError, UsageError
 from .deployment import PLAIN, Deployment, deployed, tell
+from .tables import is_terminal, print_table
 
 if TYPE_CHECKING:
     from ..saver import TemporalSaver
@@ -28,9 +28,6 @@ ThreadId = Annotated[str, typer.Argument(help="The thread.")]
 
 ASKED_CHARACTERS = 60
 """Of what a thread waits for, in a table on a terminal."""
-
-ENDLESS = 100_000
-"""Columns of what is no terminal."""
 
 
 @app.command("list")
@@ -239,29 +236,15 @@ def _plain(value: object) -> str:
 
 
 def _print_table(found: list[ThreadInfo]) -> None:
-    """A table: as wide as the terminal; elsewhere as wide as need be, a line for each thread."""
-    from rich.box import HEAVY_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    terminal = sys.stdout.isatty()
-    table = Table(box=HEAVY_HEAD if terminal else None, pad_edge=terminal)
-    # An id that is cut is of no use.
-    table.add_column("thread", overflow="fold")
-    for column in ("status", "graph", "updated", "waits for"):
-        table.add_column(column, no_wrap=not terminal)
+    rows = []
     for info in found:
         # What it waits for, or why this process cannot tell.
         told = info.problem or "; ".join(str(i.value) for i in info.interrupts)
         asked = " ".join(told.split())
         updated = info.updated_at.isoformat(sep=" ", timespec="seconds")
-        cells = (info.thread_id, info.status, info.graph, updated)
-        shown = asked[:ASKED_CHARACTERS] if terminal else asked
-        # Not markup: a thread may be called "[red]".
-        table.add_row(*(Text(cell) for cell in (*cells, shown)))
-    console = Console() if terminal else Console(width=ENDLESS, no_color=True)
-    console.print(table)
+        shown = asked[:ASKED_CHARACTERS] if is_terminal() else asked
+        rows.append((info.thread_id, info.status, info.graph, updated, shown))
+    print_table(("thread", "status", "graph", "updated", "waits for"), rows)
 
 
 def _with_saver(run: Callable[[TemporalSaver], Awaitable[None]], at: Deployment) -> None:

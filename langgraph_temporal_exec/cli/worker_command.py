@@ -39,6 +39,19 @@ def worker(
     keep_days: Annotated[
         float | None, typer.Option(help="Keep checkpoints that are younger; default: all.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the worker, for its disk: started again under it, it is the home its "
+            "threads have. Default: one that is never used again."
+        ),
+    ] = None,
+    queue_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --name: a file on that disk in which the worker's queue is kept."
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(help="HOST:PORT where the worker serves Temporal's metrics to Prometheus."),
@@ -74,7 +87,8 @@ def worker(
     served = [_load(target) for target in graphs]
     heartbeat_s = HEARTBEAT_S if heartbeat_timeout is None else heartbeat_timeout
     options = {"heartbeat_timeout": timedelta(seconds=heartbeat_s), "retention": retention}
-    asyncio.run(_serve(served, at, deployment=deployment, runtime=runtime, options=options))
+    hosted = {"deployment": deployment, "name": name, "worker_queue_file": queue_file}
+    asyncio.run(_serve(served, at, hosted=hosted, runtime=runtime, options=options))
 
 
 def _deployment(name: str | None, build_id: str | None) -> WorkerDeploymentConfig | None:
@@ -115,7 +129,7 @@ async def _serve(
     graphs: list[Any],
     at: Deployment,
     *,
-    deployment: WorkerDeploymentConfig | None,
+    hosted: dict[str, Any],
     runtime: Any,
     options: dict[str, Any],
 ) -> None:
@@ -125,7 +139,7 @@ async def _serve(
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, stop.set)
         # Graphs get an event loop of their own, which nothing that they do can end.
-        with saver.worker(*graphs, deployment=deployment):
+        with saver.worker(*graphs, **hosted):
             tell(
                 f"serving task queue {saver.options.task_queue} at "
                 f"{saver.client.service_client.config.target_host}: {', '.join(_names(graphs))}; "

@@ -52,6 +52,29 @@ class ThreadStart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """Part of several messages: the worker that runs a thread, because it has the thread's files.
+
+    ``named``: somebody gave the worker its name, so that it may come back under it. ``moved_from``
+    is the worker that was the home before, and did not take a run; "": there was none.
+    ``affinity`` and ``timeout_s`` are those of the last run that was granted there.
+
+    Args:
+        worker: Name of the worker.
+        queue: Task queue that only this worker polls.
+        since_s: When it became the home, in seconds since 1970.
+    """
+
+    worker: str
+    queue: str
+    named: bool = False
+    since_s: float = 0.0
+    moved_from: str = ""
+    affinity: str = ""
+    timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Announcement:
     """Signal ``announce`` of the root thread workflow, and part of ``Snapshot``: a run was recorded
     for the thread, and may not have asked for it yet.
@@ -75,6 +98,8 @@ class AttachStatus(IntEnum):
     STALE = 3
     ENDED = 4
     REJECTED = 5
+    AWAY = 6
+    """The run is to be driven by the thread's home, which is another worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +109,11 @@ class AttachRequest:
     ``incarnation`` and ``cursor`` say what the asking process has already read. ``evict`` names
     the active run when the asker found its run workflow closed. ``strategy`` is what happens when
     another run has the thread: "" waits in the run queue; "reject", "interrupt", "rollback".
-    ``queue`` is that of the process which drives the attempt.
+    ``queue`` is that of the process which drives the attempt, ``worker`` the name of that worker,
+    and ``named`` whether somebody gave it; "" of releases without homes. ``affinity`` is what
+    the run wants of the thread's home: "prefer", "require", or "" for nothing; ``home_timeout_s``
+    how long it may take to take the run. ``absent``: the task queue on which nobody took it for so
+    long. ``lost``: the last attempt was lost together with its worker.
 
     Args:
         run_id: The run.
@@ -102,6 +131,12 @@ class AttachRequest:
     graph: str = ""
     strategy: str = ""
     queue: str = ""
+    worker: str = ""
+    named: bool = False
+    affinity: str = ""
+    home_timeout_s: float = 0.0
+    absent: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +185,8 @@ class Applied:
 class AttachReply:
     """Reply to ``attach``. ``outcome`` is set when the run has already ended.
 
-    ``undo`` are runs whose checkpoints are to be dropped before anything else is done.
+    ``undo`` are runs whose checkpoints are to be dropped before anything else is done. ``home`` is
+    the thread's, once this has been applied; ``None``: it has none. ``moved``: this has moved it.
 
     Args:
         status: An ``AttachStatus``.
@@ -171,6 +207,8 @@ class AttachReply:
     active_run_workflow_id: str = ""
     outcome: bytes = b""
     undo: tuple[str, ...] = ()
+    home: Home | None = None
+    moved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -321,6 +359,7 @@ class ThreadSummary:
         waiting: How many runs want it next.
         created_s: When it was begun.
         updated_s: When something was written last.
+        home: The worker that runs it; ``None``: whichever comes first.
     """
 
     thread_id: str
@@ -334,6 +373,7 @@ class ThreadSummary:
     error_type: str = ""
     error_text: str = ""
     closed_run: str = ""
+    home: Home | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -460,7 +500,9 @@ class RunStart:
 
     ``record`` is opaque to the workflow (see ``record.py``). ``caller_queue`` is the task queue of
     the process of an embedded caller, tried first; ``task_queue`` is the shared one.
-    A large record is a blob, ``record_ref``. ``strategy``: see ``AttachRequest``.
+    A large record is a blob, ``record_ref``. ``strategy``, ``affinity`` and ``home_timeout_s``: see
+    ``AttachRequest``. ``home_queue`` is the task queue of the thread's home, as far as whoever
+    starts the run knows it.
 
     Args:
         run_id: The run.
@@ -484,6 +526,9 @@ class RunStart:
     record_ref: BlobRef | None = None
     strategy: str = ""
     give_up_s: float = 0.0
+    affinity: str = ""
+    home_timeout_s: float = 0.0
+    home_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -526,6 +571,29 @@ class DriveStatus(IntEnum):
     """The thread is busy; the run waits for its turn without holding a worker."""
     MOVED = 3
     """A newer attempt has the run, or this process gives it up: schedule another attempt."""
+    AWAY = 4
+    """The thread's home is another worker: schedule the next attempt there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallerStream:
+    """Part of ``DriveReply`` and ``DriveRequest``: where the stream goes of a run whose caller
+    hosts a worker, when another one drives it.
+
+    The fields say what those of the ``Call`` of the same name say (``values/record.py``), which
+    such a caller does not fill in its record.
+
+    Args:
+        mailbox: Workflow id of the caller's mailbox.
+        callbacks: Serialized as the record is; b"": none.
+        message_events: Whether messages are sent as events.
+        known: The chunk of the thread that the caller has.
+    """
+
+    mailbox: str
+    callbacks: bytes = b""
+    message_events: bool = False
+    known: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -533,7 +601,9 @@ class DriveRequest:
     """Activity input of ``langgraph:drive``.
 
     ``at_caller``: on the queue of an embedded caller, whose process has the live objects; then
-    ``record`` is empty. ``strategy``: see ``AttachRequest``. ``listeners`` joined the run so far.
+    ``record`` is empty. ``strategy``, ``affinity``, ``home_timeout_s``, ``absent`` and ``lost``:
+    see ``AttachRequest``. ``listeners`` joined the run so far. ``stream`` is where the chunks go of
+    a run that has left the process of its caller.
 
     Args:
         run_id: The run.
@@ -556,11 +626,17 @@ class DriveRequest:
     at_caller: bool = False
     strategy: str = ""
     listeners: tuple[Listener, ...] = ()
+    affinity: str = ""
+    home_timeout_s: float = 0.0
+    absent: str = ""
+    lost: bool = False
+    stream: CallerStream | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriveReply:
-    """Activity result of ``langgraph:drive``. ``queue`` is where the next attempt should go.
+    """Activity result of ``langgraph:drive``. ``queue`` is where the next attempt should go;
+    ``at_home``: it is that of the thread's home. ``stream``: see ``DriveRequest``.
 
     Args:
         status: A ``DriveStatus``.
@@ -570,6 +646,8 @@ class DriveReply:
     status: int
     outcome: bytes = b""
     queue: str = ""
+    at_home: bool = False
+    stream: CallerStream | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -581,12 +659,17 @@ class RunStatusReply:
         attempt: Number of the latest attempt.
         queue: Task queue of the process that drives it.
         last_failure: Why the last attempt was lost.
+        home: The worker the attempt is meant for, because it is the thread's home; "": it is meant
+            for any.
+        home_since_s: Since when attempts are meant for it, in seconds since 1970.
     """
 
     state: str
     attempt: int
     queue: str = ""
     last_failure: str = ""
+    home: str = ""
+    home_since_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -658,7 +741,8 @@ class Outcome:
     ``asked`` are the interrupts that are open, also of a run that failed or was cancelled.
     ``answered``: a task of a nested namespace took an answer, of which the news may come later.
     ``unsent``: why a chunk was not streamed, or the result is not in ``tail``: no serializer takes
-    what it holds.
+    what it holds. ``home_queue``: task queue of the thread's home, for the next call of the same
+    caller.
 
     Args:
         status: "done", "interrupted", "error" or "cancelled".
@@ -681,6 +765,7 @@ class Outcome:
     asked: tuple[str, ...] = ()
     answered: bool = False
     unsent: str = ""
+    home_queue: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -760,6 +845,7 @@ class Snapshot:
         announced: As there.
         given_at: The checkpoint with the latest resume value.
         given_spent: Whether that is not given any more (see ``Applied``).
+        home: As in ``ThreadState``.
     """
 
     epoch: int
@@ -786,6 +872,39 @@ class Snapshot:
     announced: tuple[Announcement, ...] = ()
     given_at: str = ""
     given_spent: bool = False
+    home: Home | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerCard:
+    """Memo, and reply to the Query ``who``, of a worker's workflow: the process that polls a queue.
+
+    ``space`` is what tells process ids of this machine apart: two processes with the same one may
+    look whether the other is there. ``runs`` are driven there, those of its own callers included.
+
+    Args:
+        worker: Name of the worker.
+        queue: Task queue that only this worker polls.
+        process: Unique name of the process.
+        host: Its machine.
+        pid: Its process id there.
+        space: As said above.
+        since_s: When it began, in seconds since 1970.
+        named: Whether somebody gave the name.
+        graphs: Names of the graphs it serves.
+        runs: Ids of its runs.
+    """
+
+    worker: str
+    queue: str
+    process: str
+    host: str = ""
+    pid: int = 0
+    space: str = ""
+    since_s: float = 0.0
+    named: bool = False
+    graphs: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
 
 # -- streams: on their way to a caller in another process ------------------------------------------

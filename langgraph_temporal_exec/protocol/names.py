@@ -9,6 +9,7 @@ THREAD_WORKFLOW = "LangGraphThread"
 RUN_WORKFLOW = "LangGraphRun"
 MAILBOX_WORKFLOW = "LangGraphMailbox"
 BLOB_WORKFLOW = "LangGraphBlob"
+WORKER_WORKFLOW = "LangGraphWorker"
 
 # Activity types of tasks are the names of the user's nodes; the prefix keeps a node called
 # "drive" apart from this one.
@@ -29,6 +30,7 @@ RESUME_UPDATE = "resume"
 READ_QUERY = "read"
 RUN_STATUS_QUERY = "status"
 DELIVER_QUERY = "deliver"
+WHO_QUERY = "who"
 
 TURN_SIGNAL = "turn"
 FENCE_SIGNAL = "fence"
@@ -38,6 +40,7 @@ DELETE_SIGNAL = "delete_namespace"
 STOP_SIGNAL = "stop"
 MOVE_SIGNAL = "move"
 ANNOUNCE_SIGNAL = "announce"
+LEAVE_SIGNAL = "leave"
 
 # Names of LangGraph's that workflows must know without importing it; `seam/private.py` compares
 # them with what is installed.
@@ -148,5 +151,15 @@ def blob_queue(task_queue: str) -> str:
 
 
 def process_queue(task_queue: str, process_key: str) -> str:
-    """Task queue that only one process polls."""
+    """Task queue that only one process polls: a worker, by its name, or a caller."""
     return f"{task_queue}@{process_key}"
+
+
+def process_of(queue: str) -> str:
+    """The inverse of ``process_queue``: the worker's name."""
+    return queue.rpartition("@")[2]
+
+
+def worker_workflow_id(prefix: str, queue: str) -> str:
+    """Workflow id of whoever polls a process queue."""
+    return f"{prefix}/worker/{_id_part(queue)}"

@@ -20,7 +20,9 @@ is known what the task did::
     Update accepted                attach, append and delete take effect; a step and an answer wait
     Activity scheduled             of a task: the step that has it was applied, after what waits
     child of a run started         an answer was taken, or a deadline has passed
-    Update completed               what waits takes effect; then the step, if it was applied
+    Update completed               what waits takes effect; then the step, if it was applied, or the
+                                   home, of an attach that came before the marker
+    marker of the patch ``HOMES``  from now on threads have homes
     workflow task started          what had arrived before the task before it takes effect; what
                                    came later waits on
     end of the history             all that waits takes effect
@@ -56,6 +58,7 @@ from ..protocol.messages import (
     AppendRequest,
     ArchiveReply,
     ArchiveRequest,
+    AttachReply,
     AttachRequest,
     ReadReply,
     ReadRequest,
@@ -67,6 +70,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import WireError, unpack
 from ..workflow.core.thread_state import ThreadState
+from ..workflow.patches import HOMES
 from .rpc import is_gone
 
 HEDGE_S = 1.5
@@ -235,6 +239,7 @@ class _Fold:
         state: The thread so far; ``None`` before the first event.
         _steps: Steps that were accepted and are not applied yet, by the event of their acceptance.
         _answers: Events of the acceptance of answers whose runs have not begun yet.
+        _attached: Events of the acceptance of attaches that are not completed yet.
         _scheduled: What each Activity is about, by the event that scheduled it: a task's key, or an
             archive. Others change nothing.
         _inbound: Signals, and ends of Activities, that have not taken effect.
@@ -250,6 +255,7 @@ class _Fold:
         self.state: ThreadState | None = None
         self._steps: dict[int, StepRequest] = {}
         self._answers: list[int] = []
+        self._attached: set[int] = set()
         self._scheduled: dict[int, str | ArchiveRequest] = {}
         self._inbound: list[HistoryEvent] = []
         self._task_started = 0
@@ -269,6 +275,11 @@ class _Fold:
             await self._on_accepted(event)
         elif kind == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
             await self._on_run_started(event)
+        elif kind == EventType.EVENT_TYPE_MARKER_RECORDED:
+            details = event.marker_recorded_event_attributes.details.values()
+            if any(HOMES.encode() in p.data for found in details for p in found.payloads):
+                assert self.state is not None
+                self.state.has_home = True
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -376,6 +387,7 @@ class _Fold:
         payloads = attributes.accepted_request.input.args.payloads
         self.state.touch(self._now)
         if name == names.ATTACH_UPDATE:
+            self._attached.add(event.event_id)
             self.state.attach(unpack(AttachRequest, await self._one(payloads)))
         elif name == names.APPEND_UPDATE:
             request = unpack(AppendRequest, await self._one(payloads))
@@ -407,6 +419,12 @@ class _Fold:
     async def _on_completed(self, event: HistoryEvent) -> None:
         assert self.state is not None
         attributes = event.workflow_execution_update_completed_event_attributes
+        if attributes.accepted_event_id in self._attached:
+            self._attached.remove(attributes.accepted_event_id)
+            if attributes.outcome.HasField("success"):
+                payloads = attributes.outcome.success.payloads
+                self.state.adopt_home(unpack(AttachReply, await self._one(payloads)).home)
+            return
         request = self._steps.get(attributes.accepted_event_id)
         if attributes.accepted_event_id in self._answers:
             # Refused after all.

@@ -511,6 +511,20 @@ class Transport:
             raise
         return description.task_queue if description.status in _OPEN else ""
 
+    async def has_left(self, queue: str) -> bool:
+        """Whether the worker of a process queue has left, or was killed a day ago or longer.
+
+        Of one that was killed since it is not known.
+        """
+        workflow_id = names.worker_workflow_id(self.options.id_prefix, queue)
+        try:
+            found = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if is_gone(exc):
+                return True
+            raise self.translate(exc) from exc
+        return found.status not in _OPEN
+
     async def open_run(self, run_workflow_id: str) -> WorkflowExecutionDescription | None:
         """A run as the server describes it; ``None``: it has ended, or is not known any more."""
         try:
@@ -575,8 +589,7 @@ class Transport:
         As far as the server knows: of a worker that was killed it knows after a minute, unless it
         has something for it to do.
         """
-        # What nobody drives any more stops being "started" after its heartbeat timeout.
-        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
+        if self.is_driven(run):
             return True
         started_s, now_s = run.start_time.timestamp(), time.time()
         if run.history_length <= UNTAKEN_EVENTS and now_s - started_s > UNTAKEN_S:
@@ -586,6 +599,11 @@ class Transport:
         # Workflow tasks are also polled for by who moves threads away.
         kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
         return await self._is_polled(run.task_queue, kind, now_s - POLLED_S)
+
+    @staticmethod
+    def is_driven(run: WorkflowExecutionDescription) -> bool:
+        """Whether a worker has the run; of one that was killed until its heartbeat timeout."""
+        return any(a.state == _STARTED for a in run.raw_description.pending_activities)
 
     async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
         request = DescribeTaskQueueRequest(
@@ -610,7 +628,7 @@ class Transport:
         if run is None or run.task_queue == self.options.task_queue:
             return
         queue = run.task_queue
-        if any(a.state == _STARTED for a in run.raw_description.pending_activities):
+        if self.is_driven(run):
             return
         if self.mover is not None:
             # Or this process answers for a worker of that queue.

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from ..protocol import names
+from ..protocol.messages import WorkerCard
 from .rpc import is_gone
 from .thread_client import Transport
 
@@ -58,6 +59,30 @@ async def began(transport: Transport, thread_id: str) -> datetime | None:
             return None
         raise transport.translate(exc) from exc
     return description.start_time
+
+
+async def workers(transport: Transport) -> list[tuple[str, WorkerCard]]:
+    """The workflows of all workers, and what each began with."""
+    prefix = f"{transport.options.id_prefix}/worker/"
+    query = (
+        f"WorkflowType = '{names.WORKER_WORKFLOW}' AND ExecutionStatus = 'Running' "
+        f"AND WorkflowId STARTS_WITH '{prefix}'"
+    )
+    found = []
+    async for execution in transport.client.list_workflows(query):
+        memo = await _memo(execution)
+        since_s = execution.start_time.timestamp()
+        card = WorkerCard(
+            worker=str(memo.get("worker", "")) or names.process_of(execution.task_queue),
+            queue=execution.task_queue,
+            process=str(memo.get("process", "")),
+            host=str(memo.get("host", "")),
+            pid=int(memo.get("pid", 0)),
+            since_s=float(memo.get("since_s", since_s)),
+            named=bool(memo.get("named", False)),
+        )
+        found.append((execution.id, card))
+    return found
 
 
 async def runs_since(transport: Transport, since: datetime) -> dict[str, dict[str, bool]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnserializableError, ValueTooLargeError
+from ..protocol.messages import CallerStream
 from ..seam.private import chosen_limit, is_reserved
 from .exact import dump_exact, load_exact
 from .ops import MAX_VALUE_BYTES
@@ -55,6 +56,27 @@ class Call:
     deltas: bool = False
     known: bytes = b""
 
+    def caller_stream(self, serde: SerializerProtocol) -> CallerStream:
+        """Where the chunks of a call go that its record says nothing of; see ``streaming_to``."""
+        callbacks = self.callbacks
+        return CallerStream(
+            mailbox=self.mailbox,
+            callbacks=dump_exact(serde, callbacks, what="the callbacks") if callbacks else b"",
+            message_events=self.message_events,
+            known=self.known,
+        )
+
+    def streaming_to(self, stream: CallerStream, serde: SerializerProtocol) -> Call:
+        """The call, rebuilt from its record, with what its caller has said since."""
+        return replace(
+            self,
+            mailbox=stream.mailbox,
+            callbacks=load_exact(serde, stream.callbacks) if stream.callbacks else None,
+            message_events=stream.message_events,
+            known=stream.known,
+            deltas=True,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
@@ -67,6 +89,8 @@ class RunIdentity:
         run_workflow_id: The run's workflow.
         graph: Name of its graph.
         strategy: Its ``multitask_strategy``; "" for "enqueue".
+        affinity: Its ``affinity``; "" for "none".
+        home_timeout_s: Its ``home_timeout``, in seconds.
     """
 
     run_id: str
@@ -75,6 +99,8 @@ class RunIdentity:
     run_workflow_id: str
     graph: str
     strategy: str = ""
+    affinity: str = ""
+    home_timeout_s: float = 0.0
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,7 @@ from ..errors import (
     UnreadableError,
     UnserializableError,
 )
+from ..logs import about
 from ..protocol import names
 from ..protocol.messages import (
     AttachReply,
@@ -72,6 +74,8 @@ from .questions import QuestionsInOrder
 from .retry_input import PlannedInput, plan_input
 from .session import Session
 
+logger = logging.getLogger(__name__)
+
 CALLER_TAKES_S = 1.0
 """How long the end of a run waits for its caller to have taken the stream."""
 
@@ -95,11 +99,20 @@ END_TIMEOUT_S = 15.0
 """How long an abandoned stream may take to record that its run was cancelled."""
 
 
-async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | AttachReply:
+async def attach(
+    host: Host, run: RunIdentity, attempt: int, *, absent: str = "", lost: bool = False
+) -> Session | AttachReply:
     """Ask the thread for the run: a session when granted, else the reply that says why not.
 
     Runs on the worker's loop. An active run whose workflow was terminated by hand is evicted: it
-    could not tell the thread that it had ended, and would have it for ever.
+    could not tell the thread that it had ended, and would have it for ever. A home that has left,
+    and will not come back under its name, is not waited for.
+
+    Args:
+        host: The worker of this process.
+        run: The run.
+        attempt: Number of the attempt.
+        absent, lost: See ``AttachRequest``.
     """
     store, transport = host.store, host.store.transport
     replica = store.replica(run.thread_id)
@@ -117,12 +130,31 @@ async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | Attach
         graph=run.graph,
         strategy=run.strategy,
         queue=host.queue,
+        worker=host.name,
+        named=host.named,
+        affinity=run.affinity,
+        home_timeout_s=run.home_timeout_s,
+        absent=absent,
+        lost=lost,
     )
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
     if in_the_way and await transport.is_closed(reply.active_run_workflow_id):
         request = replace(request, evict=reply.active_run)
         reply = await transport.attach(run.thread_id, request)
+    if reply.status == AttachStatus.AWAY and reply.home is not None and run.affinity == "prefer":
+        home = reply.home
+        if not home.named and await transport.has_left(home.queue):
+            request = replace(request, absent=home.queue)
+            reply = await transport.attach(run.thread_id, request)
+    if reply.moved and reply.home is not None:
+        about(logger, thread_id=run.thread_id, run_id=run.run_id, attempt=attempt).warning(
+            "thread %r moves from worker %s, which did not take its run, to worker %s; what its "
+            "nodes have kept in files there stays behind",
+            run.thread_id,
+            reply.home.moved_from,
+            reply.home.worker,
+        )
     if reply.status == AttachStatus.QUEUED:
         await transport.check_driven(reply.active_run_workflow_id, run.thread_id)
     if reply.status == AttachStatus.REJECTED:
@@ -484,7 +516,10 @@ class Attempt:
             # The class alone: what it says may show state.
             f" ({outcome.error.type_name})" if outcome.error else "",
         )
-        self.outcome = pack(replace(outcome, tail=tail))
+        home = self.session.home
+        self.outcome = pack(
+            replace(outcome, tail=tail, home_queue=home.queue if home is not None else "")
+        )
         self.session.loop_thread.submit(self._tidy())
 
     async def _tidy(self) -> None:

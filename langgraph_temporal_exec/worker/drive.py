@@ -13,6 +13,7 @@ How it ends tells the run workflow what to do (``workflow/run.py`` has the other
     reply, or type of its error      because
     ENDED                            the outcome is recorded, by this attempt or an earlier one
     QUEUED                           another run has the thread
+    AWAY                             the thread's home is another worker
     MOVED                            a newer attempt has the run; or its caller was here, and is not
     ``WORKER_SHUTDOWN``              this process, or the loop that ran the code, goes away; or
                                      Temporal has lost sight of this Activity
@@ -217,6 +218,11 @@ class Activities:
         self._driven: dict[str, _Driven] = {}
         self._known = KnownChunks()
 
+    @property
+    def driven(self) -> list[str]:
+        """Runs of callers elsewhere that are driven here."""
+        return list(self._driven)
+
     @activity.defn(dynamic=True)
     @opaque_failures()
     async def task(self, args: Sequence[RawValue]) -> bytes:
@@ -294,8 +300,8 @@ class Activities:
             except TimeoutError:
                 # A sync node cannot be stopped; the run is over all the same.
                 raise asyncio.CancelledError from None
-        # This reply reports the end, for which the entry was still there.
-        if reply.status == DriveStatus.ENDED:
+        # This reply reports the end, or that it leaves, for which the entry was still there.
+        if reply.status in (DriveStatus.ENDED, DriveStatus.AWAY):
             self._embedded.remove(request.run_id)
             await self._cancel_workflow_if_cancelled(request, reply)
         return reply
@@ -336,16 +342,27 @@ class Activities:
             run_workflow_id=request.run_workflow_id,
             graph=request.graph,
             strategy=request.strategy,
+            affinity=request.affinity,
+            home_timeout_s=request.home_timeout_s,
         )
         try:
-            session = await attach(self._host, run, request.attempt)
+            session = await attach(
+                self._host, run, request.attempt, absent=request.absent, lost=request.lost
+            )
         except TURNED_AWAY as exc:
             raise turned_away(exc) from None
         if not isinstance(session, Session):
             if session.status == AttachStatus.ENDED:
                 return DriveReply(status=DriveStatus.ENDED, outcome=session.outcome)
-            if session.status == AttachStatus.QUEUED:
-                return DriveReply(status=DriveStatus.QUEUED)
+            queued = session.status == AttachStatus.QUEUED
+            if queued or session.status == AttachStatus.AWAY:
+                # Its turn will come there.
+                home = session.home if run.affinity else None
+                return DriveReply(
+                    status=DriveStatus.QUEUED if queued else DriveStatus.AWAY,
+                    queue=home.queue if home is not None else "",
+                    at_home=home is not None,
+                )
             return DriveReply(status=DriveStatus.MOVED)
         # After attaching: a run that has ended has no record any more.
         record = request.record
@@ -359,6 +376,8 @@ class Activities:
             error.__cause__ = exc
             session.fail(error)
             raise _not_read(session, error) from None
+        if request.stream is not None:
+            call = call.streaming_to(request.stream, self._store.serde)
         caller = Listener(
             run_id=run.run_id,
             mailbox=call.mailbox,

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
@@ -21,12 +21,21 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from .._exits import Owned, torn_down
+from .._loops import LoopThread
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
+    UsageError,
     WorkerStoppedError,
 )
-from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
+from ..protocol.messages import (
+    AttachStatus,
+    CallerStream,
+    DriveReply,
+    DriveStatus,
+    Home,
+    Listener,
+)
 from ..seam.chunks import ShownInterrupts
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
@@ -64,6 +73,8 @@ class LiveRun:
         _closed: The caller is gone: no further attempt is taken up here.
         _outcome: How the run ended; b"" as long as it has not.
         _failure: Why the thread did not take the run.
+        _home: The thread's home, which is to drive it instead; ``None``: it is not.
+        _stream: Where it is to send the chunks then.
     """
 
     def __init__(
@@ -91,6 +102,8 @@ class LiveRun:
         self._closed = False
         self._outcome = b""
         self._failure: ApplicationError | None = None
+        self._home: Home | None = None
+        self._stream: CallerStream | None = None
         self.relays: Relays | None = None
 
     # -- the caller's side --------------------------------------------------------------------
@@ -100,8 +113,9 @@ class LiveRun:
         self._starting = asyncio.ensure_future(self._called.record())
         await asyncio.shield(self._starting)
 
-    async def acquire(self) -> Session | bytes:
-        """The next attempt of the run in this process, or the outcome it got elsewhere.
+    async def acquire(self) -> Session | Home | bytes:
+        """The next attempt of the run in this process, or the worker that is to drive it instead
+        (``go``), or the outcome it got elsewhere.
 
         Raises:
             WorkerStoppedError: The worker of this process stops; the run goes on elsewhere.
@@ -126,8 +140,16 @@ class LiveRun:
             if result.status == AttachStatus.ENDED:
                 self._outcome = result.outcome
                 return result.outcome
+            if result.status == AttachStatus.AWAY and result.home is not None:
+                return result.home
             queued = result.status == AttachStatus.QUEUED
             self._answer(attempt, DriveStatus.QUEUED if queued else DriveStatus.MOVED)
+
+    async def go(self, home: Home, stream: CallerStream) -> None:
+        """Let the thread's home drive the run; the caller listens."""
+        self._home, self._stream = home, stream
+        for attempt in list(self._replies) or [self._seen]:
+            self._answer(attempt, DriveStatus.AWAY)
 
     async def _next_attempt(self) -> int | bytes:
         if not self._attempts.empty():
@@ -188,9 +210,9 @@ class LiveRun:
         if self._elsewhere is not None:
             self._elsewhere.cancel()
         for attempt in list(self._replies):
-            self._answer(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
-        # With an outcome the entry stays until a drive Activity has reported it.
-        if not self._outcome and self._failure is None:
+            self._answer(attempt, self._last_word)
+        # With something to report the entry stays until a drive Activity has reported it.
+        if not self._outcome and self._failure is None and self._home is None:
             self._remove(self.run.run_id)
 
     # -- the drive Activity's side ------------------------------------------------------------
@@ -201,8 +223,8 @@ class LiveRun:
             self._seen = attempt
             self._attempts.put_nowait(attempt)
         reply = self._reply(attempt)
-        if self._closed:
-            self._answer(attempt, DriveStatus.ENDED if self._outcome else DriveStatus.MOVED)
+        if self._closed or self._home is not None:
+            self._answer(attempt, self._last_word)
         return await asyncio.shield(reply)
 
     def cancel(self) -> None:
@@ -242,6 +264,12 @@ class LiveRun:
             "another worker serves the graph; read it with get_state."
         )
 
+    @property
+    def _last_word(self) -> DriveStatus:
+        if self._outcome:
+            return DriveStatus.ENDED
+        return DriveStatus.MOVED if self._home is None else DriveStatus.AWAY
+
     def _reply(self, attempt: int) -> asyncio.Future[DriveReply]:
         if attempt not in self._replies:
             self._replies[attempt] = asyncio.get_running_loop().create_future()
@@ -254,9 +282,24 @@ class LiveRun:
         if self._failure is not None:
             reply.set_exception(self._failure)
             return
+        if status is DriveStatus.AWAY and self._home is not None:
+            queue, stream = self._home.queue, self._stream
+            reply.set_result(DriveReply(status=status, queue=queue, at_home=True, stream=stream))
+            return
         # The next attempt comes back here only as long as a caller waits for it.
         queue = "" if self._closed else self._host.queue
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
+
+
+def _going(
+    thread: LoopThread, live: LiveRun, home: Home
+) -> Callable[[CallerStream], Awaitable[None]]:
+    """What lets a home drive a run, from any event loop."""
+
+    async def go(stream: CallerStream) -> None:
+        await thread.call(live.go(home, stream))
+
+    return go
 
 
 class EmbeddedRuns:
@@ -277,6 +320,10 @@ class EmbeddedRuns:
         live = self._runs.pop(run_id, None)
         if live is not None:
             self.closing.append(live.run.run_workflow_id)
+
+    def ids(self) -> list[str]:
+        """Ids of the live runs."""
+        return list(self._runs)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -313,6 +360,17 @@ class EmbeddedRuns:
                 if isinstance(acquired, bytes):
                     for chunk in called.finish(acquired):
                         yield chunk
+                    return
+                if isinstance(acquired, Home):
+                    followed = called.follow(_going(thread, live, acquired))
+                    try:
+                        async with aclosing(Owned(followed)) as chunks:
+                            async for chunk in chunks:
+                                yield chunk
+                    except UsageError:
+                        # What was called with cannot leave this process.
+                        await told(live.abandon())
+                        raise
                     return
                 attempt = self._attempt(acquired, called, lambda: not torn_down(loop))
                 try:
@@ -353,10 +411,18 @@ class EmbeddedRuns:
                 if isinstance(acquired, bytes):
                     yield from called.finish(acquired)
                     return
+                if isinstance(acquired, Home):
+                    try:
+                        with closing(called.follow_sync(_going(thread, live, acquired))) as chunks:
+                            yield from chunks
+                    except UsageError:
+                        thread.submit(live.abandon()).result()
+                        raise
+                    return
                 attempt = self._attempt(acquired, called, lambda: True)
                 try:
-                    with closing(attempt.stream()) as chunks:
-                        for chunk in chunks:
+                    with closing(attempt.stream()) as own:
+                        for chunk in own:
                             if live.relays is not None:
                                 live.relays.offer(chunk)
                             yield from shown.filter(acquired.attempt, chunk)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from .._loops import LoopThread
+from ..protocol.messages import CallerStream
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .live import LiveTasks
@@ -18,12 +20,16 @@ class Host(Protocol):
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         queue: Task queue that only this process polls.
+        name: The worker's name.
+        named: Whether it may come back under that name.
     """
 
     store: Store
     loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
+    name: str
+    named: bool
 
 
 class CalledRun(Protocol):
@@ -35,6 +41,20 @@ class CalledRun(Protocol):
 
     async def record(self) -> None:
         """Record the run."""
+        ...
+
+    def follow(self, go: Callable[[CallerStream], Awaitable[None]]) -> AsyncGenerator[Any, None]:
+        """Chunks of the run, which another process is to drive; ends and raises as it does.
+
+        Args:
+            go: Lets it be driven; called when this process listens to the stream it is given.
+        """
+        ...
+
+    def follow_sync(
+        self, go: Callable[[CallerStream], Awaitable[None]]
+    ) -> Generator[Any, None, None]:
+        """Sync ``follow``."""
         ...
 
     async def outcome(self) -> bytes:

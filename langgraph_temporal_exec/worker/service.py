@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
-import uuid
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,8 +19,10 @@ from .._loops import LoopThread, settle
 from ..errors import UsageError, WorkerStoppedError
 from ..protocol import names
 from ..storage.store import Store
+from ..workflow.presence import WorkerWorkflow
 from ..workflow.run import RunWorkflow
 from ..workflow.thread import ThreadWorkflow
+from .claim import Claim
 from .drive import Activities
 from .embedded import EmbeddedRuns
 from .live import LiveTasks
@@ -64,8 +63,12 @@ class WorkerHost:
         loop: The user's event loop, where graphs of callers elsewhere run.
         max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
         deployment: Temporal's option for Worker Deployment Versioning.
+        name: Its name, under which it may come back; "": it gets one of its own.
+        alone: Nobody else can have that name.
 
     Attributes:
+        name: Its name.
+        named: Whether that was given.
         queue: Task queue that only this process polls.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks of the process.
@@ -76,6 +79,9 @@ class WorkerHost:
         _workers: Temporal's workers, one for each kind of task queue.
         _running: The asyncio tasks in which these run.
         _mover: Takes over threads of task queues nobody serves; ``None`` before the start.
+        _claim: Holds the name.
+        _activities: What Temporal's workers call; ``None`` before the start.
+        _ending: Stops them, if the name was lost; ``None``: it was not.
     """
 
     def __init__(
@@ -85,10 +91,16 @@ class WorkerHost:
         *,
         max_cached_workflows: int = 1000,
         deployment: WorkerDeploymentConfig | None = None,
+        name: str = "",
+        alone: bool = False,
     ) -> None:
-        process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.store = store
-        self.queue = names.process_queue(store.options.task_queue, process)
+        self._claim = Claim(
+            store.transport, name, alone=alone, tell=self._told, lost=self._lose_name
+        )
+        self.name = self._claim.card.worker
+        self.named = self._claim.card.named
+        self.queue = self._claim.card.queue
         self.tasks = LiveTasks()
         self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
@@ -100,6 +112,8 @@ class WorkerHost:
         self._workers: list[Worker] = []
         self._running: list[asyncio.Task[None]] = []
         self._mover: Mover | None = None
+        self._activities: Activities | None = None
+        self._ending: asyncio.Task[None] | None = None
         self.stopped = False
 
     def add(self, graph: Any) -> None:
@@ -111,7 +125,7 @@ class WorkerHost:
         await self.loop_thread.call(self._start())
 
     async def _start(self) -> None:
-        activities = Activities(self, self.registry, self.embedded)
+        activities = self._activities = Activities(self, self.registry, self.embedded)
         upkeep = Upkeep(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         common: dict[str, Any] = {
@@ -122,6 +136,7 @@ class WorkerHost:
             "default_heartbeat_throttle_interval": heartbeat,
         }
         client = await self._transport.worker_client()
+        await self._claim.take()
         try:
             self._workers = [
                 Worker(
@@ -144,6 +159,7 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=self.queue,
+                    workflows=[WorkerWorkflow],
                     activities=[
                         activities.drive,
                         activities.task,
@@ -185,6 +201,19 @@ class WorkerHost:
             ", ".join(self.registry.names()) or "the graphs that are called in this process",
         )
 
+    def _told(self) -> tuple[list[str], list[str]]:
+        """What the worker tells of itself: its graphs and runs."""
+        driven = self._activities.driven if self._activities is not None else []
+        return self.registry.names(), [*self.embedded.ids(), *driven]
+
+    def _lose_name(self, exc: Exception) -> None:
+        if self.stopped:
+            return
+        logger.error("this worker stops: %s", exc)
+        self.stopped = True
+        self.embedded.stop()
+        self._ending = asyncio.create_task(self._shut_down())
+
     def _on_worker_done(self, task: asyncio.Task[None]) -> None:
         if self.stopped or task.cancelled():
             return
@@ -211,6 +240,7 @@ class WorkerHost:
             with contextlib.suppress(TimeoutError, RPCError):
                 async with asyncio.timeout(STOP_GRACE.total_seconds()):
                     await asyncio.gather(*(map(self._closed, self.embedded.closing)))
+        await self._claim.leave(polls=bool(self._running) and not self.stopped)
         self.stopped = True
         self.embedded.stop()
         self._transport.mover = None
@@ -246,6 +276,7 @@ class WorkerHost:
             await handle.result(follow_runs=False)
 
     def _stop_threads(self) -> None:
+        self._claim.forget()
         self.registry.stop()
         self.loop_thread.stop()
 

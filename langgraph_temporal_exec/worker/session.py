@@ -119,6 +119,7 @@ class Session:
         log: Logs with the ids of run and attempt.
         epoch: Epoch of the grant; all steps carry it.
         applied: What the log shows of earlier attempts of the run.
+        home: The thread's home; ``None``: it has none.
         keeps_breakpoints: The input is empty because it was applied before: it approves of no
             breakpoint. Set by the ``Attempt``.
         loop: LangGraph's loop of the root graph; ``None`` before it has begun.
@@ -166,6 +167,7 @@ class Session:
         self.log = about(logger, thread_id=run.thread_id, run_id=run.run_id, attempt=attempt)
         self.epoch = grant.epoch
         self.applied = grant.applied or Applied()
+        self.home = grant.home
         self.keeps_breakpoints = False
         self.loop: Any = None
         self._transport = host.store.transport

@@ -38,12 +38,19 @@ def current_details(state: ThreadState, graph: str = "") -> str:
         lines.append(f"waits for an answer to: {', '.join(state.summary.asks)}")
     at_s = state.next_deadline()
     if at_s is not None:
-        at = datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")
-        lines.append(f"answers itself at: {at}")
+        lines.append(f"answers itself at: {_time(at_s)}")
+    if state.home is not None:
+        lines.append(f"home: worker {state.home.worker}, since {_time(state.home.since_s)}")
+        if state.home.moved_from:
+            lines.append(f"moved there from worker {state.home.moved_from}, where its files stayed")
     if state.waiting:
         lines.append(f"run queue: {len(state.waiting)}")
     lines.append(f"log: {state.log.size:,} bytes, {len(state.log.segments)} archives")
     return "\n\n".join(lines)
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")
 
 
 def _status(state: ThreadState) -> str:

@@ -24,3 +24,12 @@ CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
 """Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
 refused) ends as cancelled, not as failed. To be removed when runs begun without it have ended and
 are past the namespace's retention."""
+
+HOMES = "homes"
+"""Patch, of threads: a thread has a home, and attempts on other workers are sent there; without it,
+any worker is granted the thread. To be removed as ``RESULTS_FIRST``."""
+
+GO_HOME = "go-home"
+"""Patch, of runs: an attempt that was sent to the thread's home goes there at once, not after the
+pause of one that moved. To be removed when no run begun by a 0.1.0 development version is open or
+to be replayed."""

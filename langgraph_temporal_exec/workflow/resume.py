@@ -9,7 +9,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
-    from ..protocol.messages import RunBounds, RunStart, ThreadStart
+    from ..protocol.messages import Home, RunBounds, RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
     from .children import not_waited_for
     from .refusals import bad_answer
@@ -49,8 +49,9 @@ def run_that_answers(
     run_id: str,
     bounds: RunBounds,
     task_queue: str,
+    home: Home | None,
 ) -> RunStart:
-    """The run of ``Command(resume=value)`` on a thread."""
+    """The run of ``Command(resume=value)`` on a thread; it goes where the thread's last one was."""
     return RunStart(
         run_id=run_id,
         thread_id=thread.thread_id,
@@ -61,6 +62,10 @@ def run_that_answers(
         heartbeat_s=bounds.heartbeat_s,
         max_lost_attempts=bounds.max_lost_attempts,
         give_up_s=bounds.give_up_s,
+        affinity=home.affinity if home else "",
+        home_timeout_s=home.timeout_s if home else 0.0,
+        # Of one that cannot come back, whoever takes the run sees at once whether it is there.
+        home_queue=home.queue if home and home.named else "",
     )
 
 

@@ -17,7 +17,9 @@ that it passes on, the outcome is bytes that it returns.
 
     cause                          counts as  what follows
     the process of the caller did  nothing    at once another attempt, for whoever takes it
-    not take it within 10 s
+    not take it within 10 s; or
+    the thread's home within
+    ``home_timeout_s``
     ``WORKER_SHUTDOWN``            nothing    at once another attempt; with ``max_lost_attempts=1``
                                               it is a loss as below
     the thread does not take it    -          the run ends: ``THREAD_FULL``, ``THREAD_BUSY``,
@@ -36,6 +38,14 @@ that it passes on, the outcome is bytes that it returns.
 
 An attempt that brings a reply, also one that says it moved, ends the row of losses and refusals.
 
+**Where attempts go.** To the process of the caller, if that hosts a worker; else to the thread's
+home, as far as it is known; else to whoever takes it. Each worker that gets an attempt asks the
+thread, which may say that its home is another one (``AWAY``): then the next attempt goes there. One
+that nobody takes there in time is followed by one for whoever takes it, which tells the thread so
+(``absent``): of a run that prefers its home, the thread then moves. A run that requires it is sent
+to its home again, and waits there twice as long (``HOME_LOOK_S``), because meanwhile another run
+may have moved the thread.
+
 **The thread must not stay reserved** for a run that ends without an outcome: whatever ends the
 workflow so, it tells the thread (``_free_thread``). If it was terminated it cannot; then the next
 attempt of a run that waits looks (``attempt.attach``), every 30 s.
@@ -45,7 +55,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -62,6 +72,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import (
+        CallerStream,
         DriveReply,
         DriveRequest,
         DriveStatus,
@@ -71,13 +82,18 @@ with workflow.unsafe.imports_passed_through():
         RunStatusReply,
     )
     from ..protocol.wire import pack, unpack
-    from .patches import CANCELLED_IS_CANCELLED, STOP_AT_ONCE
+    from .patches import CANCELLED_IS_CANCELLED, GO_HOME, STOP_AT_ONCE
 
 DRIVE_TIMEOUT = timedelta(days=30)
 """Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
 
 CALLER_START_TIMEOUT = timedelta(seconds=10)
 """How long the caller's own process may take to pick up an attempt before others may."""
+
+HOME_LOOK_S = 60.0
+HOME_LOOK_MAX_S = 6 * 3600.0
+"""A run that requires its home looks after this time where that is, at first and at most: in a wait
+of a year that is 1,500 times, which one history can hold."""
 
 TURN_RECHECK = timedelta(seconds=30)
 """A waiting run asks again this often: the active run may have been terminated by hand."""
@@ -92,6 +108,7 @@ this long and ``GRAPH_RETRIES`` must have passed."""
 UNREADABLE_PAUSE_S = 2.0
 
 _UNREADABLE = (names.UNREADABLE, names.UNREACHED)
+_REFUSED = (names.GRAPH_NOT_FOUND, *_UNREADABLE)
 
 BACKOFF_MAX_S = 30.0
 
@@ -112,7 +129,14 @@ class RunWorkflow:
         _start: What it was started with.
         _attempt: Number of the latest attempt; the thread refuses those that are older.
         _queue: Task queue of the latest, or the next, attempt: that of the caller's process, of the
-            one that had it last, or the shared one.
+            one that had it last, of the thread's home, or the shared one.
+        _at_caller: The attempt is for the process of the caller, which has the live objects.
+        _home_queue: Task queue of the thread's home, as it was told last; "": it was not.
+        _home_since_s: When an attempt was sent there first; 0: none was since one was driven.
+        _looks: How often a run that requires its home was not taken there, in a row.
+        _absent: Task queue on which nobody took the last attempt.
+        _lost_worker: The last attempt was lost together with its worker.
+        _stream: Where the stream goes of a run that has left the process of its caller.
         _state: What it is doing.
         _turn: The thread was given to this run since the latest attempt began.
         _lost: Losses in a row.
@@ -131,7 +155,14 @@ class RunWorkflow:
     def __init__(self, start: bytes) -> None:
         self._start = unpack(RunStart, start)
         self._attempt = 0
-        self._queue = self._start.caller_queue or self._start.task_queue
+        self._queue = self._start.caller_queue or self._start.home_queue or self._start.task_queue
+        self._at_caller = bool(self._start.caller_queue)
+        self._home_queue = self._start.home_queue
+        self._home_since_s = 0.0
+        self._looks = 0
+        self._absent = ""
+        self._lost_worker = False
+        self._stream: CallerStream | None = None
         self._state = "scheduled"
         self._turn = False
         self._lost = 0
@@ -160,9 +191,14 @@ class RunWorkflow:
                     raise asyncio.CancelledError
                 if reply is None:
                     continue
+                self._stream = self._stream or reply.stream
+                here = self._at_caller and reply.status != DriveStatus.AWAY
+                self._at_caller = here and reply.queue == self._start.caller_queue
+                if reply.at_home:
+                    self._home_queue = reply.queue
                 if reply.status == DriveStatus.QUEUED:
                     await self._wait_for_turn()
-                else:
+                elif reply.status != DriveStatus.AWAY or not workflow.patched(GO_HOME):
                     await asyncio.sleep(MOVE_PAUSE_S)
                 self._queue = reply.queue or self._start.task_queue
         except (Exception, asyncio.CancelledError) as exc:
@@ -218,6 +254,8 @@ class RunWorkflow:
                 attempt=self._attempt,
                 queue=self._queue,
                 last_failure=self._last_failure,
+                home=names.process_of(self._home_queue) if self._is_at_home else "",
+                home_since_s=self._home_since_s,
             )
         )
 
@@ -229,8 +267,10 @@ class RunWorkflow:
         # the attempt is on its way back with QUEUED.
         self._turn = False
         self._state = "running"
+        if self._is_at_home and not self._home_since_s:
+            self._home_since_s = workflow.now().timestamp()
         self._show()
-        at_caller = bool(start.caller_queue) and self._queue == start.caller_queue
+        at_caller = self._at_caller
         request = DriveRequest(
             run_id=start.run_id,
             attempt=self._attempt,
@@ -243,6 +283,11 @@ class RunWorkflow:
             at_caller=at_caller,
             strategy=start.strategy,
             listeners=tuple(self._listeners),
+            affinity=start.affinity,
+            home_timeout_s=start.home_timeout_s,
+            absent=self._absent,
+            lost=self._lost_worker,
+            stream=self._stream,
         )
         try:
             handle = workflow.start_activity(
@@ -252,9 +297,7 @@ class RunWorkflow:
                 result_type=bytes,
                 summary=f"{start.graph} · thread {start.thread_id} · attempt {self._attempt}"[:200],
                 start_to_close_timeout=DRIVE_TIMEOUT,
-                schedule_to_start_timeout=None
-                if self._queue == start.task_queue
-                else CALLER_START_TIMEOUT,
+                schedule_to_start_timeout=self._patience,
                 heartbeat_timeout=timedelta(seconds=start.heartbeat_s),
                 # A retry of the Activity would go to the queue of a process that may be gone;
                 # a new attempt, with a new token, may go anywhere.
@@ -273,8 +316,33 @@ class RunWorkflow:
             return None
         self._lost = self._refused = 0
         self._lost_since_s = self._unread_since_s = 0.0
+        self._lost_worker = False
         self._was_driven = True
-        return unpack(DriveReply, result)
+        reply = unpack(DriveReply, result)
+        if reply.status != DriveStatus.AWAY:
+            self._home_since_s, self._looks = 0.0, 0
+        return reply
+
+    @property
+    def _is_at_home(self) -> bool:
+        """Whether the attempt is for the thread's home, as far as it is known."""
+        return self._queue == self._home_queue and not self._at_caller
+
+    @property
+    def _patience(self) -> timedelta | None:
+        """How long the attempt may take to be picked up; ``None``: for ever."""
+        start = self._start
+        if self._queue == start.task_queue:
+            return None
+        if not self._is_at_home:
+            return CALLER_START_TIMEOUT
+        if start.affinity != "require":
+            return timedelta(seconds=start.home_timeout_s)
+        look_s = min(HOME_LOOK_S * 2 ** min(self._looks, 20), HOME_LOOK_MAX_S)
+        if start.give_up_s:
+            waited_s = workflow.now().timestamp() - self._home_since_s
+            look_s = min(look_s, max(0.1, start.give_up_s - waited_s))
+        return timedelta(seconds=look_s)
 
     async def _until_cancelled(self, handle: workflow.ActivityHandle[bytes]) -> bytes:
         """The result of an attempt; cancelled, it is told so at once and still waited for."""
@@ -292,9 +360,10 @@ class RunWorkflow:
     async def _after_loss(self, cause: BaseException) -> None:
         """Decide what follows an attempt that ended without a reply."""
         start = self._start
-        at_caller = bool(start.caller_queue) and self._queue == start.caller_queue
+        at_caller, at_home, queue = self._at_caller, self._is_at_home, self._queue
         # Whoever had it may be gone.
-        self._queue = start.task_queue
+        self._queue, self._at_caller = start.task_queue, False
+        self._lost_worker = False
         # Replies of Queries are encoded, and are in no history.
         self._last_failure = f"attempt {self._attempt}: {_text(cause)}"
         details = cause.details if isinstance(cause, ApplicationError) else ()
@@ -315,7 +384,19 @@ class RunWorkflow:
         )
         self._unreached = isinstance(cause, ApplicationError) and cause.type == names.UNREACHED
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
+            self._absent = queue
+            if at_home and start.affinity == "require":
+                self._looks += 1
+                waited_s = workflow.now().timestamp() - self._home_since_s
+                if start.give_up_s and waited_s >= start.give_up_s:
+                    raise self._not_taken()
             return
+        self._lost_worker = isinstance(cause, TimeoutError) or (
+            isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
+        )
+        if at_home and isinstance(cause, ApplicationError) and cause.type in _REFUSED:
+            # It is there, and does not take the run.
+            self._absent = queue
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         if moved and start.max_lost_attempts > 1:
             return
@@ -401,12 +482,29 @@ class RunWorkflow:
             non_retryable=True,
         )
 
+    def _not_taken(self) -> ApplicationError:
+        worker = names.process_of(self._home_queue)
+        return ApplicationError(
+            f"Run {self._start.run_id} requires worker {worker!r}, which has the files of thread "
+            f"{self._start.thread_id!r} and did not take the run within "
+            f"{self._start.give_up_s:g} s. Nothing more of it was done. Start that worker again, "
+            "under its name; or call with affinity='prefer', and the thread moves to another "
+            "worker, without its files.",
+            type=names.RUN_LOST,
+            non_retryable=True,
+        )
+
     def _show(self) -> None:
         """What Temporal's UI shows as current details."""
         start = self._start
+        where = ""
+        if self._is_at_home:
+            since = datetime.fromtimestamp(self._home_since_s, UTC).isoformat(" ", "seconds")
+            worker = names.process_of(self._home_queue)
+            where = f"\n\nfor worker {worker}, the thread's home, since {since}"
         workflow.set_current_details(
             f"graph: **{start.graph}**\n\nthread: {start.thread_id}\n\n"
-            f"**{self._state}**, attempt {self._attempt}, {self._lost} lost in a row"
+            f"**{self._state}**, attempt {self._attempt}, {self._lost} lost in a row{where}"
         )
 
     async def _wait_for_turn(self) -> None:

@@ -80,7 +80,7 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .patches import RESULTS_FIRST, STARTS_PACED
+    from .patches import HOMES, RESULTS_FIRST, STARTS_PACED
     from .refusals import (
         bad_answer,
         check_ops,
@@ -234,6 +234,8 @@ class ThreadWorkflow:
         if self._state.takes_over(r) and workflow.patched(RESULTS_FIRST):
             await asyncio.sleep(NEXT_WORKFLOW_TASK_S)
             self._check_alive()
+        if r.affinity:
+            self._state.has_home = workflow.patched(HOMES)
         reply, effects = self._state.attach(r)
         await self._perform(effects)
         return pack(reply)
@@ -498,6 +500,7 @@ class ThreadWorkflow:
             bounds=bounds,
             # A thread that is about to move has nobody on its old queue.
             task_queue=self._rollover.move_to or workflow.info().task_queue,
+            home=self._state.home,
         )
         self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
         self._alarm.set(self._state.next_deadline())

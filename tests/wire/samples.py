@@ -49,6 +49,16 @@ SEGMENT = st.Segment(first=1, end=3, pack=PACK)
 PAGE = m.LogPage(
     incarnation="life", start=3, ops=(b"\x05", b""), more=True, head=PACK, segments=(SEGMENT,)
 )
+HOME = m.Home(
+    worker="w",
+    queue="q@w",
+    named=True,
+    since_s=1.5,
+    moved_from="v",
+    affinity="prefer",
+    timeout_s=2.5,
+)
+STREAM = m.CallerStream(mailbox="m", callbacks=b"\x2f", message_events=True, known=b"\x30")
 SUMMARY = m.ThreadSummary(
     thread_id="t",
     graph="g",
@@ -61,6 +71,7 @@ SUMMARY = m.ThreadSummary(
     error_type="module.Class",
     error_text="text",
     closed_run="r0",
+    home=HOME,
 )
 ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
@@ -115,6 +126,12 @@ SAMPLES: dict[str, Any] = {
         graph="g",
         strategy="reject",
         queue="q",
+        worker="w",
+        named=True,
+        affinity="require",
+        home_timeout_s=6.5,
+        absent="q0",
+        lost=True,
     ),
     "stop_request": m.StopRequest(run_id="r"),
     "attach_reply": m.AttachReply(
@@ -127,6 +144,8 @@ SAMPLES: dict[str, Any] = {
         active_run_workflow_id="w",
         outcome=b"\x09",
         undo=("r0",),
+        home=HOME,
+        moved=True,
     ),
     "step_request": m.StepRequest(
         epoch=1,
@@ -222,6 +241,19 @@ SAMPLES: dict[str, Any] = {
         announced=(ANNOUNCEMENT,),
         given_at="c1",
         given_spent=True,
+        home=HOME,
+    ),
+    "worker_card": m.WorkerCard(
+        worker="w",
+        queue="q@w",
+        process="h-1-2",
+        host="h",
+        pid=1,
+        space="s",
+        since_s=2.5,
+        named=True,
+        graphs=("g",),
+        runs=("r",),
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -238,6 +270,9 @@ SAMPLES: dict[str, Any] = {
         record_ref=BLOB,
         strategy="reject",
         give_up_s=5.5,
+        affinity="prefer",
+        home_timeout_s=6.5,
+        home_queue="q@w",
     ),
     "run_bounds": BOUNDS,
     "drive_request": m.DriveRequest(
@@ -252,10 +287,19 @@ SAMPLES: dict[str, Any] = {
         at_caller=True,
         strategy="reject",
         listeners=(LISTENER,),
+        affinity="prefer",
+        home_timeout_s=6.5,
+        absent="q@v",
+        lost=True,
+        stream=STREAM,
     ),
     "listener": LISTENER,
-    "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
-    "run_status": m.RunStatusReply(state="running", attempt=2, queue="q", last_failure="f"),
+    "drive_reply": m.DriveReply(
+        status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q", at_home=True, stream=STREAM
+    ),
+    "run_status": m.RunStatusReply(
+        state="running", attempt=2, queue="q", last_failure="f", home="w", home_since_s=3.5
+    ),
     "outcome": m.Outcome(
         status="error",
         attempt=2,
@@ -270,6 +314,7 @@ SAMPLES: dict[str, Any] = {
         asked=("i",),
         answered=True,
         unsent="holds a lock",
+        home_queue="q@w",
     ),
     "mail": m.Mail(
         run_id="r",

@@ -17,6 +17,7 @@ a superseded attempt still sends is refused, however late it comes::
     attach, new attempt        the run is active           + 1    cancelled; namespaces fenced
     attach, same attempt       a repeated RPC              same   go on
     attach, another run        somebody is active          same   go on; it waits, or is refused
+    attach, another worker     the thread has a home       same   go on; its home is named
     step with an outcome       the run ends by itself      + 1    there are none
     run_closed, attach(evict)  it ended without saying so  + 1    cancelled; namespaces fenced
     delete                                                 + 1    cancelled; nothing is left
@@ -33,6 +34,11 @@ history, and thereby recorded, when the Activity completes. If the Activity is l
 process lives, the result comes as an op in an ``extra`` step instead; ``lost`` tells the
 attempt, in the reply to its next step, that this is due. A task is in ``running``, or in
 ``lost``, or over.
+
+**Where it runs.** The first worker that is granted the thread becomes its ``home``. Attempts on
+others are told so (``_is_away``) and change nothing, unless the run does not care (no
+``affinity``), or prefers the home and it is not there: it has not taken the run in time, or was
+lost under it and cannot come back under its name. Then the worker that asks becomes the home.
 
 **Whether it waits.** ``standing`` follows the log: which checkpoint is the latest, and whether
 it waits for an answer, failed, or is through. What a run said of its end (``summary.status``)
@@ -59,6 +65,7 @@ from ...protocol.messages import (
     AttachStatus,
     Deadline,
     ErrorInfo,
+    Home,
     Outcome,
     ReadReply,
     ReadRequest,
@@ -143,6 +150,9 @@ class ThreadState:
         deadlines: Interrupts that answer themselves, and when.
         given_at: Checkpoint for which the last resume value was given.
         given_spent: Whether a task has taken it, so that no other may.
+        home: The worker that runs it; ``None``: it has none yet.
+        has_home: Whether threads have homes at all, which histories of earlier releases do not
+            know (``patches.HOMES``).
     """
 
     log: ThreadLog
@@ -165,6 +175,8 @@ class ThreadState:
     deadlines: tuple[Deadline, ...] = ()
     given_at: str = ""
     given_spent: bool = False
+    home: Home | None = None
+    has_home: bool = False
 
     @classmethod
     def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
@@ -229,22 +241,26 @@ class ThreadState:
         if request.evict and self.active is not None and self.active.run_id == request.evict:
             self._note_closed(request.evict)
             effects += self._release(fence=True)
-        if self.active is None:
-            self._leave_run_queue(request.run_id)
-            self.active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
         active = self.active
-        if active.run_id != request.run_id:
+        if active is not None and active.run_id != request.run_id:
             if all(w.run_id != request.run_id for w in self.waiting):
                 if request.strategy == "reject":
                     return self._not_yours(AttachStatus.REJECTED, active), effects
                 effects += self._wait(request, active)
             self.announced.pop(request.run_id, None)
             return self._not_yours(AttachStatus.QUEUED, active), effects
+        if active is not None and request.attempt < active.attempt:
+            return AttachReply(status=AttachStatus.STALE), effects
+        if self._is_away(request):
+            return AttachReply(status=AttachStatus.AWAY, home=self.home), effects
+        if active is None:
+            self._leave_run_queue(request.run_id)
+            active = ActiveRun(run_id=request.run_id, run_workflow_id=request.run_workflow_id)
+            self.active = active
         self.announced.pop(request.run_id, None)
+        moved = self._settle(request)
         if request.graph:
             self.summary = replace(self.summary, graph=request.graph)
-        if request.attempt < active.attempt:
-            return AttachReply(status=AttachStatus.STALE), effects
         if request.attempt > active.attempt:
             effects += self._new_epoch(self.epoch + 1)
             if active.attempt:
@@ -271,16 +287,52 @@ class ThreadState:
                 spent=self.spent,
             ),
             undo=tuple(self.undo),
+            home=self.home,
+            moved=moved,
         )
         return reply, effects
 
-    @staticmethod
-    def _not_yours(status: AttachStatus, active: ActiveRun) -> AttachReply:
+    def _not_yours(self, status: AttachStatus, active: ActiveRun) -> AttachReply:
         return AttachReply(
             status=status,
             active_run=active.run_id,
             active_run_workflow_id=active.run_workflow_id,
+            home=self.home,
         )
+
+    def _is_away(self, request: AttachRequest) -> bool:
+        """Whether an attempt belongs on another worker than the one that asks."""
+        home = self.home
+        if not self.has_home or home is None or not request.affinity:
+            return False
+        if request.worker == home.worker:
+            return False
+        if request.affinity == "require":
+            return True
+        had_it = self.active is not None and self.active.queue == home.queue
+        is_gone = request.lost and had_it and not home.named
+        return not is_gone and request.absent != home.queue
+
+    def _settle(self, request: AttachRequest) -> bool:
+        """Make the worker of a granted attempt the thread's home; whether it was another."""
+        if not self.has_home or not request.affinity or not request.worker:
+            return False
+        before = self.home
+        moved = before is not None and before.worker != request.worker
+        self.home = Home(
+            worker=request.worker,
+            queue=request.queue,
+            named=request.named,
+            since_s=self.summary.updated_s if before is None or moved else before.since_s,
+            moved_from="" if before is None else before.worker if moved else before.moved_from,
+            affinity=request.affinity,
+            timeout_s=request.home_timeout_s,
+        )
+        return moved
+
+    def adopt_home(self, home: Home | None) -> None:
+        """What the workflow has answered of the home, which this state has not decided itself."""
+        self.home = home or self.home
 
     def _wait(self, request: AttachRequest, active: ActiveRun) -> list[Effect]:
         """Put a run into the run queue: at its end, or at its head if it stops the active one."""
@@ -677,6 +729,7 @@ class ThreadState:
                 status=self.status,
                 active_run=self.active.run_id if self.active else "",
                 waiting=len(self.waiting),
+                home=self.home,
             ),
             runs=self._runs() if request.erasing or request.runs else (),
             standing=self.standing if request.standing else None,
@@ -745,6 +798,7 @@ class ThreadState:
                 announced=tuple(self.announced.values()),
                 given_at=self.given_at,
                 given_spent=self.given_spent,
+                home=self.home,
             )
         )
 
@@ -782,6 +836,8 @@ class ThreadState:
             announced={run.run_id: run for run in s.announced},
             given_at=s.given_at,
             given_spent=s.given_spent,
+            home=s.home,
+            has_home=s.home is not None,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 

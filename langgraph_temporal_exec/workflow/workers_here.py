@@ -1,0 +1,37 @@
+"""Workflow side: the workers of this process, for Queries to their workflows.
+
+``LangGraphWorker`` runs in a sandbox and knows nothing of the process it runs in; by this table its
+Query tells of it. This module is passed through Temporal's sandbox, so both see the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_cards: dict[str, Callable[[], bytes]] = {}
+
+
+def enter(queue: str, tell: Callable[[], bytes]) -> bool:
+    """A worker polls a queue from now on; ``False``: another one of this process does.
+
+    Args:
+        queue: Task queue that only this worker polls.
+        tell: Gives its ``WorkerCard``, packed; called on any thread.
+    """
+    return _cards.setdefault(queue, tell) is tell
+
+
+def leave(queue: str) -> None:
+    """It polls no more."""
+    _cards.pop(queue, None)
+
+
+def is_here(queue: str) -> bool:
+    """Whether a worker of this process polls a queue."""
+    return queue in _cards
+
+
+def card(queue: str) -> bytes:
+    """What the worker of a queue tells of itself; b"": it does not poll any more."""
+    tell = _cards.get(queue)
+    return b"" if tell is None else tell()
