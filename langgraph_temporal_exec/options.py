@@ -50,6 +50,44 @@ def check_give_up(value: object) -> timedelta | None:
     raise UsageError(f"give_up_after is {value!r}; it must be a positive timedelta or None.")
 
 
+def check_run_timeout(value: object) -> timedelta | None:
+    """The value, if it is a time or none.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+        return value
+    raise UsageError(f"run_timeout is {value!r}; it must be a positive timedelta or None.")
+
+
+def check_priority(value: object) -> int:
+    """The value, if it is a priority; 0 for ``None``, which is the server's default.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 5:
+        raise UsageError(f"priority is {value!r}; it must be 1 (most urgent), 2, 3, 4 or 5.")
+    return value
+
+
+def check_fairness(key: object, weight: object) -> tuple[str, float]:
+    """Both, if they are a fairness key and its weight; "" and 0.0 for ``None``.
+
+    Raises:
+        UsageError: They are not.
+    """
+    if key is not None and not (isinstance(key, str) and 0 < len(key.encode()) <= 64):
+        raise UsageError(f"fairness_key is {key!r}; it must be a string of 1 to 64 bytes.")
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if weight is not None and not (number and 0.001 <= cast(float, weight) <= 1000):
+        raise UsageError(f"fairness_weight is {weight!r}; it must be from 0.001 to 1000.")
+    return key or "", float(cast(float, weight or 0.0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeOptions:
     """How the tasks of one node run; ``TemporalSaver(nodes={"name": NodeOptions(...)})``.
@@ -127,6 +165,8 @@ class Options:
         max_lost_attempts: How often in a row a run may lose its worker until it is given up.
         give_up_after: How long after the first of such losses a run is driven again; ``None``: for
             ever.
+        run_timeout: How long after its start a run is cancelled that has not ended; ``None``:
+            never.
 
     Raises:
         UsageError: An option is out of range.
@@ -142,11 +182,13 @@ class Options:
     multitask_strategy: Strategy = "enqueue"
     max_lost_attempts: int = 50
     give_up_after: timedelta | None = None
+    run_timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.multitask_strategy)
         check_lost_attempts(self.max_lost_attempts)
         check_give_up(self.give_up_after)
+        check_run_timeout(self.run_timeout)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:
@@ -174,3 +216,8 @@ class Options:
     def give_up_s(self) -> float:
         """``give_up_after`` in seconds; 0: for ever."""
         return self.give_up_after.total_seconds() if self.give_up_after else 0.0
+
+    @property
+    def run_timeout_s(self) -> float:
+        """``run_timeout`` in seconds; 0: none."""
+        return self.run_timeout.total_seconds() if self.run_timeout else 0.0

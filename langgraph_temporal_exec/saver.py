@@ -81,6 +81,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         give_up_after: A run is not driven again any more when the first of such losses in a row is
             this long ago; default: no bound but ``max_lost_attempts``. Per call: the same key in
             ``configurable``.
+        run_timeout: A run that has not ended so long after its start, time in the run queue
+            included, is cancelled and fails with ``RunTimeoutError``; default: no bound. Per call:
+            the same key in ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -104,6 +107,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         multitask_strategy: Strategy = "enqueue",
         max_lost_attempts: int = 50,
         give_up_after: timedelta | None = None,
+        run_timeout: timedelta | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
         if not isinstance(client, Client):
@@ -127,6 +131,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             multitask_strategy=multitask_strategy,
             max_lost_attempts=max_lost_attempts,
             give_up_after=give_up_after,
+            run_timeout=run_timeout,
         )
         transport = Transport(client, options)
         # LangGraph's constructor sets `serde`, and falls back on the default of its class.

@@ -37,6 +37,7 @@ NAMES = [
     "RunLogFilter",
     "RunNotFoundError",
     "RunStatus",
+    "RunTimeoutError",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
@@ -97,6 +98,7 @@ def test_constructor() -> None:
         "multitask_strategy",
         "max_lost_attempts",
         "give_up_after",
+        "run_timeout",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")

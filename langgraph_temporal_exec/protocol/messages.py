@@ -67,6 +67,21 @@ class Announcement:
     graph: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPriority:
+    """Part of several messages: before which other runs a run comes where work waits.
+
+    Args:
+        key: Temporal's priority key, from 1, the most urgent; 0: the default.
+        fairness_key: Runs of the same priority take turns by this key; "": the default.
+        fairness_weight: How many turns the key gets, in proportion to others; 0: the default, 1.
+    """
+
+    key: int = 0
+    fairness_key: str = ""
+    fairness_weight: float = 0.0
+
+
 class AttachStatus(IntEnum):
     """Answer to an attempt which asks for the thread."""
 
@@ -91,6 +106,7 @@ class AttachRequest:
         attempt: Number of the attempt, from 1.
         run_workflow_id: Workflow id of the run.
         graph: Name of its graph.
+        priority: Of the run; what the thread starts itself afterwards gets it too.
     """
 
     run_id: str
@@ -102,6 +118,7 @@ class AttachRequest:
     graph: str = ""
     strategy: str = ""
     queue: str = ""
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +201,7 @@ class TaskSpec:
         summary: A line for Temporal's UI.
         heartbeat_s: How long its process may be silent.
         step: LangGraph's superstep.
+        priority: Of the run.
     """
 
     key: str
@@ -192,6 +210,7 @@ class TaskSpec:
     summary: str = ""
     heartbeat_s: float = 10.0
     step: int = 0
+    priority: RunPriority | None = None
 
 
 class TaskStatus(IntEnum):
@@ -470,6 +489,8 @@ class RunStart:
         heartbeat_s: How long a process that drives the run may be silent.
         max_lost_attempts: So many lost attempts in a row end it.
         give_up_s: So long after the first of them it ends; 0: never.
+        run_timeout_s: So long after its start it is cancelled; 0: never.
+        priority: Before which other runs it comes.
     """
 
     run_id: str
@@ -484,6 +505,8 @@ class RunStart:
     record_ref: BlobRef | None = None
     strategy: str = ""
     give_up_s: float = 0.0
+    run_timeout_s: float = 0.0
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -543,6 +566,7 @@ class DriveRequest:
         run_workflow_id: Workflow id of the run.
         graph: Name of the graph.
         record_ref: The record, if it is large.
+        priority: Of the run.
     """
 
     run_id: str
@@ -556,6 +580,7 @@ class DriveRequest:
     at_caller: bool = False
     strategy: str = ""
     listeners: tuple[Listener, ...] = ()
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -622,11 +647,13 @@ class RunBounds:
     Args:
         heartbeat_s: How long a process that drives the run may be silent.
         max_lost_attempts: So many lost attempts in a row end it.
+        run_timeout_s: So long after its start it is cancelled; 0: never.
     """
 
     heartbeat_s: float = 10.0
     max_lost_attempts: int = 50
     give_up_s: float = 0.0
+    run_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -701,6 +728,7 @@ class ActiveRun:
         answered: Tasks that recorded an answer of their own.
         namespaces: Nested ones it has used, the latest.
         alone: Nobody else has written to the log since the attempt was granted.
+        expired_s: It is cancelled because its time, so many seconds, is over; 0: it is not.
     """
 
     run_id: str
@@ -716,6 +744,7 @@ class ActiveRun:
     boundary: bool = False
     queue: str = ""
     cancelled: bool = False
+    expired_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -760,6 +789,7 @@ class Snapshot:
         announced: As there.
         given_at: The checkpoint with the latest resume value.
         given_spent: Whether that is not given any more (see ``Applied``).
+        priority: As in ``ThreadState``.
     """
 
     epoch: int
@@ -786,6 +816,7 @@ class Snapshot:
     announced: tuple[Announcement, ...] = ()
     given_at: str = ""
     given_spent: bool = False
+    priority: RunPriority | None = None
 
 
 # -- streams: on their way to a caller in another process ------------------------------------------

@@ -73,6 +73,9 @@ ELSEWHERE = "langgraph.Elsewhere"
 UNREADABLE = "langgraph.Unreadable"
 UNREACHED = "langgraph.UnreadableThread"
 
+RUN_TIMEOUT_CLASS = "langgraph_temporal_exec.errors.RunTimeoutError"
+"""What a run fails with whose time is over, as exceptions are named in outcomes."""
+
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to
 many a failover; the longest replay, of 8,000 events, takes some 3 s."""

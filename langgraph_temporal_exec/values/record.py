@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnserializableError, ValueTooLargeError
+from ..protocol.messages import RunPriority
 from ..seam.private import chosen_limit, is_reserved
 from .exact import dump_exact, load_exact
 from .ops import MAX_VALUE_BYTES
@@ -67,6 +68,9 @@ class RunIdentity:
         run_workflow_id: The run's workflow.
         graph: Name of its graph.
         strategy: Its ``multitask_strategy``; "" for "enqueue".
+        priority: Before which other runs it comes; ``None``: the default.
+        run_timeout_s: So long after its start it is cancelled; 0: never, or it is the run's
+            workflow that looks to it.
     """
 
     run_id: str
@@ -75,6 +79,8 @@ class RunIdentity:
     run_workflow_id: str
     graph: str
     strategy: str = ""
+    priority: RunPriority | None = None
+    run_timeout_s: float = 0.0
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:

@@ -39,6 +39,7 @@ from ..errors import (
     AttemptSupersededError,
     ImpossibleResumeError,
     RunCancelledError,
+    RunTimeoutError,
     TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
@@ -117,6 +118,7 @@ async def attach(host: Host, run: RunIdentity, attempt: int) -> Session | Attach
         graph=run.graph,
         strategy=run.strategy,
         queue=host.queue,
+        priority=run.priority,
     )
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
@@ -444,7 +446,7 @@ class Attempt:
     async def _end_failed(self, exc: BaseException) -> None:
         if self.session.error is not None:
             return
-        if isinstance(exc, RunCancelledError):
+        if isinstance(exc, RunCancelledError) and not isinstance(exc, RunTimeoutError):
             await self._end_cancelled()
             return
         unread = isinstance(exc, UnreadableError) and not self.session.wrote

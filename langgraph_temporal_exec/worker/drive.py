@@ -336,6 +336,7 @@ class Activities:
             run_workflow_id=request.run_workflow_id,
             graph=request.graph,
             strategy=request.strategy,
+            priority=request.priority,
         )
         try:
             session = await attach(self._host, run, request.attempt)

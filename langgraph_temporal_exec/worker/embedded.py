@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
@@ -24,8 +25,10 @@ from .._exits import Owned, torn_down
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
+    RunTimeoutError,
     WorkerStoppedError,
 )
+from ..protocol.expired import expired_text
 from ..protocol.messages import AttachStatus, DriveReply, DriveStatus, Listener
 from ..seam.chunks import ShownInterrupts
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
@@ -41,6 +44,10 @@ START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
 
 
+TIMER_S = 0.05
+"""Timers may ring so much early."""
+
+
 class LiveRun:
     """One run of this process. Its state is touched on the worker's loop only.
 
@@ -53,6 +60,7 @@ class LiveRun:
     Attributes:
         run: Which run it is.
         relays: Streams to those who joined it; ``None``: nobody has.
+        _began: When the request that records it was sent, by a clock that never goes back.
         _starting: The request that records the run, while it is under way.
         _attempts: Numbers of attempts whose drive Activities have come here, to be taken up.
         _seen: The latest of them.
@@ -78,6 +86,7 @@ class LiveRun:
         self.loop = loop
         self._host = host
         self._called = called
+        self._began = 0.0
         self._starting: asyncio.Future[None] | None = None
         self._remove = remove
         self._attempts: asyncio.Queue[int] = asyncio.Queue()
@@ -97,6 +106,7 @@ class LiveRun:
 
     async def start(self) -> None:
         """Record the run. A cancelled caller does not take the request back: see ``abandon``."""
+        self._began = time.monotonic()
         self._starting = asyncio.ensure_future(self._called.record())
         await asyncio.shield(self._starting)
 
@@ -212,6 +222,10 @@ class LiveRun:
             self._session.reject(self._cancellation())
 
     def _cancellation(self) -> RunCancelledError:
+        limit_s, run = self.run.run_timeout_s, self.run
+        # The server's clock began later than this one: it cannot have been that before.
+        if limit_s and time.monotonic() - self._began >= limit_s - TIMER_S:
+            return RunTimeoutError(expired_text(run.run_id, run.thread_id, limit_s))
         return RunCancelledError(f"Run {self.run.run_id} was cancelled.")
 
     def listen(self, listener: Listener, make: Callable[..., Relay]) -> None:

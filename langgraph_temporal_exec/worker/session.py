@@ -334,6 +334,7 @@ class Session:
             ),
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
+            priority=self.run.priority,
         )
         self._on_loop(
             lambda: self._outbox(task.checkpoint_ns).dispatch(

@@ -64,7 +64,10 @@ SUMMARY = m.ThreadSummary(
 )
 ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
-SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
+PRIORITY = m.RunPriority(key=2, fairness_key="tenant", fairness_weight=1.5)
+SPEC = m.TaskSpec(
+    key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2, priority=PRIORITY
+)
 ERROR = m.ErrorInfo(
     type_name="a.B",
     message="boom",
@@ -76,7 +79,7 @@ ERROR = m.ErrorInfo(
     cause=b"\x14",
 )
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
-BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
+BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5, run_timeout_s=8.5)
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 STANDING = Standing(
     top="c2",
@@ -115,6 +118,7 @@ SAMPLES: dict[str, Any] = {
         graph="g",
         strategy="reject",
         queue="q",
+        priority=PRIORITY,
     ),
     "stop_request": m.StopRequest(run_id="r"),
     "attach_reply": m.AttachReply(
@@ -204,6 +208,7 @@ SAMPLES: dict[str, Any] = {
             boundary=True,
             queue="q",
             cancelled=True,
+            expired_s=9.5,
         ),
         lost=("k0",),
         running=(SPEC,),
@@ -222,6 +227,7 @@ SAMPLES: dict[str, Any] = {
         announced=(ANNOUNCEMENT,),
         given_at="c1",
         given_spent=True,
+        priority=PRIORITY,
     ),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
@@ -238,6 +244,8 @@ SAMPLES: dict[str, Any] = {
         record_ref=BLOB,
         strategy="reject",
         give_up_s=5.5,
+        run_timeout_s=6.5,
+        priority=PRIORITY,
     ),
     "run_bounds": BOUNDS,
     "drive_request": m.DriveRequest(
@@ -252,6 +260,7 @@ SAMPLES: dict[str, Any] = {
         at_caller=True,
         strategy="reject",
         listeners=(LISTENER,),
+        priority=PRIORITY,
     ),
     "listener": LISTENER,
     "drive_reply": m.DriveReply(status=m.DriveStatus.ENDED, outcome=b"\x10", queue="q"),
