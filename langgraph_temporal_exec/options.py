@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args, runtime_checkable
 
 from .errors import UsageError
 
@@ -88,6 +88,81 @@ def check_fairness(key: object, weight: object) -> tuple[str, float]:
     return key or "", float(cast(float, weight or 0.0))
 
 
+@runtime_checkable
+class LangGraphRetry(Protocol):
+    """``langgraph.types.RetryPolicy``; intervals are seconds."""
+
+    @property
+    def initial_interval(self) -> float:
+        """Before the second attempt."""
+        ...
+
+    @property
+    def backoff_factor(self) -> float:
+        """By which it grows."""
+        ...
+
+    @property
+    def max_attempts(self) -> int:
+        """The first one included."""
+        ...
+
+
+@runtime_checkable
+class TemporalRetry(Protocol):
+    """``temporalio.common.RetryPolicy``."""
+
+    @property
+    def initial_interval(self) -> timedelta:
+        """Before the second attempt."""
+        ...
+
+    @property
+    def backoff_coefficient(self) -> float:
+        """By which it grows."""
+        ...
+
+    @property
+    def maximum_interval(self) -> timedelta | None:
+        """The longest; ``None``: 100 times the initial one."""
+        ...
+
+    @property
+    def maximum_attempts(self) -> int:
+        """The first one included; 0: no bound."""
+        ...
+
+    @property
+    def non_retryable_error_types(self) -> Sequence[str] | None:
+        """Names of classes that are not retried."""
+        ...
+
+
+Retry = LangGraphRetry | Sequence[LangGraphRetry] | TemporalRetry
+"""Of a node: LangGraph's policy, several of them, or Temporal's."""
+
+
+def check_retry(value: object) -> None:
+    """Raise unless the value is a retry policy, or several of LangGraph's.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if isinstance(value, (LangGraphRetry, TemporalRetry)):
+        return
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    if (
+        several
+        and value
+        and all(isinstance(v, LangGraphRetry) for v in cast(Sequence[object], value))
+    ):
+        return
+    raise UsageError(
+        f"NodeOptions(retry={value!r}) must be a langgraph.types.RetryPolicy, several of them, or "
+        "a temporalio.common.RetryPolicy."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeOptions:
     """How the tasks of one node run; ``TemporalSaver(nodes={"name": NodeOptions(...)})``.
@@ -96,18 +171,24 @@ class NodeOptions:
         inline: Run inside the loop instead of as Activities. The result is recorded with the next
             superstep, so a crash repeats it.
         timeout: The node fails with LangGraph's ``NodeTimeoutError`` after this long, as if it had
-            been added with ``timeout=``, which this replaces. Only for async nodes.
+            been added with ``timeout=``, which this replaces. Only for async nodes: a sync one runs
+            in an OS thread, which cannot be stopped; what bounds it is ``run_timeout``.
         summary: Shown with each of its Activities in Temporal's UI.
+        retry: LangGraph's ``RetryPolicy``, or several, as if the node had been added with
+            ``retry_policy=``, which this replaces. Or Temporal's, which is translated.
 
     Raises:
-        UsageError: The timeout is not positive.
+        UsageError: The timeout is not positive, or the policy is none.
     """
 
     inline: bool = False
     timeout: timedelta | None = None
     summary: str = ""
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
+        if self.retry is not None:
+            check_retry(self.retry)
         if self.timeout is not None and self.timeout <= timedelta(0):
             raise UsageError(f"NodeOptions(timeout={self.timeout}) must be positive.")
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
+from ..options import Retry
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeamTask:
@@ -73,6 +75,10 @@ class Session(Protocol):
 
     def timeout(self, node: str) -> timedelta | None:
         """The timeout that replaces the one a node was added with."""
+        ...
+
+    def retry(self, node: str) -> Retry | None:
+        """The retry policy that replaces the one a node was added with."""
         ...
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:

@@ -76,6 +76,7 @@ from ..errors import (
     UsageError,
 )
 from ..logs import about
+from ..options import Retry
 from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
@@ -218,6 +219,10 @@ class Session:
     def timeout(self, node: str) -> timedelta | None:
         """The timeout that replaces the one a node was added with."""
         return self._options.node(node).timeout
+
+    def retry(self, node: str) -> Retry | None:
+        """The retry policy that replaces the one a node was added with."""
+        return self._options.node(node).retry
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
         """An interrupt is to answer itself; from any thread."""

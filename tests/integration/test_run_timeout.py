@@ -12,6 +12,7 @@ from langgraph.graph import START, StateGraph
 from temporalio.client import Client
 
 from langgraph_temporal_exec import RunCancelledError, RunTimeoutError, TemporalSaver, UsageError
+from langgraph_temporal_exec.worker import drive
 from tests.support.graphs import State, config, countdown
 
 SHORT = timedelta(seconds=1)
@@ -61,12 +62,12 @@ async def test_a_run_that_takes_too_long_fails_and_leaves_its_thread(
             await graph.ainvoke({"x": []}, call)
         assert issubclass(RunTimeoutError, RunCancelledError)
         (run,) = [run async for run in caller.alist_runs("t")]
+        with pytest.raises(RunTimeoutError):
+            await run.aresult()
         assert await run.astatus() == "error"
         failure = await run.afailure()
         assert failure is not None
         assert failure.type_name.endswith("RunTimeoutError")
-        with pytest.raises(RunTimeoutError):
-            await run.aresult()
         thread = await caller.aget_thread("t")
         assert thread is not None
         assert thread.status == "error"
@@ -97,8 +98,11 @@ async def test_time_in_the_run_queue_counts(client: Client, task_queue: str) -> 
         assert await first == {"x": ["first", "waited"]}
 
 
-async def test_a_sync_node_is_left_behind(client: Client, task_queue: str) -> None:
+async def test_a_sync_node_is_left_behind(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An OS thread cannot be stopped; what it returns is not recorded."""
+    monkeypatch.setattr(drive, "CANCEL_GRACE_S", 1.0)
     held = Held(sync=True)
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     async with saver.worker(held.graph), asyncio.timeout(60):
