@@ -22,7 +22,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
-from temporalio.worker import WorkerDeploymentConfig
+from temporalio.worker import (
+    PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
+    WorkerDeploymentConfig,
+    WorkerTuner,
+)
 
 from . import _native, local, threads
 from ._loops import Context
@@ -39,6 +44,7 @@ from .storage.thread_client import Transport
 from .threads import ThreadInfo, ThreadStatus
 from .values.ops import next_version, put_op, writes_op
 from .worker.service import WorkerHost
+from .worker.settings import SHUTDOWN_GRACE, WorkerOptions
 
 # The type of a parameter below, for whoever passes one on.
 __all__ = ["TemporalSaver", "ThreadStatus"]
@@ -262,7 +268,13 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     def worker(
         self,
         *graphs: Any,
+        max_concurrent_runs: int | None = None,
+        max_concurrent_tasks: int | None = None,
         max_cached_workflows: int = 1000,
+        shutdown_grace: timedelta = SHUTDOWN_GRACE,
+        health_port: int | None = None,
+        tuner: WorkerTuner | None = None,
+        pollers: PollerBehaviorAutoscaling | PollerBehaviorSimpleMaximum | None = None,
         deployment: WorkerDeploymentConfig | None = None,
     ) -> Context[TemporalSaver]:
         """Host a worker in this process for as long as the context is open.
@@ -272,37 +284,53 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         Args:
             graphs: Compiled graphs, or mappings ``{name: graph}``. With none, every graph that
                 is called in this process is served.
+            max_concurrent_runs: How many runs this process drives at once; default: 200 of callers
+                elsewhere, any number of its own. More wait on the task queue, where other workers
+                take them. A run that waits for its thread, or for an answer, does not count.
+            max_concurrent_tasks: How many nodes this process executes at once; default: no bound. A
+                node that waits for a graph it has called does not count; nor do inline nodes.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task.
+            shutdown_grace: How long runs under way may go on when the context ends. New ones go to
+                other workers from the first moment.
+            health_port: Port on which ``/live`` and ``/ready`` answer over HTTP; default: none.
+            tuner: Temporal's ``WorkerTuner`` instead of ``max_concurrent_runs``: its slots for
+                Activities are runs of callers elsewhere, those for workflow tasks what they say.
+            pollers: Temporal's behavior of pollers, ``PollerBehaviorAutoscaling()`` for example.
             deployment: Temporal's Worker Deployment Versioning (docs/how-to/deploys.md).
 
         Returns:
-            A context that gives this saver. When it ends, runs under way have 5 s to end; with
-            the others another worker goes on.
+            A context that gives this saver. When it ends, runs under way have ``shutdown_grace``
+            to end; with the others another worker goes on.
 
         Raises:
             DuplicateGraphError: Two graphs share a name.
             UsageError: This saver already hosts a worker, another one with the same client serves
-                the task queue, or an argument is no graph.
+                the task queue, an argument is no graph, an option is out of range, or the port is
+                taken.
             ServerUnavailableError: The client is lazy, and Temporal does not answer.
         """
-        return Context(lambda: self._worker(graphs, max_cached_workflows, deployment))
+        settings = WorkerOptions(
+            max_concurrent_runs=max_concurrent_runs,
+            max_concurrent_tasks=max_concurrent_tasks,
+            max_cached_workflows=max_cached_workflows,
+            shutdown_grace=shutdown_grace,
+            health_port=health_port,
+            tuner=tuner,
+            pollers=pollers,
+            deployment=deployment,
+        )
+        return Context(lambda: self._worker(graphs, settings))
 
     @asynccontextmanager
     async def _worker(
         self,
         graphs: Sequence[Any],
-        max_cached_workflows: int,
-        deployment: WorkerDeploymentConfig | None,
+        settings: WorkerOptions,
     ) -> AsyncIterator[TemporalSaver]:
         if self._caller.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
-        host = WorkerHost(
-            self._store,
-            asyncio.get_running_loop(),
-            max_cached_workflows=max_cached_workflows,
-            deployment=deployment,
-        )
+        host = WorkerHost(self._store, asyncio.get_running_loop(), settings)
         try:
             for graph in graphs:
                 host.add(graph)

@@ -17,7 +17,8 @@ class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    ``tools``: the names of the tools it is to call, one for each call.
+    ``tools``: the names of the tools it is to call, one for each call. ``within``: id of the task
+    that has called this one's graph, or, in the functional API, this task; "": none has.
     """
 
     id: str
@@ -27,6 +28,7 @@ class SeamTask:
     checkpoint_stored: bool
     step: int
     tools: tuple[str, ...]
+    within: str
 
 
 class Session(Protocol):
@@ -41,6 +43,10 @@ class Session(Protocol):
 
     def ships(self, node: str) -> bool:
         """Whether tasks of this node run as Activities."""
+        ...
+
+    def note_within(self, task_id: str, within: str) -> None:
+        """A task that runs in place, and the one it is part of: see ``SeamTask.within``."""
         ...
 
     async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:

@@ -505,9 +505,11 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
     if task.name == START:
         return None
     loop = private.loop_of(configurable)
+    within = private.task_around(task, loop)
     # A graph compiled with checkpointer=False carries its parent's saver in the config but
     # keeps no state; with durability="exit" nothing is recorded before the end.
     if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
+        session.note_within(task.id, within)
         return None
     return SeamTask(
         id=task.id,
@@ -517,6 +519,7 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
         tools=called_tools(task),
+        within=within,
     )
 
 

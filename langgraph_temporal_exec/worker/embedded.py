@@ -9,7 +9,9 @@ only ever belong to this process.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import logging
 import sys
 import time
 from collections import deque
@@ -21,7 +23,7 @@ from typing import Any, TypeVar
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from .._exits import Owned, torn_down
+from .._exits import Owned, is_cancelled, torn_down
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
@@ -35,8 +37,11 @@ from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
 from .relay import Relay, Relays
 from .session import Session
+from .slots import Slot
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 MAX_CLOSING = 20
 
@@ -67,6 +72,7 @@ class LiveRun:
         _replies: By attempt: what its drive Activity is waiting for.
         _elsewhere: The outcome, if another process drives the run; asked for once.
         _session: The attempt that was granted the thread here.
+        _slot: What its loop needs to run here, or waits for.
         _stopped: Set when the worker stops.
         _cancelled: Somebody cancelled the run from outside.
         _closed: The caller is gone: no further attempt is taken up here.
@@ -95,6 +101,7 @@ class LiveRun:
         self._replies: dict[int, asyncio.Future[DriveReply]] = {}
         self._elsewhere: asyncio.Future[bytes] | None = None
         self._session: Session | None = None
+        self._slot: Slot | None = None
         self._stopped: asyncio.Event = asyncio.Event()
         self._cancelled = False
         self._closed = False
@@ -132,12 +139,45 @@ class LiveRun:
                 self._session = result
                 if self._cancelled:
                     result.reject(self._cancellation())
+                await self._take_slot()
                 return result
             if result.status == AttachStatus.ENDED:
                 self._outcome = result.outcome
                 return result.outcome
             queued = result.status == AttachStatus.QUEUED
             self._answer(attempt, DriveStatus.QUEUED if queued else DriveStatus.MOVED)
+
+    async def _take_slot(self) -> None:
+        """Wait until the process may drive one more run. Not before the thread is granted: a run
+        that waits for its turn has no slot, and one that stops another does so at once."""
+        self._give_slot_back()
+        self._slot = self._host.run_slots.ask(self.run.priority)
+        if self._cancelled:
+            return
+        if not self._slot.started:
+            logger.info(
+                "run %s of thread %r waits for another run of this process to end: as many as "
+                "max_concurrent_runs are driven here",
+                self.run.run_id,
+                self.run.thread_id,
+            )
+        # Cancelled, it has nothing more to do than to record that.
+        with contextlib.suppress(concurrent.futures.CancelledError):
+            await self._unless_stopped(_granted(self._slot))
+
+    def _give_slot_back(self) -> None:
+        if self._slot is not None:
+            self._slot.give_back()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its loop runs here."""
+        return self._slot is not None and self._slot.started and not self._slot.ended
+
+    @property
+    def unreported(self) -> bool:
+        """Whether it has ended here, and no drive Activity has told that yet."""
+        return bool(self._outcome)
 
     async def _next_attempt(self) -> int | bytes:
         if not self._attempts.empty():
@@ -169,6 +209,7 @@ class LiveRun:
 
         ``dying``: so is the caller.
         """
+        self._give_slot_back()
         self._closed = self._closed or dying
         self._outcome = self._outcome or attempt.outcome
         if self._closed and not self._outcome:
@@ -192,6 +233,7 @@ class LiveRun:
 
     async def close(self) -> None:
         """The caller is gone, with a result, an error or without either; answer every drive."""
+        self._give_slot_back()
         if self.relays is not None:
             await self.relays.finish()
         self._closed = True
@@ -220,6 +262,8 @@ class LiveRun:
         self._cancelled = True
         if self._session is not None:
             self._session.reject(self._cancellation())
+        if not self.under_way:
+            self._give_slot_back()
 
     def _cancellation(self) -> RunCancelledError:
         limit_s, run = self.run.run_timeout_s, self.run
@@ -273,6 +317,15 @@ class LiveRun:
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
 
 
+async def _granted(slot: Slot) -> None:
+    try:
+        await asyncio.wrap_future(slot.granted)
+    except asyncio.CancelledError:
+        if slot.granted.cancelled() and not is_cancelled():
+            raise concurrent.futures.CancelledError from None
+        raise
+
+
 class EmbeddedRuns:
     """The live runs of one worker, by run id."""
 
@@ -292,8 +345,15 @@ class EmbeddedRuns:
         if live is not None:
             self.closing.append(live.run.run_workflow_id)
 
-    def __len__(self) -> int:
-        return len(self._runs)
+    @property
+    def under_way(self) -> bool:
+        """Whether the loop of any of them runs."""
+        return any(live.under_way for live in self._runs.values())
+
+    @property
+    def unreported(self) -> bool:
+        """Whether any of them has ended, and no drive Activity has told that yet."""
+        return any(live.unreported for live in self._runs.values())
 
     def stop(self) -> None:
         """Fail what still runs; on the worker's loop."""

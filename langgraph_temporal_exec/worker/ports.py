@@ -8,6 +8,7 @@ from .._loops import LoopThread
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .live import LiveTasks
+from .slots import Slots
 
 
 class Host(Protocol):
@@ -18,12 +19,16 @@ class Host(Protocol):
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         queue: Task queue that only this process polls.
+        run_slots: How many runs it drives at once.
+        task_slots: How many tasks it executes at once.
     """
 
     store: Store
     loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
+    run_slots: Slots
+    task_slots: Slots
 
 
 class CalledRun(Protocol):

@@ -26,7 +26,7 @@ import contextlib
 import heapq
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..protocol.messages import RunPriority
 
@@ -120,6 +120,17 @@ class Slots:
                 return slot
         now()
         return slot
+
+    @contextlib.contextmanager
+    def asked(
+        self, priority: RunPriority | None = None, *, within: Slot | None = None
+    ) -> Iterator[Slot]:
+        """``ask``, and give it back in the end."""
+        slot = self.ask(priority, within=within)
+        try:
+            yield slot
+        finally:
+            slot.give_back()
 
     def give_back(self, slot: Slot) -> None:
         """See ``Slot.give_back``."""
