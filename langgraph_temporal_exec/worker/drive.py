@@ -259,6 +259,8 @@ class Activities:
                     # as well.
                     await self._wait_for(slot)
                     reply = await self._drive(request)
+                if reply.status == DriveStatus.ENDED:
+                    self._embedded.closing.append(request.run_workflow_id)
             if reply.status == DriveStatus.ENDED and request.record_ref is not None:
                 await self._forget_record(request, request.record_ref)
         return pack(reply)

@@ -313,7 +313,8 @@ class LiveRun:
             reply.set_exception(self._failure)
             return
         # The next attempt comes back here only as long as a caller waits for it.
-        queue = "" if self._closed else self._host.queue
+        leaves = self._closed or self._stopped.is_set()
+        queue = "" if leaves else self._host.queue
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
 
 
@@ -332,7 +333,8 @@ class EmbeddedRuns:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._runs: dict[str, LiveRun] = {}
-        # Runs whose end has been reported, and which Temporal may not have closed yet.
+        # Runs whose end has been reported, and which Temporal may not have closed yet; also of
+        # callers elsewhere.
         self.closing: deque[str] = deque(maxlen=MAX_CLOSING)
 
     def get(self, run_id: str) -> LiveRun | None:

@@ -23,6 +23,7 @@ import logging
 import os
 import socket
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from datetime import timedelta
@@ -252,6 +253,8 @@ class WorkerHost:
 
     async def _stop(self) -> None:
         self.stopping = True
+        # From now on each of them counts.
+        self.embedded.closing = deque(self.embedded.closing)
         grace_s = self._settings.shutdown_grace.total_seconds()
         ending = [] if self._driving is None else [asyncio.create_task(self._driving.shutdown())]
         # Runs of callers here. What has ended is reported by its drive Activity, which may not have
