@@ -35,6 +35,9 @@ TUNING = (
     "metrics.breakdownByTaskQueue=false",
     "--dynamic-config-value",
     "metrics.breakdownByPartition=false",
+    # Of a task queue whose tasks have fairness keys, or priorities: heed them.
+    "--dynamic-config-value",
+    "matching.autoEnableV2=true",
 )
 """Arguments that make a dev server answer without artificial delays."""
 
