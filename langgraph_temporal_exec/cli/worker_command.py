@@ -104,6 +104,8 @@ def worker(
         raise UsageError(
             "--target-cpu and --target-memory go together, and instead of --max-concurrent-runs."
         )
+    if any(share is not None and not 0 < share <= 1 for share in (target_cpu, target_memory)):
+        raise UsageError("--target-cpu and --target-memory are parts of the whole, up to 1.")
     deployment = _deployment(deployment_name, build_id)
     retention = _retention(keep_last, keep_days)
     if not at.saver:
@@ -134,10 +136,7 @@ def _tuner(cpu: float | None, memory: float | None) -> WorkerTuner | None:
         return None
     from temporalio.worker import WorkerTuner
 
-    try:
-        return WorkerTuner.create_resource_based(target_memory_usage=memory, target_cpu_usage=cpu)
-    except ValueError as exc:
-        raise UsageError(f"--target-cpu {cpu:g} or --target-memory {memory:g}: {exc}.") from exc
+    return WorkerTuner.create_resource_based(target_memory_usage=memory, target_cpu_usage=cpu)
 
 
 def _pollers(autoscale: bool) -> PollerBehaviorAutoscaling | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,10 @@ from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver, UsageError
 from tests.integration.test_worker_limits import Gate
-from tests.support.graphs import config
+from tests.support.graphs import config, countdown
+from tests.support.warm import WARM
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -167,3 +174,73 @@ async def test_a_worker_that_has_stopped_by_itself_is_not_alive(
         while (await asked(port, "/live"))[0] == 200:  # noqa: ASYNC110 # it is asked
             await asyncio.sleep(0.05)
         assert await asked(port, "/ready") == await asked(port, "/live")
+
+
+WORKER = [WARM, "-m", "langgraph_temporal_exec.cli", "worker"]
+
+HELD = """
+import asyncio
+from pathlib import Path
+from langgraph.graph import START, MessagesState, StateGraph
+
+async def hold(state):
+    Path("begun").touch()
+    await asyncio.Event().wait()
+
+graph = StateGraph(MessagesState).add_node("hold", hold).add_edge(START, "hold").compile(name="held")
+"""
+
+
+async def test_a_second_signal_ends_at_once(
+    client: Client, temporal_server: Any, task_queue: str, tmp_path: Path
+) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(*WORKER, "held:graph", "--health-port", str(port), "--shutdown-grace", "3600"),
+        *("--address", temporal_server.address, "--task-queue", task_queue),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(100):
+        while b"serving" not in await process.stderr.readline():
+            pass
+        assert await asked(port, "/ready") == (200, "ok")
+        caller = TemporalSaver(client, task_queue=task_queue, graph="held")
+        run = await caller.astart(countdown(), {"messages": []}, config(task_queue))
+        while not (tmp_path / "begun").exists():  # noqa: ASYNC110 # of another process
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        while b"stopping: runs under way have 3600 s" not in await process.stderr.readline():
+            pass
+        while await asked(port, "/ready") == (200, "ok"):  # noqa: ASYNC110 # it is asked
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 128 + signal.SIGTERM
+        await run.acancel()
+    caller.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target-cpu", "0.8"], "go together"),
+        (
+            ["--target-cpu", "0.8", "--target-memory", "0.8", "--max-concurrent-runs", "3"],
+            "instead of --max-concurrent-runs",
+        ),
+        (["--target-cpu", "80", "--target-memory", "0.8"], "parts of the whole"),
+    ],
+)
+def test_options_of_the_command_that_make_no_sense(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [*WORKER, "tests.support.served:graph", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
