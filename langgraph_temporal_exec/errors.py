@@ -26,6 +26,7 @@ TemporalExecError
 |-- RunFailedError                the run ended without a result for infrastructure reasons
 |-- RunNotFoundError              Temporal knows no such run (any more)
 |-- RunCancelledError             somebody cancelled the run
+|   `-- RunTimeoutError           it had not ended within its run_timeout
 `-- RemoteError                   a node raised a class this process does not know
 """
 
@@ -157,6 +158,10 @@ class RunNotFoundError(TemporalExecError):
 
 class RunCancelledError(TemporalExecError):
     """The run was cancelled by somebody else than the caller."""
+
+
+class RunTimeoutError(RunCancelledError):
+    """The run had not ended within its ``run_timeout``, and was cancelled; its thread is free."""
 
 
 class RemoteError(TemporalExecError):

@@ -23,6 +23,7 @@ from temporalio.service import RPCError
 from ._loops import settle
 from ._native import forward_core_logs
 from .errors import ServerUnavailableError
+from .worker.hosting import WorkerOptions
 
 TUNING = (
     # The default of 20 polls per second and shard costs up to 50 ms per hop.
@@ -36,6 +37,9 @@ TUNING = (
     "metrics.breakdownByTaskQueue=false",
     "--dynamic-config-value",
     "metrics.breakdownByPartition=false",
+    # Of a task queue whose tasks have fairness keys, or priorities: heed them.
+    "--dynamic-config-value",
+    "matching.autoEnableV2=true",
 )
 """Arguments that make a dev server answer without artificial delays."""
 
@@ -227,7 +231,7 @@ async def embedded(
         # A program that is started again with the file finds its threads at home.
         name = None if path is None else _name_of(Path(path))
         try:
-            async with saver._worker((), name=name, alone=True):
+            async with saver._worker((), WorkerOptions(name=name, alone=True)):
                 yield saver
         finally:
             saver.close()

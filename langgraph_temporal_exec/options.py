@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args, runtime_checkable
 
 from .errors import UsageError
 
@@ -80,6 +80,119 @@ def check_give_up(value: object) -> timedelta | None:
     raise UsageError(f"give_up_after is {value!r}; it must be a positive timedelta or None.")
 
 
+def check_run_timeout(value: object) -> timedelta | None:
+    """The value, if it is a time or none.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+        return value
+    raise UsageError(f"run_timeout is {value!r}; it must be a positive timedelta or None.")
+
+
+def check_priority(value: object) -> int:
+    """The value, if it is a priority; 0 for ``None``, which is the server's default.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 5:
+        raise UsageError(f"priority is {value!r}; it must be 1 (most urgent), 2, 3, 4 or 5.")
+    return value
+
+
+def check_fairness(key: object, weight: object) -> tuple[str, float]:
+    """Both, if they are a fairness key and its weight; "" and 0.0 for ``None``.
+
+    Raises:
+        UsageError: They are not.
+    """
+    if key is not None and not (isinstance(key, str) and 0 < len(key.encode()) <= 64):
+        raise UsageError(f"fairness_key is {key!r}; it must be a string of 1 to 64 bytes.")
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if weight is not None and not (number and 0.001 <= cast(float, weight) <= 1000):
+        raise UsageError(f"fairness_weight is {weight!r}; it must be from 0.001 to 1000.")
+    return key or "", float(cast(float, weight or 0.0))
+
+
+@runtime_checkable
+class LangGraphRetry(Protocol):
+    """``langgraph.types.RetryPolicy``; intervals are seconds."""
+
+    @property
+    def initial_interval(self) -> float:
+        """Before the second attempt."""
+        ...
+
+    @property
+    def backoff_factor(self) -> float:
+        """By which it grows."""
+        ...
+
+    @property
+    def max_attempts(self) -> int:
+        """The first one included."""
+        ...
+
+
+@runtime_checkable
+class TemporalRetry(Protocol):
+    """``temporalio.common.RetryPolicy``."""
+
+    @property
+    def initial_interval(self) -> timedelta:
+        """Before the second attempt."""
+        ...
+
+    @property
+    def backoff_coefficient(self) -> float:
+        """By which it grows."""
+        ...
+
+    @property
+    def maximum_interval(self) -> timedelta | None:
+        """The longest; ``None``: 100 times the initial one."""
+        ...
+
+    @property
+    def maximum_attempts(self) -> int:
+        """The first one included; 0: no bound."""
+        ...
+
+    @property
+    def non_retryable_error_types(self) -> Sequence[str] | None:
+        """Names of classes that are not retried."""
+        ...
+
+
+Retry = LangGraphRetry | Sequence[LangGraphRetry] | TemporalRetry
+"""Of a node: LangGraph's policy, several of them, or Temporal's."""
+
+
+def check_retry(value: object) -> None:
+    """Raise unless the value is a retry policy, or several of LangGraph's.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if isinstance(value, (LangGraphRetry, TemporalRetry)):
+        return
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    if (
+        several
+        and value
+        and all(isinstance(v, LangGraphRetry) for v in cast(Sequence[object], value))
+    ):
+        return
+    raise UsageError(
+        f"NodeOptions(retry={value!r}) must be a langgraph.types.RetryPolicy, several of them, or "
+        "a temporalio.common.RetryPolicy."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeOptions:
     """How the tasks of one node run; ``TemporalSaver(nodes={"name": NodeOptions(...)})``.
@@ -88,18 +201,24 @@ class NodeOptions:
         inline: Run inside the loop instead of as Activities. The result is recorded with the next
             superstep, so a crash repeats it.
         timeout: The node fails with LangGraph's ``NodeTimeoutError`` after this long, as if it had
-            been added with ``timeout=``, which this replaces. Only for async nodes.
+            been added with ``timeout=``, which this replaces. Only for async nodes: a sync one runs
+            in an OS thread, which cannot be stopped; what bounds it is ``run_timeout``.
         summary: Shown with each of its Activities in Temporal's UI.
+        retry: LangGraph's ``RetryPolicy``, or several, as if the node had been added with
+            ``retry_policy=``, which this replaces. Or Temporal's, which is translated.
 
     Raises:
-        UsageError: The timeout is not positive.
+        UsageError: The timeout is not positive, or the policy is none.
     """
 
     inline: bool = False
     timeout: timedelta | None = None
     summary: str = ""
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
+        if self.retry is not None:
+            check_retry(self.retry)
         if self.timeout is not None and self.timeout <= timedelta(0):
             raise UsageError(f"NodeOptions(timeout={self.timeout}) must be positive.")
 
@@ -160,6 +279,8 @@ class Options:
         affinity: Where the runs of a thread are driven.
         home_timeout: How long a thread's home may take to take a run, of which it is only
             preferred that it does.
+        run_timeout: How long after its start a run is cancelled that has not ended; ``None``:
+            never.
 
     Raises:
         UsageError: An option is out of range.
@@ -177,6 +298,7 @@ class Options:
     give_up_after: timedelta | None = None
     affinity: Affinity = "prefer"
     home_timeout: timedelta = timedelta(seconds=10)
+    run_timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
         check_affinity(self.affinity)
@@ -184,6 +306,7 @@ class Options:
         check_strategy(self.multitask_strategy)
         check_lost_attempts(self.max_lost_attempts)
         check_give_up(self.give_up_after)
+        check_run_timeout(self.run_timeout)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:
@@ -211,3 +334,8 @@ class Options:
     def give_up_s(self) -> float:
         """``give_up_after`` in seconds; 0: for ever."""
         return self.give_up_after.total_seconds() if self.give_up_after else 0.0
+
+    @property
+    def run_timeout_s(self) -> float:
+        """``run_timeout`` in seconds; 0: none."""
+        return self.run_timeout.total_seconds() if self.run_timeout else 0.0

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,7 +23,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from temporalio.client import Client
-from temporalio.worker import WorkerDeploymentConfig
+from temporalio.worker import (
+    PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
+    WorkerDeploymentConfig,
+    WorkerTuner,
+)
 
 from . import _native, local, threads, workers
 from ._loops import Context
@@ -38,7 +44,8 @@ from .storage.store import Store, address, stored_config, with_text_id
 from .storage.thread_client import Transport
 from .threads import ThreadInfo, ThreadStatus
 from .values.ops import next_version, put_op, writes_op
-from .worker.claim import check_name, kept_name
+from .worker.claim import kept_name
+from .worker.hosting import SHUTDOWN_GRACE, WorkerOptions
 from .worker.service import WorkerHost
 from .workers import WorkerInfo
 
@@ -89,6 +96,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             "require": there alone, however long that takes. "none": on whichever worker comes
             first. Per call: the same key in ``configurable``.
         home_timeout: See ``affinity``. Per call: the same key in ``configurable``.
+        run_timeout: A run that has not ended so long after its start, time in the run queue
+            included, is cancelled and fails with ``RunTimeoutError``; default: no bound. Per call:
+            the same key in ``configurable``.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -114,6 +124,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         give_up_after: timedelta | None = None,
         affinity: Affinity = "prefer",
         home_timeout: timedelta = timedelta(seconds=10),
+        run_timeout: timedelta | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
         if not isinstance(client, Client):
@@ -139,6 +150,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             give_up_after=give_up_after,
             affinity=affinity,
             home_timeout=home_timeout,
+            run_timeout=run_timeout,
         )
         transport = Transport(client, options)
         # LangGraph's constructor sets `serde`, and falls back on the default of its class.
@@ -271,7 +283,13 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         *graphs: Any,
         name: str | None = None,
         worker_queue_file: str | Path | None = None,
+        max_concurrent_runs: int | None = None,
+        max_concurrent_tasks: int | None = None,
         max_cached_workflows: int = 1000,
+        shutdown_grace: timedelta = SHUTDOWN_GRACE,
+        health_port: int | None = None,
+        tuner: WorkerTuner | None = None,
+        pollers: PollerBehaviorAutoscaling | PollerBehaviorSimpleMaximum | None = None,
         deployment: WorkerDeploymentConfig | None = None,
     ) -> Context[TemporalSaver]:
         """Host a worker in this process for as long as the context is open.
@@ -285,63 +303,67 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 is the home that threads have (``affinity``). Default: one that is never used again.
             worker_queue_file: Instead of ``name``: a file on that disk, in which the name of the
                 worker's task queue is kept; made if need be.
+            max_concurrent_runs: How many runs this process drives at once; default: 200 of callers
+                elsewhere, any number of its own. More wait on the task queue, where other workers
+                take them. A run that waits for its thread, or for an answer, does not count.
+            max_concurrent_tasks: How many nodes this process executes at once; default: no bound. A
+                node that waits for a graph it has called does not count; nor do inline nodes.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task.
+            shutdown_grace: How long runs under way may go on when the context ends. New ones go to
+                other workers from the first moment.
+            health_port: Port on which ``/live`` and ``/ready`` answer over HTTP; default: none.
+            tuner: Temporal's ``WorkerTuner`` instead of ``max_concurrent_runs``: its slots for
+                Activities are runs of callers elsewhere, those for workflow tasks what they say.
+            pollers: Temporal's behavior of pollers, ``PollerBehaviorAutoscaling()`` for example.
             deployment: Temporal's Worker Deployment Versioning (docs/how-to/deploys.md).
 
         Returns:
-            A context that gives this saver. When it ends, runs under way have 5 s to end; with
-            the others another worker goes on.
+            A context that gives this saver. When it ends, runs under way have ``shutdown_grace``
+            to end; with the others another worker goes on.
 
         Raises:
             DuplicateGraphError: Two graphs share a name.
             DuplicateWorkerError: Another live process has the worker's name.
             UsageError: This saver already hosts a worker, another one with the same client serves
-                the task queue, an argument is no graph or no name, or ``affinity="require"`` is
-                wanted of a worker that cannot come back under its name.
+                the task queue, an argument is no graph, an option is out of range, the port is
+                taken, or ``affinity="require"`` is wanted of a worker that cannot come back under
+                its name.
             ServerUnavailableError: Temporal does not answer.
         """
-        return Context(
-            lambda: self._worker(
-                graphs,
-                max_cached_workflows=max_cached_workflows,
-                deployment=deployment,
-                name=name,
-                queue_file=worker_queue_file,
-            )
+        settings = WorkerOptions(
+            name=name,
+            worker_queue_file=worker_queue_file,
+            max_concurrent_runs=max_concurrent_runs,
+            max_concurrent_tasks=max_concurrent_tasks,
+            max_cached_workflows=max_cached_workflows,
+            shutdown_grace=shutdown_grace,
+            health_port=health_port,
+            tuner=tuner,
+            pollers=pollers,
+            deployment=deployment,
         )
+        return Context(lambda: self._worker(graphs, settings))
 
     @asynccontextmanager
     async def _worker(
         self,
         graphs: Sequence[Any],
-        *,
-        max_cached_workflows: int = 1000,
-        deployment: WorkerDeploymentConfig | None = None,
-        name: str | None = None,
-        queue_file: str | Path | None = None,
-        alone: bool = False,
+        settings: WorkerOptions,
     ) -> AsyncIterator[TemporalSaver]:
         if self._caller.host is not None:
             raise UsageError("This saver already hosts a worker in this process.")
-        if queue_file is not None:
-            if name is not None:
-                raise UsageError("name= and worker_queue_file= say the same; give one of them.")
-            name = await asyncio.to_thread(kept_name, queue_file, self.options.task_queue)
-        if name is None and self.options.affinity == "require" and not alone:
+        if settings.worker_queue_file is not None:
+            file, queue = settings.worker_queue_file, self.options.task_queue
+            name = await asyncio.to_thread(kept_name, file, queue)
+            settings = replace(settings, name=name, worker_queue_file=None)
+        if settings.name is None and self.options.affinity == "require" and not settings.alone:
             raise UsageError(
                 "affinity='require' needs a worker that comes back under its name: give it one, "
                 "saver.worker(..., name='disk-1') or worker_queue_file='/var/lib/agent/queue'. "
                 "For one without, threads would wait for ever once its process has ended."
             )
-        host = WorkerHost(
-            self._store,
-            asyncio.get_running_loop(),
-            max_cached_workflows=max_cached_workflows,
-            deployment=deployment,
-            name="" if name is None else check_name(name),
-            alone=alone,
-        )
+        host = WorkerHost(self._store, asyncio.get_running_loop(), settings)
         try:
             for graph in graphs:
                 host.add(graph)

@@ -73,7 +73,7 @@ async def _asked(store: Store, workflow_id: str, card: WorkerCard) -> WorkerInfo
         pass
     return WorkerInfo(
         name=card.worker,
-        task_queue=card.queue.rpartition("@")[0],
+        task_queue=card.queue.rpartition("~")[0],
         host=card.host,
         pid=card.pid,
         since=datetime.fromtimestamp(card.since_s, UTC),

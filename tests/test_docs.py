@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import socket
+import subprocess
 import sys
 import textwrap
 from collections import Counter
@@ -18,6 +19,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import langgraph_temporal_exec
+from langgraph_temporal_exec.local import find_temporal
 from tests.conftest import TemporalServer
 from tests.test_readme import ROOT, SHELL, execute, run, running, shown, write_blocks
 
@@ -36,7 +38,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize(
-    "page", ["workers", "background-runs", "human-in-the-loop", "node-options", "threads"]
+    "page", ["workers", "background-runs", "human-in-the-loop", "node-options", "threads", "load"]
 )
 def test_examples_with_a_server_of_their_own(page: str, tmp_path: Path) -> None:
     path = HOW_TO / f"{page}.md"
@@ -124,6 +126,21 @@ def test_encryption(temporal_server: TemporalServer, task_queue: str, tmp_path: 
     assert said == ["You said: xylophone", "True False"]
 
 
+def test_rate_limits_of_a_queue(temporal_server: TemporalServer, task_queue: str) -> None:
+    """The command of the page is one that Temporal takes, and shows."""
+    text = (HOW_TO / "load.md").read_text(encoding="utf-8")
+    command = text.partition("<!-- tested: rate -->")[2].partition("```sh\n")[2].partition("\n")[0]
+    words = shlex.split(command.replace("--task-queue langgraph ", f"--task-queue {task_queue} "))
+    assert words[:4] == ["temporal", "task-queue", "config", "set"]
+    at = ["--address", temporal_server.address, "--namespace", temporal_server.namespace]
+    words[0] = find_temporal()
+    subprocess.run([*words, *at], check=True, capture_output=True, timeout=60)
+    get = [*words[:3], "get", *words[4:8], *at, "--output", "json"]
+    told = subprocess.run(get, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "model quota" in told
+    assert "per customer" in told
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -173,7 +190,7 @@ def test_every_example_is_run_by_a_test() -> None:
     marked = {p.stem for p in PAGES if "<!-- runnable: " in p.read_text(encoding="utf-8")}
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
-        *("threads", "encryption", "studio"),
+        *("threads", "encryption", "studio", "load"),
     }
 
 

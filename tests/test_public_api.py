@@ -38,6 +38,7 @@ NAMES = [
     "RunLogFilter",
     "RunNotFoundError",
     "RunStatus",
+    "RunTimeoutError",
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
@@ -102,6 +103,7 @@ def test_constructor() -> None:
         "give_up_after",
         "affinity",
         "home_timeout",
+        "run_timeout",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")
@@ -114,7 +116,7 @@ def test_every_method_on_threads_has_a_sync_twin() -> None:
     """LangGraph's own come in pairs too: ``aname`` and ``name``, called the same way."""
     for name in (
         *("get_thread", "list_threads", "export_thread", "purge_thread"),
-        *("alist_workers", "list_workers"),
+        "list_workers",
         *("delete_thread", "copy_thread", "prune", "delete_for_runs"),
     ):
         sync = inspect.signature(getattr(TemporalSaver, name)).parameters

@@ -40,6 +40,7 @@ class WorkerHere(Protocol):
     """The worker of this process."""
 
     queue: str
+    home_queue: str
     loop_thread: LoopThread
 
     def check(self) -> None:
@@ -186,7 +187,7 @@ class Caller:
         """Task queue of the thread's home, if that is known, there, and not this process."""
         shared, thread_id = self._shared, run.identity.thread_id
         queue = shared.home(thread_id) if run.identity.affinity else ""
-        if not queue or (shared.host is not None and queue == shared.host.queue):
+        if not queue or (shared.host is not None and queue == shared.host.home_queue):
             return ""
         if await self.store.transport.has_left(queue):
             # Whoever takes the run finds out where it belongs now.

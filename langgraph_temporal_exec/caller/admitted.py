@@ -20,20 +20,23 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
-from temporalio.common import WorkflowIDReusePolicy
+from temporalio.common import Priority, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from ..errors import MissingThreadIdError, UsageError
 from ..options import (
     check_affinity,
+    check_fairness,
     check_give_up,
     check_home_timeout,
     check_lost_attempts,
+    check_priority,
+    check_run_timeout,
     check_strategy,
 )
 from ..protocol import names
 from ..protocol.blob import Upload, plan
-from ..protocol.messages import CallerStream, RunStart
+from ..protocol.messages import CallerStream, RunPriority, RunStart
 from ..protocol.wire import pack
 from ..seam import hooks
 from ..storage.store import Store
@@ -47,7 +50,23 @@ HOME_TIMEOUT_KEY = "home_timeout"
 STRATEGY_KEY = "multitask_strategy"
 ATTEMPTS_KEY = "max_lost_attempts"
 GIVE_UP_KEY = "give_up_after"
+TIMEOUT_KEY = "run_timeout"
 """Keys of ``configurable`` with which one call overrides the saver's options."""
+
+
+PRIORITY_KEY = "priority"
+FAIRNESS_KEY = "fairness_key"
+WEIGHT_KEY = "fairness_weight"
+"""Keys of ``configurable`` that say before which other runs a call comes."""
+
+OWN_KEYS = frozenset(
+    {
+        *(STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY, TIMEOUT_KEY),
+        *(AFFINITY_KEY, HOME_TIMEOUT_KEY),
+        *(PRIORITY_KEY, FAIRNESS_KEY, WEIGHT_KEY),
+    }
+)
+"""Keys of ``configurable`` that are for us, not for nodes and metadata."""
 
 
 Go = Callable[[CallerStream], Awaitable[None]]
@@ -103,23 +122,20 @@ class AdmittedRun:
                 "This graph has a TemporalSaver, so each call needs a thread_id: "
                 'graph.ainvoke(input, {"configurable": {"thread_id": "..."}}). Nothing was run.'
             )
-        strategy = check_strategy(
-            full["configurable"].pop(STRATEGY_KEY, options.multitask_strategy)
-        )
+        conf = full["configurable"]
+        strategy = check_strategy(conf.pop(STRATEGY_KEY, options.multitask_strategy))
         self._max_lost_attempts = check_lost_attempts(
-            full["configurable"].pop(ATTEMPTS_KEY, options.max_lost_attempts)
+            conf.pop(ATTEMPTS_KEY, options.max_lost_attempts)
         )
-        give_up_after = check_give_up(full["configurable"].pop(GIVE_UP_KEY, options.give_up_after))
+        give_up_after = check_give_up(conf.pop(GIVE_UP_KEY, options.give_up_after))
+        run_timeout = check_run_timeout(conf.pop(TIMEOUT_KEY, options.run_timeout))
         self._give_up_s = give_up_after.total_seconds() if give_up_after else 0.0
-        affinity = check_affinity(full["configurable"].pop(AFFINITY_KEY, options.affinity))
-        home_timeout = check_home_timeout(
-            full["configurable"].pop(HOME_TIMEOUT_KEY, options.home_timeout)
-        )
+        affinity = check_affinity(conf.pop(AFFINITY_KEY, options.affinity))
+        home_timeout = check_home_timeout(conf.pop(HOME_TIMEOUT_KEY, options.home_timeout))
+        priority = _priority(conf)
         given = call.config.get("configurable", {})
-        ours = {STRATEGY_KEY, ATTEMPTS_KEY, GIVE_UP_KEY, AFFINITY_KEY, HOME_TIMEOUT_KEY}
-        if not ours.isdisjoint(given):
-            # For us, not for nodes and metadata.
-            rest = {k: v for k, v in given.items() if k not in ours}
+        if not OWN_KEYS.isdisjoint(given):
+            rest = {k: v for k, v in given.items() if k not in OWN_KEYS}
             call = replace(call, config={**call.config, "configurable": rest})
         hooks.check_call(graph, full, call.options)
         check_thread_id(str(thread_id))
@@ -133,6 +149,8 @@ class AdmittedRun:
             strategy="" if strategy == "enqueue" else strategy,
             affinity="" if affinity == "none" else affinity,
             home_timeout_s=home_timeout.total_seconds(),
+            priority=priority,
+            run_timeout_s=run_timeout.total_seconds() if run_timeout else 0.0,
         )
         self.graph = graph
         self.call = call
@@ -195,6 +213,8 @@ class AdmittedRun:
             affinity=run.affinity,
             home_timeout_s=run.home_timeout_s,
             home_queue=home_queue if run.affinity else "",
+            run_timeout_s=run.run_timeout_s,
+            priority=run.priority,
         )
 
     async def record(self) -> None:
@@ -217,6 +237,8 @@ class AdmittedRun:
                 # Also when it has ended: a call that is repeated is no second run.
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
+                # `drive` and what else the workflow schedules inherit it.
+                priority=_for_temporal(run.priority),
                 memo={"thread_id": run.thread_id, "graph": run.graph},
                 static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
                 # The worker of this process may take the first workflow task from the reply,
@@ -259,3 +281,28 @@ class AdmittedRun:
             run_id=self.identity.run_id,
             thread_id=self.identity.thread_id,
         )
+
+
+def _priority(configurable: dict[str, Any]) -> RunPriority | None:
+    """What a call says of its priority, taken out of its config.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+    key = check_priority(configurable.pop(PRIORITY_KEY, None))
+    fairness = check_fairness(
+        configurable.pop(FAIRNESS_KEY, None), configurable.pop(WEIGHT_KEY, None)
+    )
+    if not key and fairness == ("", 0.0):
+        return None
+    return RunPriority(key=key, fairness_key=fairness[0], fairness_weight=fairness[1])
+
+
+def _for_temporal(priority: RunPriority | None) -> Priority:
+    if priority is None:
+        return Priority.default
+    return Priority(
+        priority_key=priority.key or None,
+        fairness_key=priority.fairness_key or None,
+        fairness_weight=priority.fairness_weight or None,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +14,17 @@ from ..errors import UsageError
 from .deployment import Deployment, deployed, tell
 
 if TYPE_CHECKING:
-    from temporalio.worker import WorkerDeploymentConfig
+    from temporalio.worker import (
+        PollerBehaviorAutoscaling,
+        WorkerDeploymentConfig,
+        WorkerTuner,
+    )
 
     from ..options import Retention
 
 HEARTBEAT_S = 10.0
+SHUTDOWN_GRACE_S = 25.0
+"""As ``saver.worker``, without loading it."""
 
 
 @deployed
@@ -56,6 +63,35 @@ def worker(
         str | None,
         typer.Option(help="HOST:PORT where the worker serves Temporal's metrics to Prometheus."),
     ] = None,
+    max_concurrent_runs: Annotated[
+        int | None, typer.Option(help="Runs this worker drives at once; default: 200.")
+    ] = None,
+    max_concurrent_tasks: Annotated[
+        int | None, typer.Option(help="Nodes this worker executes at once; default: no bound.")
+    ] = None,
+    target_cpu: Annotated[
+        float | None,
+        typer.Option(
+            help="Take runs while less of the CPU is used, from 0 to 1; needs --target-memory, "
+            "instead of --max-concurrent-runs."
+        ),
+    ] = None,
+    target_memory: Annotated[
+        float | None, typer.Option(help="The same for memory; needs --target-cpu.")
+    ] = None,
+    max_cached_workflows: Annotated[
+        int, typer.Option(help="Threads and runs whose workflows stay in memory.")
+    ] = 1000,
+    autoscale_pollers: Annotated[
+        bool, typer.Option("--autoscale-pollers", help="Poll as much as the server advises.")
+    ] = False,
+    shutdown_grace: Annotated[
+        float,
+        typer.Option(help="Seconds that runs under way may go on when the worker is to stop."),
+    ] = SHUTDOWN_GRACE_S,
+    health_port: Annotated[
+        int | None, typer.Option(help="Port for HTTP GET /live and /ready; default: none.")
+    ] = None,
     deployment_name: Annotated[
         str | None, typer.Option(help="Temporal's Worker Deployment; needs --build-id.")
     ] = None,
@@ -75,6 +111,14 @@ def worker(
         keep_days=keep_days,
         metrics=metrics,
     )
+    tuned = target_cpu is not None or target_memory is not None
+    # Temporal's SDK is loaded later: what is wrong with the call is told at once.
+    if tuned and (target_cpu is None or target_memory is None or max_concurrent_runs is not None):
+        raise UsageError(
+            "--target-cpu and --target-memory go together, and instead of --max-concurrent-runs."
+        )
+    if any(share is not None and not 0 < share <= 1 for share in (target_cpu, target_memory)):
+        raise UsageError("--target-cpu and --target-memory are parts of the whole, up to 1.")
     deployment = _deployment(deployment_name, build_id)
     retention = _retention(keep_last, keep_days)
     if not at.saver:
@@ -87,8 +131,35 @@ def worker(
     served = [_load(target) for target in graphs]
     heartbeat_s = HEARTBEAT_S if heartbeat_timeout is None else heartbeat_timeout
     options = {"heartbeat_timeout": timedelta(seconds=heartbeat_s), "retention": retention}
-    hosted = {"deployment": deployment, "name": name, "worker_queue_file": queue_file}
-    asyncio.run(_serve(served, at, hosted=hosted, runtime=runtime, options=options))
+    settings: dict[str, Any] = {
+        "name": name,
+        "worker_queue_file": queue_file,
+        "max_concurrent_runs": max_concurrent_runs,
+        "max_concurrent_tasks": max_concurrent_tasks,
+        "max_cached_workflows": max_cached_workflows,
+        "shutdown_grace": timedelta(seconds=shutdown_grace),
+        "health_port": health_port,
+        "tuner": _tuner(target_cpu, target_memory),
+        "pollers": _pollers(autoscale_pollers),
+        "deployment": deployment,
+    }
+    asyncio.run(_serve(served, at, settings=settings, runtime=runtime, options=options))
+
+
+def _tuner(cpu: float | None, memory: float | None) -> WorkerTuner | None:
+    if cpu is None or memory is None:
+        return None
+    from temporalio.worker import WorkerTuner
+
+    return WorkerTuner.create_resource_based(target_memory_usage=memory, target_cpu_usage=cpu)
+
+
+def _pollers(autoscale: bool) -> PollerBehaviorAutoscaling | None:
+    if not autoscale:
+        return None
+    from temporalio.worker import PollerBehaviorAutoscaling
+
+    return PollerBehaviorAutoscaling()
 
 
 def _deployment(name: str | None, build_id: str | None) -> WorkerDeploymentConfig | None:
@@ -129,7 +200,7 @@ async def _serve(
     graphs: list[Any],
     at: Deployment,
     *,
-    hosted: dict[str, Any],
+    settings: dict[str, Any],
     runtime: Any,
     options: dict[str, Any],
 ) -> None:
@@ -139,11 +210,21 @@ async def _serve(
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, stop.set)
         # Graphs get an event loop of their own, which nothing that they do can end.
-        with saver.worker(*graphs, **hosted):
+        with saver.worker(*graphs, **settings):
             tell(
                 f"serving task queue {saver.options.task_queue} at "
                 f"{saver.client.service_client.config.target_host}: {', '.join(_names(graphs))}; "
                 "Ctrl-C stops"
             )
             await stop.wait()
-            tell("stopping")
+            grace_s = settings["shutdown_grace"].total_seconds()
+            tell(f"stopping: runs under way have {grace_s:g} s to end; Ctrl-C ends at once")
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(signum)
+                signal.signal(signum, _end_at_once)
+
+
+def _end_at_once(signum: int, _: object) -> None:
+    """Somebody is in a hurry: as if the worker were killed, its runs go to others when its
+    heartbeats are missed."""
+    os._exit(128 + signum)

@@ -61,7 +61,7 @@ class Home:
 
     Args:
         worker: Name of the worker.
-        queue: Task queue that only this worker polls.
+        queue: Task queue for runs on it.
         since_s: When it became the home, in seconds since 1970.
     """
 
@@ -90,6 +90,21 @@ class Announcement:
     graph: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPriority:
+    """Part of several messages: before which other runs a run comes where work waits.
+
+    Args:
+        key: Temporal's priority key, from 1, the most urgent; 0: the default.
+        fairness_key: Runs of the same priority take turns by this key; "": the default.
+        fairness_weight: How many turns the key gets, in proportion to others; 0: the default, 1.
+    """
+
+    key: int = 0
+    fairness_key: str = ""
+    fairness_weight: float = 0.0
+
+
 class AttachStatus(IntEnum):
     """Answer to an attempt which asks for the thread."""
 
@@ -109,17 +124,19 @@ class AttachRequest:
     ``incarnation`` and ``cursor`` say what the asking process has already read. ``evict`` names
     the active run when the asker found its run workflow closed. ``strategy`` is what happens when
     another run has the thread: "" waits in the run queue; "reject", "interrupt", "rollback".
-    ``queue`` is that of the process which drives the attempt, ``worker`` the name of that worker,
-    and ``named`` whether somebody gave it; "" of releases without homes. ``affinity`` is what
-    the run wants of the thread's home: "prefer", "require", or "" for nothing; ``home_timeout_s``
-    how long it may take to take the run. ``absent``: the task queue on which nobody took it for so
-    long. ``lost``: the last attempt was lost together with its worker.
+    ``queue`` is that of the process which drives the attempt. ``worker`` is the name of that
+    worker, "" of releases without homes, ``named`` whether somebody gave it, and ``home_queue`` the
+    task queue for runs on it. ``affinity`` is what the run wants of the thread's home: "prefer",
+    "require", or "" for nothing; ``home_timeout_s`` how long it may take to take the run.
+    ``absent``: the task queue on which nobody took it for so long. ``lost``: the last attempt was
+    lost together with its worker.
 
     Args:
         run_id: The run.
         attempt: Number of the attempt, from 1.
         run_workflow_id: Workflow id of the run.
         graph: Name of its graph.
+        priority: Of the run; what the thread starts itself afterwards gets it too.
     """
 
     run_id: str
@@ -137,6 +154,8 @@ class AttachRequest:
     home_timeout_s: float = 0.0
     absent: str = ""
     lost: bool = False
+    priority: RunPriority | None = None
+    home_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,6 +241,7 @@ class TaskSpec:
         summary: A line for Temporal's UI.
         heartbeat_s: How long its process may be silent.
         step: LangGraph's superstep.
+        priority: Of the run.
     """
 
     key: str
@@ -230,6 +250,7 @@ class TaskSpec:
     summary: str = ""
     heartbeat_s: float = 10.0
     step: int = 0
+    priority: RunPriority | None = None
 
 
 class TaskStatus(IntEnum):
@@ -512,6 +533,8 @@ class RunStart:
         heartbeat_s: How long a process that drives the run may be silent.
         max_lost_attempts: So many lost attempts in a row end it.
         give_up_s: So long after the first of them it ends; 0: never.
+        run_timeout_s: So long after its start it is cancelled; 0: never.
+        priority: Before which other runs it comes.
     """
 
     run_id: str
@@ -529,6 +552,8 @@ class RunStart:
     affinity: str = ""
     home_timeout_s: float = 0.0
     home_queue: str = ""
+    run_timeout_s: float = 0.0
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -613,6 +638,7 @@ class DriveRequest:
         run_workflow_id: Workflow id of the run.
         graph: Name of the graph.
         record_ref: The record, if it is large.
+        priority: Of the run.
     """
 
     run_id: str
@@ -631,6 +657,7 @@ class DriveRequest:
     absent: str = ""
     lost: bool = False
     stream: CallerStream | None = None
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -705,11 +732,13 @@ class RunBounds:
     Args:
         heartbeat_s: How long a process that drives the run may be silent.
         max_lost_attempts: So many lost attempts in a row end it.
+        run_timeout_s: So long after its start it is cancelled; 0: never.
     """
 
     heartbeat_s: float = 10.0
     max_lost_attempts: int = 50
     give_up_s: float = 0.0
+    run_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -786,6 +815,8 @@ class ActiveRun:
         answered: Tasks that recorded an answer of their own.
         namespaces: Nested ones it has used, the latest.
         alone: Nobody else has written to the log since the attempt was granted.
+        expired_s: It is cancelled because its time, so many seconds, is over; 0: it is not.
+        worker: Name of the worker that drives it.
     """
 
     run_id: str
@@ -801,6 +832,8 @@ class ActiveRun:
     boundary: bool = False
     queue: str = ""
     cancelled: bool = False
+    expired_s: float = 0.0
+    worker: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -846,6 +879,7 @@ class Snapshot:
         given_at: The checkpoint with the latest resume value.
         given_spent: Whether that is not given any more (see ``Applied``).
         home: As in ``ThreadState``.
+        priority: As in ``ThreadState``.
     """
 
     epoch: int
@@ -873,18 +907,19 @@ class Snapshot:
     given_at: str = ""
     given_spent: bool = False
     home: Home | None = None
+    priority: RunPriority | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerCard:
-    """Memo, and reply to the Query ``who``, of a worker's workflow: the process that polls a queue.
+    """Memo, and reply to the Query ``who``, of a worker's workflow: the process behind a name.
 
     ``space`` is what tells process ids of this machine apart: two processes with the same one may
     look whether the other is there. ``runs`` are driven there, those of its own callers included.
 
     Args:
         worker: Name of the worker.
-        queue: Task queue that only this worker polls.
+        queue: Task queue of the runs whose home it is.
         process: Unique name of the process.
         host: Its machine.
         pid: Its process id there.

@@ -76,6 +76,9 @@ ELSEWHERE = "langgraph.Elsewhere"
 UNREADABLE = "langgraph.Unreadable"
 UNREACHED = "langgraph.UnreadableThread"
 
+RUN_TIMEOUT_CLASS = "langgraph_temporal_exec.errors.RunTimeoutError"
+"""What a run fails with whose time is over, as exceptions are named in outcomes."""
+
 WORKFLOW_TASK_TIMEOUT_S = 5.0
 """How long a dead worker may hold a workflow task. Temporal's default of 10 s would be added to
 many a failover; the longest replay, of 8,000 events, takes some 3 s."""
@@ -151,15 +154,20 @@ def blob_queue(task_queue: str) -> str:
 
 
 def process_queue(task_queue: str, process_key: str) -> str:
-    """Task queue that only one process polls: a worker, by its name, or a caller."""
+    """Task queue that only one process polls."""
     return f"{task_queue}@{process_key}"
 
 
-def process_of(queue: str) -> str:
-    """The inverse of ``process_queue``: the worker's name."""
-    return queue.rpartition("@")[2]
+def home_queue(task_queue: str, worker: str) -> str:
+    """Task queue of the runs whose threads have a worker, by its name, as their home."""
+    return f"{task_queue}~{worker}"
 
 
-def worker_workflow_id(prefix: str, queue: str) -> str:
-    """Workflow id of whoever polls a process queue."""
-    return f"{prefix}/worker/{_id_part(queue)}"
+def worker_of(home: str) -> str:
+    """The inverse of ``home_queue``: the worker's name."""
+    return home.rpartition("~")[2]
+
+
+def worker_workflow_id(prefix: str, home: str) -> str:
+    """Workflow id of the process that polls the task queue of a home."""
+    return f"{prefix}/worker/{_id_part(home)}"

@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
+from ..options import Retry
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    ``tools``: the names of the tools it is to call, one for each call.
+    ``tools``: the names of the tools it is to call, one for each call. ``within``: id of the task
+    that has called this one's graph, or, in the functional API, this task; "": none has.
     """
 
     id: str
@@ -25,6 +28,7 @@ class SeamTask:
     checkpoint_stored: bool
     step: int
     tools: tuple[str, ...]
+    within: str
 
 
 class Session(Protocol):
@@ -39,6 +43,10 @@ class Session(Protocol):
 
     def ships(self, node: str) -> bool:
         """Whether tasks of this node run as Activities."""
+        ...
+
+    def note_within(self, task_id: str, within: str) -> None:
+        """A task that runs in place, and the one it is part of: see ``SeamTask.within``."""
         ...
 
     async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
@@ -73,6 +81,10 @@ class Session(Protocol):
 
     def timeout(self, node: str) -> timedelta | None:
         """The timeout that replaces the one a node was added with."""
+        ...
+
+    def retry(self, node: str) -> Retry | None:
+        """The retry policy that replaces the one a node was added with."""
         ...
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:

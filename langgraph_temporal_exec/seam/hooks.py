@@ -67,6 +67,7 @@ from .private import (
     validate_timeout_supported,
 )
 from .resumable import missing_nodes
+from .retries import policies
 
 DURABLE = "__langgraph_temporal__"
 _ASKED = "__langgraph_temporal_asked__"
@@ -391,8 +392,13 @@ def session_of(config: Mapping[str, Any]) -> Session | None:
     return durable.session if durable is not None else None
 
 
-def _timed(task: Any, session: Session) -> Any:
-    """The task with the timeout of the saver's options, if they have one for its node."""
+def _with_options(task: Any, session: Session) -> Any:
+    """The task with the timeout and retries of the saver's options, if they have any for its node.
+
+    Also of one that runs in place.
+    """
+    if (retry := session.retry(task.name)) is not None:
+        task = replace(task, retry_policy=policies(retry))
     timeout = session.timeout(task.name)
     if timeout is None:
         return task
@@ -499,9 +505,11 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
     if task.name == START:
         return None
     loop = private.loop_of(configurable)
+    within = private.task_around(task, loop)
     # A graph compiled with checkpointer=False carries its parent's saver in the config but
     # keeps no state; with durability="exit" nothing is recorded before the end.
     if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
+        session.note_within(task.id, within)
         return None
     return SeamTask(
         id=task.id,
@@ -511,6 +519,7 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
         tools=called_tools(task),
+        within=within,
     )
 
 
@@ -538,10 +547,10 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
             return result
 
         view = _seam_task(task, session, configurable)
+        task = _with_options(task, session)
         if view is None:
             return await run(task)
-        timed = _timed(task, session)
-        return await session.arun_task(view, lambda: run(timed))
+        return await session.arun_task(view, lambda: run(task))
 
     return arun_with_retry
 
@@ -562,10 +571,10 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
             return result
 
         view = _seam_task(task, session, configurable)
+        task = _with_options(task, session)
         if view is None:
             return run(task)
-        timed = _timed(task, session)
-        return session.run_task(view, lambda: run(timed))
+        return session.run_task(view, lambda: run(task))
 
     return run_with_retry
 

@@ -230,6 +230,18 @@ def loop_of(configurable: Mapping[str, Any]) -> Any:
     return configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__
 
 
+def task_around(task: Any, loop: Any) -> str:
+    """Id of the task in whose code another one is called; "": it is one of the root graph.
+
+    A ``@task`` is called by a task of its own loop, of which it has the path. Any other belongs to
+    the task that called its graph, whose id is in that graph's config.
+    """
+    path = task.path
+    if len(path) > 1 and path[0] == PUSH and isinstance(path[1], tuple):
+        return next((t.id for t in loop.tasks.values() if t.path == path[1]), "")
+    return str(loop.config[CONF].get(CONFIG_KEY_TASK_ID) or "")
+
+
 def has_loop(configurable: Mapping[str, Any]) -> bool:
     """Whether there is one."""
     return CONFIG_KEY_CALL in configurable

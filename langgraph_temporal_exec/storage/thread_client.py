@@ -367,6 +367,7 @@ class Transport:
             heartbeat_s=self.options.heartbeat_timeout.total_seconds(),
             max_lost_attempts=self.options.max_lost_attempts,
             give_up_s=self.options.give_up_s,
+            run_timeout_s=self.options.run_timeout_s,
         )
 
     async def _gone(self, thread_id: str, run_id: str) -> None:

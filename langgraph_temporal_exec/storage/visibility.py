@@ -73,8 +73,8 @@ async def workers(transport: Transport) -> list[tuple[str, WorkerCard]]:
         memo = await _memo(execution)
         since_s = execution.start_time.timestamp()
         card = WorkerCard(
-            worker=str(memo.get("worker", "")) or names.process_of(execution.task_queue),
-            queue=execution.task_queue,
+            worker=str(memo.get("worker", execution.id.removeprefix(prefix))),
+            queue=str(memo.get("queue", "")),
             process=str(memo.get("process", "")),
             host=str(memo.get("host", "")),
             pid=int(memo.get("pid", 0)),

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import UnserializableError, ValueTooLargeError
-from ..protocol.messages import CallerStream
+from ..protocol.messages import CallerStream, RunPriority
 from ..seam.private import chosen_limit, is_reserved
 from .exact import dump_exact, load_exact
 from .ops import MAX_VALUE_BYTES
@@ -91,6 +91,9 @@ class RunIdentity:
         strategy: Its ``multitask_strategy``; "" for "enqueue".
         affinity: Its ``affinity``; "" for "none".
         home_timeout_s: Its ``home_timeout``, in seconds.
+        priority: Before which other runs it comes; ``None``: the default.
+        run_timeout_s: So long after its start it is cancelled; 0: never, or it is the run's
+            workflow that looks to it.
     """
 
     run_id: str
@@ -101,6 +104,8 @@ class RunIdentity:
     strategy: str = ""
     affinity: str = ""
     home_timeout_s: float = 0.0
+    priority: RunPriority | None = None
+    run_timeout_s: float = 0.0
 
 
 def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_id: str) -> bytes:

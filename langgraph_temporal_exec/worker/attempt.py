@@ -40,6 +40,7 @@ from ..errors import (
     AttemptSupersededError,
     ImpossibleResumeError,
     RunCancelledError,
+    RunTimeoutError,
     TaskQueueError,
     ThreadBusyError,
     ThreadFullError,
@@ -136,6 +137,8 @@ async def attach(
         home_timeout_s=run.home_timeout_s,
         absent=absent,
         lost=lost,
+        home_queue=host.home_queue,
+        priority=run.priority,
     )
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
@@ -476,7 +479,7 @@ class Attempt:
     async def _end_failed(self, exc: BaseException) -> None:
         if self.session.error is not None:
             return
-        if isinstance(exc, RunCancelledError):
+        if isinstance(exc, RunCancelledError) and not isinstance(exc, RunTimeoutError):
             await self._end_cancelled()
             return
         unread = isinstance(exc, UnreadableError) and not self.session.wrote

@@ -1,9 +1,9 @@
 """Worker side: a worker's name, which one live process has at a time.
 
-A name makes a worker the same one after a restart: its task queue is derived from it, and by it
-threads know their home (``ThreadState.home``). Two processes that poll one such queue would each
-get half of what belongs on one disk. So the name is claimed by a workflow whose id is made of it
-(``workflow/presence.py``), before anything is polled:
+A name makes a worker the same one after a restart: by it threads know their home
+(``ThreadState.home``), and the task queue for their runs is derived from it. Two processes that
+poll one such queue would each get half of what belongs on one disk. So the name is claimed by a
+workflow whose id is made of it (``workflow/presence.py``), before anything is polled:
 
 - There is none: it is started, and with that the name is taken. Of two processes that try at once
   Temporal lets one.
@@ -66,9 +66,6 @@ LEAVE_S = 2.0
 AGAIN_S = 2.0
 """Pause before a server that is away is asked again."""
 
-MAX_NAME = 200
-"""Bytes of a name: it is part of the names of task queues, for which Temporal allows 1,000."""
-
 
 _here: set[str] = set()
 """Unique names of the workers of this process."""
@@ -86,6 +83,7 @@ class Claim:
 
     Attributes:
         card: What the worker tells of itself; of graphs and runs, see ``tell``.
+        process_queue: Task queue of this process, by which its workflow reaches it.
         _handle: The workflow; ``None`` before it is there.
         _keeping: Waits for its end; ``None``: nobody else can take the name.
     """
@@ -102,7 +100,7 @@ class Claim:
         process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.card = WorkerCard(
             worker=name or process,
-            queue=names.process_queue(transport.options.task_queue, name or process),
+            queue=names.home_queue(transport.options.task_queue, name or process),
             process=process,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -110,6 +108,7 @@ class Claim:
             since_s=time.time(),
             named=bool(name),
         )
+        self.process_queue = names.process_queue(transport.options.task_queue, process)
         self._transport = transport
         self._alone = alone
         self._tell = tell
@@ -124,8 +123,7 @@ class Claim:
             DuplicateWorkerError: Another live process has it.
             ServerUnavailableError: Temporal does not answer.
         """
-        if not workers_here.enter(self.card.queue, self._packed):
-            raise self._taken("this very process", "")
+        workers_here.enter(self.process_queue, self._packed)
         _here.add(self.card.process)
         try:
             await self._start()
@@ -162,7 +160,7 @@ class Claim:
             self._forget()
 
     def _forget(self) -> None:
-        workers_here.leave(self.card.queue)
+        workers_here.leave(self.process_queue)
         _here.discard(self.card.process)
 
     def _packed(self) -> bytes:
@@ -178,11 +176,12 @@ class Claim:
                     names.WORKER_WORKFLOW,
                     RENEWED_S,
                     id=workflow_id,
-                    task_queue=card.queue,
+                    task_queue=self.process_queue,
                     run_timeout=LIFETIME,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     memo={
                         "worker": card.worker,
+                        "queue": card.queue,
                         "process": card.process,
                         "host": card.host,
                         "pid": card.pid,
@@ -250,10 +249,10 @@ class Claim:
     def _taken(self, by: str, why: str) -> DuplicateWorkerError:
         return DuplicateWorkerError(
             f"Worker {self.card.worker!r} of task queue "
-            f"{self._transport.options.task_queue!r} is there already: {by} polls "
-            f"{self.card.queue!r}{why and f' ({why})'}. A name stands for one process at a time, "
-            "and for the disk it has. Stop that one, or give this one another name (name=, --name, "
-            "or another file of worker_queue_file=, --queue-file)."
+            f"{self._transport.options.task_queue!r} is there already: {by}"
+            f"{why and f' ({why})'}. A name stands for one process at a time, and for the disk it "
+            "has. Stop that one, or give this one another name (name=, --name, or another file of "
+            "worker_queue_file=, --queue-file)."
         )
 
     async def _keep(self) -> None:
@@ -288,7 +287,7 @@ def kept_name(path: str | Path, task_queue: str) -> str:
         UsageError: The file cannot be read or made, or holds something else.
     """
     file = Path(path).expanduser()
-    mine = names.process_queue(task_queue, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+    mine = names.home_queue(task_queue, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Written aside, and linked: another process sees all of it, or nothing.
@@ -302,27 +301,12 @@ def kept_name(path: str | Path, task_queue: str) -> str:
         queue = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"worker_queue_file {str(file)!r} cannot be used: {exc}") from exc
-    if not queue.startswith(f"{task_queue}@"):
+    if not queue.startswith(names.home_queue(task_queue, "")):
         raise UsageError(
             f"worker_queue_file {str(file)!r} holds {queue[:100]!r}, which is no queue of a worker "
             f"of task queue {task_queue!r}. Each task queue needs a file of its own."
         )
-    return check_name(names.process_of(queue))
-
-
-def check_name(name: object) -> str:
-    """The value, if a worker can be called so.
-
-    Raises:
-        UsageError: It cannot.
-    """
-    if not isinstance(name, str) or not name.strip() or len(name.encode()) > MAX_NAME:
-        raise UsageError(
-            f"The name of a worker is {name!r}; it must be text of 1 to {MAX_NAME} bytes."
-        )
-    if bad := next((c for c in "@#/" if c in name), ""):
-        raise UsageError(f"The name of a worker is {name!r}; it must not contain {bad!r}.")
-    return name
+    return names.worker_of(queue)
 
 
 def _space() -> str:

@@ -80,6 +80,7 @@ from .proxies import manager_for
 from .registry import GraphRegistry
 from .relay import JOINED_STALLED_S, STALLED_S, Relay, Relays
 from .session import Session
+from .slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -259,10 +260,24 @@ class Activities:
                 # The process of its caller has no such run (any more).
                 reply = DriveReply(status=DriveStatus.MOVED)
             else:
-                reply = await self._drive(request)
+                with self._host.run_slots.asked(request.priority) as slot:
+                    # As many as may be are taken from the queue; but calls of this process count
+                    # as well.
+                    await self._wait_for(slot)
+                    reply = await self._drive(request)
+                if reply.status == DriveStatus.ENDED:
+                    self._embedded.closing.append(request.run_workflow_id)
             if reply.status == DriveStatus.ENDED and request.record_ref is not None:
                 await self._forget_record(request, request.record_ref)
         return pack(reply)
+
+    async def _wait_for(self, slot: Slot) -> None:
+        try:
+            await asyncio.wrap_future(slot.granted)
+        except asyncio.CancelledError:
+            if reason := _lost_because():
+                raise _moved(reason) from None
+            raise
 
     async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
         """A large input is not needed once the run has ended; it is in the thread by now."""
@@ -344,6 +359,7 @@ class Activities:
             strategy=request.strategy,
             affinity=request.affinity,
             home_timeout_s=request.home_timeout_s,
+            priority=request.priority,
         )
         try:
             session = await attach(

@@ -9,8 +9,11 @@ only ever belong to this process.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import logging
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
@@ -20,14 +23,16 @@ from typing import Any, TypeVar
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from .._exits import Owned, torn_down
+from .._exits import Owned, is_cancelled, torn_down
 from .._loops import LoopThread
 from ..errors import (
     AttemptSupersededError,
     RunCancelledError,
+    RunTimeoutError,
     UsageError,
     WorkerStoppedError,
 )
+from ..protocol.expired import expired_text
 from ..protocol.messages import (
     AttachStatus,
     CallerStream,
@@ -41,13 +46,20 @@ from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
 from .relay import Relay, Relays
 from .session import Session
+from .slots import Slot
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 MAX_CLOSING = 20
 
 START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
+
+
+TIMER_S = 0.05
+"""Timers may ring so much early."""
 
 
 class LiveRun:
@@ -62,12 +74,14 @@ class LiveRun:
     Attributes:
         run: Which run it is.
         relays: Streams to those who joined it; ``None``: nobody has.
+        _began: When the request that records it was sent, by a clock that never goes back.
         _starting: The request that records the run, while it is under way.
         _attempts: Numbers of attempts whose drive Activities have come here, to be taken up.
         _seen: The latest of them.
         _replies: By attempt: what its drive Activity is waiting for.
         _elsewhere: The outcome, if another process drives the run; asked for once.
         _session: The attempt that was granted the thread here.
+        _slot: What its loop needs to run here, or waits for.
         _stopped: Set when the worker stops.
         _cancelled: Somebody cancelled the run from outside.
         _closed: The caller is gone: no further attempt is taken up here.
@@ -89,6 +103,7 @@ class LiveRun:
         self.loop = loop
         self._host = host
         self._called = called
+        self._began = 0.0
         self._starting: asyncio.Future[None] | None = None
         self._remove = remove
         self._attempts: asyncio.Queue[int] = asyncio.Queue()
@@ -97,6 +112,7 @@ class LiveRun:
         self._replies: dict[int, asyncio.Future[DriveReply]] = {}
         self._elsewhere: asyncio.Future[bytes] | None = None
         self._session: Session | None = None
+        self._slot: Slot | None = None
         self._stopped: asyncio.Event = asyncio.Event()
         self._cancelled = False
         self._closed = False
@@ -110,6 +126,7 @@ class LiveRun:
 
     async def start(self) -> None:
         """Record the run. A cancelled caller does not take the request back: see ``abandon``."""
+        self._began = time.monotonic()
         self._starting = asyncio.ensure_future(self._called.record())
         await asyncio.shield(self._starting)
 
@@ -136,6 +153,7 @@ class LiveRun:
                 self._session = result
                 if self._cancelled:
                     result.reject(self._cancellation())
+                await self._take_slot()
                 return result
             if result.status == AttachStatus.ENDED:
                 self._outcome = result.outcome
@@ -150,6 +168,38 @@ class LiveRun:
         self._home, self._stream = home, stream
         for attempt in list(self._replies) or [self._seen]:
             self._answer(attempt, DriveStatus.AWAY)
+
+    async def _take_slot(self) -> None:
+        """Wait until the process may drive one more run. Not before the thread is granted: a run
+        that waits for its turn has no slot, and one that stops another does so at once."""
+        self._give_slot_back()
+        self._slot = self._host.run_slots.ask(self.run.priority)
+        if self._cancelled:
+            return
+        if not self._slot.started:
+            logger.info(
+                "run %s of thread %r waits for another run of this process to end: as many as "
+                "max_concurrent_runs are driven here",
+                self.run.run_id,
+                self.run.thread_id,
+            )
+        # Cancelled, it has nothing more to do than to record that.
+        with contextlib.suppress(concurrent.futures.CancelledError):
+            await self._unless_stopped(_granted(self._slot))
+
+    def _give_slot_back(self) -> None:
+        if self._slot is not None:
+            self._slot.give_back()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its loop runs here."""
+        return self._slot is not None and self._slot.started and not self._slot.ended
+
+    @property
+    def unreported(self) -> bool:
+        """Whether it has ended here, and no drive Activity has told that yet."""
+        return bool(self._outcome)
 
     async def _next_attempt(self) -> int | bytes:
         if not self._attempts.empty():
@@ -181,6 +231,7 @@ class LiveRun:
 
         ``dying``: so is the caller.
         """
+        self._give_slot_back()
         self._closed = self._closed or dying
         self._outcome = self._outcome or attempt.outcome
         if self._closed and not self._outcome:
@@ -204,6 +255,7 @@ class LiveRun:
 
     async def close(self) -> None:
         """The caller is gone, with a result, an error or without either; answer every drive."""
+        self._give_slot_back()
         if self.relays is not None:
             await self.relays.finish()
         self._closed = True
@@ -232,8 +284,14 @@ class LiveRun:
         self._cancelled = True
         if self._session is not None:
             self._session.reject(self._cancellation())
+        if not self.under_way:
+            self._give_slot_back()
 
     def _cancellation(self) -> RunCancelledError:
+        limit_s, run = self.run.run_timeout_s, self.run
+        # The server's clock began later than this one: it cannot have been that before.
+        if limit_s and time.monotonic() - self._began >= limit_s - TIMER_S:
+            return RunTimeoutError(expired_text(run.run_id, run.thread_id, limit_s))
         return RunCancelledError(f"Run {self.run.run_id} was cancelled.")
 
     def listen(self, listener: Listener, make: Callable[..., Relay]) -> None:
@@ -287,7 +345,8 @@ class LiveRun:
             reply.set_result(DriveReply(status=status, queue=queue, at_home=True, stream=stream))
             return
         # The next attempt comes back here only as long as a caller waits for it.
-        queue = "" if self._closed else self._host.queue
+        leaves = self._closed or self._stopped.is_set()
+        queue = "" if leaves else self._host.queue
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
 
 
@@ -302,13 +361,23 @@ def _going(
     return go
 
 
+async def _granted(slot: Slot) -> None:
+    try:
+        await asyncio.wrap_future(slot.granted)
+    except asyncio.CancelledError:
+        if slot.granted.cancelled() and not is_cancelled():
+            raise concurrent.futures.CancelledError from None
+        raise
+
+
 class EmbeddedRuns:
     """The live runs of one worker, by run id."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._runs: dict[str, LiveRun] = {}
-        # Runs whose end has been reported, and which Temporal may not have closed yet.
+        # Runs whose end has been reported, and which Temporal may not have closed yet; also of
+        # callers elsewhere.
         self.closing: deque[str] = deque(maxlen=MAX_CLOSING)
 
     def get(self, run_id: str) -> LiveRun | None:
@@ -325,8 +394,15 @@ class EmbeddedRuns:
         """Ids of the live runs."""
         return list(self._runs)
 
-    def __len__(self) -> int:
-        return len(self._runs)
+    @property
+    def under_way(self) -> bool:
+        """Whether the loop of any of them runs."""
+        return any(live.under_way for live in self._runs.values())
+
+    @property
+    def unreported(self) -> bool:
+        """Whether any of them has ended, and no drive Activity has told that yet."""
+        return any(live.unreported for live in self._runs.values())
 
     def stop(self) -> None:
         """Fail what still runs; on the worker's loop."""

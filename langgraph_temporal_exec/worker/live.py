@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from ..protocol.messages import TaskOutput, TaskStatus
+from .slots import Slot
 
 
 class LiveTask:
@@ -20,6 +21,13 @@ class LiveTask:
         key: Unique within the process; also the Activity's argument.
         node: Name of the node, for errors and summaries.
         give_up: Called with a reason when the attempt of the task is over.
+
+    Attributes:
+        stopped: It was cancelled from here.
+        error: What the node raised.
+        started: Done when the Activity is there.
+        done: With the Activity's result.
+        slot: What it has, or waits for, to be executed; see ``slots``.
     """
 
     def __init__(self, key: str, node: str, give_up: Callable[[str], None]) -> None:
@@ -31,6 +39,7 @@ class LiveTask:
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.done: concurrent.futures.Future[TaskOutput] = concurrent.futures.Future()
         self._lock = threading.Lock()
+        self.slot: Slot | None = None
         self._runner: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
 
     def start(self) -> bool:
@@ -55,6 +64,13 @@ class LiveTask:
         with self._lock:
             if not self.started.done() and exc is not None:
                 self.started.set_exception(exc)
+        if self.slot is not None and not self.slot.started:
+            self.slot.give_back()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the node is executed, or was."""
+        return self.started.done() and self.slot is not None and self.slot.started
 
     def runs_in(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object]) -> None:
         """Remember which asyncio task executes the node, so that it can be cancelled."""

@@ -10,6 +10,7 @@ from ..protocol.messages import CallerStream
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .live import LiveTasks
+from .slots import Slots
 
 
 class Host(Protocol):
@@ -20,16 +21,22 @@ class Host(Protocol):
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         queue: Task queue that only this process polls.
+        home_queue: Task queue of the runs whose home it is.
         name: The worker's name.
         named: Whether it may come back under that name.
+        run_slots: How many runs it drives at once.
+        task_slots: How many tasks it executes at once.
     """
 
     store: Store
     loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
+    home_queue: str
     name: str
     named: bool
+    run_slots: Slots
+    task_slots: Slots
 
 
 class CalledRun(Protocol):

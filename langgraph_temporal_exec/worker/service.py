@@ -1,11 +1,29 @@
-"""Worker side: the Temporal workers of one process, on a thread and event loop of their own."""
+"""Worker side: the Temporal workers of one process, on a thread and event loop of their own.
+
+There are five, because each kind of work has a limit, and an end, of its own::
+
+    task queue     what                     limit                  when the process stops
+    shared         workflow tasks           cache                  to the end
+    shared         ``drive`` of callers     max_concurrent_runs    takes nothing new from the first
+                   elsewhere                                       moment; what is driven has the
+                                                                   grace to end
+    of the home    ``drive`` of threads     max_concurrent_runs,   as the one before
+                   whose home this is       waited for here
+    the process's  tasks, and ``drive`` of  out of reach; of       to the end: runs under way need
+                   callers in this process  tasks see ``slots``    it
+    upkeep         archives, removals       out of reach           to the end
+
+Workflows are served during the grace because runs under way need them too, and there may be no
+other worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Generator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,10 +43,13 @@ from ..workflow.thread import ThreadWorkflow
 from .claim import Claim
 from .drive import Activities
 from .embedded import EmbeddedRuns
+from .health import Health
+from .hosting import WorkerOptions
 from .live import LiveTasks
 from .moving import Mover
 from .ports import CalledRun
 from .registry import GraphRegistry
+from .slots import Slots
 from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -38,7 +59,8 @@ MAX_TASKS = 2_000
 this is meant to be out of reach."""
 
 MAX_DRIVES = 200
-"""Runs of callers elsewhere that one process drives at once; more wait on the queue."""
+"""Runs of callers elsewhere that one process drives at once unless told otherwise; more wait on the
+queue."""
 
 MAX_UPKEEP = 1_000
 """Activities of upkeep at once. That of a thread holds its slot while those of its namespaces need
@@ -52,6 +74,9 @@ SHUTDOWN_S = 60.0
 """How long Temporal's workers may take to stop, a server that is away included."""
 
 STOP_GRACE = timedelta(seconds=5)
+"""How long what is over may take to be reported."""
+
+LOOK_S = 0.05
 
 
 class WorkerHost:
@@ -61,22 +86,29 @@ class WorkerHost:
     Args:
         store: Threads, and the options and serializer of the saver whose runs are served.
         loop: The user's event loop, where graphs of callers elsewhere run.
-        max_cached_workflows: Temporal's option; 0 forces a replay on every workflow task.
-        deployment: Temporal's option for Worker Deployment Versioning.
-        name: Its name, under which it may come back; "": it gets one of its own.
-        alone: Nobody else can have that name.
+        settings: How it is to work.
 
     Attributes:
         name: Its name.
         named: Whether that was given.
         queue: Task queue that only this process polls.
+        home_queue: Task queue of the runs whose home it is.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks of the process.
         registry: Graphs that are served.
         embedded: Runs whose callers are in this process.
+        run_slots: How many runs it drives at once.
+        task_slots: How many tasks it executes at once.
+        stopping: It takes no new runs.
         stopped: It polls no more.
+        _health: Tells whether it lives, and takes work.
+        _failed: A Temporal worker of it stopped by itself.
         _transport, _options: Those of the store.
-        _workers: Temporal's workers, one for each kind of task queue.
+        _settings: As given.
+        _deployment: Temporal's option for Worker Deployment Versioning.
+        _driving: Temporal's workers that take runs of callers elsewhere: anybody's, and those
+            whose home this one is; none before the start.
+        _workers: Temporal's workers, these included; see the module.
         _running: The asyncio tasks in which these run.
         _mover: Takes over threads of task queues nobody serves; ``None`` before the start.
         _claim: Holds the name.
@@ -88,32 +120,39 @@ class WorkerHost:
         self,
         store: Store,
         loop: asyncio.AbstractEventLoop | None,
-        *,
-        max_cached_workflows: int = 1000,
-        deployment: WorkerDeploymentConfig | None = None,
-        name: str = "",
-        alone: bool = False,
+        settings: WorkerOptions,
     ) -> None:
         self.store = store
         self._claim = Claim(
-            store.transport, name, alone=alone, tell=self._told, lost=self._lose_name
+            store.transport,
+            settings.name or "",
+            alone=settings.alone,
+            tell=self._told,
+            lost=self._lose_name,
         )
         self.name = self._claim.card.worker
         self.named = self._claim.card.named
-        self.queue = self._claim.card.queue
+        self.queue = self._claim.process_queue
+        self.home_queue = self._claim.card.queue
         self.tasks = LiveTasks()
         self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
         self.embedded = EmbeddedRuns(self)
+        self.run_slots = Slots(settings.max_concurrent_runs)
+        self.task_slots = Slots(settings.max_concurrent_tasks)
         self._transport = store.transport
         self._options = store.options
-        self._max_cached_workflows = max_cached_workflows
-        self._deployment = _with_behavior(deployment)
+        self._settings = settings
+        self._deployment = _with_behavior(settings.deployment)
+        self._health = Health({"/live": self._dead_because, "/ready": self._unready_because})
+        self._failed = False
+        self._driving: list[Worker] = []
         self._workers: list[Worker] = []
         self._running: list[asyncio.Task[None]] = []
         self._mover: Mover | None = None
         self._activities: Activities | None = None
         self._ending: asyncio.Task[None] | None = None
+        self.stopping = False
         self.stopped = False
 
     def add(self, graph: Any) -> None:
@@ -128,6 +167,9 @@ class WorkerHost:
         activities = self._activities = Activities(self, self.registry, self.embedded)
         upkeep = Upkeep(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
+        settings = self._settings
+        if settings.health_port is not None:
+            await self._health.start(settings.health_port)
         common: dict[str, Any] = {
             "graceful_shutdown_timeout": STOP_GRACE,
             # Cancellation and loss are learned from heartbeats; the SDK's default would hold
@@ -135,25 +177,51 @@ class WorkerHost:
             "max_heartbeat_throttle_interval": heartbeat,
             "default_heartbeat_throttle_interval": heartbeat,
         }
+        if settings.pollers is not None:
+            common["activity_task_poller_behavior"] = settings.pollers
+            common["workflow_task_poller_behavior"] = settings.pollers
+        slots: dict[str, Any] = {"max_concurrent_activities": settings.max_concurrent_runs}
+        if settings.max_concurrent_runs is None:
+            slots = {"max_concurrent_activities": MAX_DRIVES}
+        if settings.tuner is not None:
+            slots = {"tuner": settings.tuner}
         client = await self._transport.worker_client()
         await self._claim.take()
         try:
+            taking = {**common, "graceful_shutdown_timeout": settings.shutdown_grace}
+            self._driving = [
+                Worker(
+                    client,
+                    task_queue=self._options.task_queue,
+                    activities=[activities.drive],
+                    # The other queues carry no workflows, and what is on them belongs to one
+                    # process or to no version of a graph.
+                    deployment_config=self._deployment,
+                    **{**taking, **slots},
+                ),
+                Worker(
+                    client,
+                    task_queue=self.home_queue,
+                    activities=[activities.drive],
+                    # No other worker is to have them: they wait here, for one of `run_slots`.
+                    max_concurrent_activities=MAX_TASKS,
+                    **taking,
+                ),
+            ]
             self._workers = [
+                *self._driving,
                 Worker(
                     client,
                     task_queue=self._options.task_queue,
                     workflows=[ThreadWorkflow, RunWorkflow],
-                    activities=[activities.drive],
-                    max_concurrent_activities=MAX_DRIVES,
-                    max_cached_workflows=self._max_cached_workflows,
+                    max_cached_workflows=settings.max_cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
                     # Else whoever has a run's workflow gets each of its attempts, also the next one
                     # of a run that it has just refused (no such graph, another key), and one who
                     # could drive it never sees it.
                     disable_eager_activity_execution=True,
-                    # Only here: the other queues carry no workflows, and what is on them belongs
-                    # to one process or to no version of a graph.
                     deployment_config=self._deployment,
+                    tuner=settings.tuner,
                     **common,
                 ),
                 Worker(
@@ -212,18 +280,19 @@ class WorkerHost:
         logger.error("this worker stops: %s", exc)
         self.stopped = True
         self.embedded.stop()
-        self._ending = asyncio.create_task(self._shut_down())
+        begun = [asyncio.create_task(w.shutdown()) for w in self._driving]
+        self._ending = asyncio.create_task(self._shut_down(begun))
 
     def _on_worker_done(self, task: asyncio.Task[None]) -> None:
-        if self.stopped or task.cancelled():
+        if self.stopping or self.stopped or task.cancelled():
             return
         exc = task.exception()
         logger.error("the Temporal worker of this process stopped by itself", exc_info=exc)
-        self.stopped = True
+        self._failed = self.stopped = True
         self.embedded.stop()
 
     async def stop(self) -> None:
-        """Let what is about to end report, stop polling, stop the loop."""
+        """Take no new runs, let those under way end, stop polling, stop the loop."""
         logger.info("worker %s stops", self.queue)
         await self.loop_thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
@@ -231,26 +300,62 @@ class WorkerHost:
         logger.info("worker %s has stopped", self.queue)
 
     async def _stop(self) -> None:
-        # A run that has ended is reported by its drive Activity, which may not have arrived yet.
-        for _ in range(int(STOP_GRACE.total_seconds() * 20)):
-            if not len(self.embedded) or self.stopped:
-                break
-            await asyncio.sleep(0.05)
+        self.stopping = True
+        # From now on each of them counts.
+        self.embedded.closing = deque(self.embedded.closing)
+        grace_s = self._settings.shutdown_grace.total_seconds()
+        if not self.named:
+            # Nobody is to wait for it.
+            await self._claim.leave(polls=False)
+        ending = [asyncio.create_task(w.shutdown()) for w in self._driving if self._running]
+        # Runs of callers here. What has ended is reported by its drive Activity, which may not have
+        # arrived yet.
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + grace_s
+        await self._while_embedded(lambda runs: runs.under_way, grace_s)
+        await self._while_embedded(lambda runs: runs.unreported, STOP_GRACE.total_seconds())
+        if ending and not self.stopped:
+            await asyncio.wait(ending, timeout=max(0.0, until_s - now_s()))
         if not self.stopped:
             with contextlib.suppress(TimeoutError, RPCError):
                 async with asyncio.timeout(STOP_GRACE.total_seconds()):
                     await asyncio.gather(*(map(self._closed, self.embedded.closing)))
-        await self._claim.leave(polls=bool(self._running) and not self.stopped)
+        if self.named:
+            await self._claim.leave(polls=bool(self._running) and not self.stopped)
         self.stopped = True
         self.embedded.stop()
         self._transport.mover = None
         if self._mover is not None:
             await self._mover.stop()
-        await self._shut_down()
+        await self._shut_down(ending)
+        await self._health.stop()
 
-    async def _shut_down(self) -> None:
-        """Stop Temporal's workers; what does not end, as a codec that never answers, is left."""
-        stopping = [asyncio.create_task(w.shutdown()) for w in self._workers]
+    async def _while_embedded(
+        self, are_left: Callable[[EmbeddedRuns], bool], within_s: float
+    ) -> None:
+        """Wait, for so long at most, while there are such runs of callers in this process."""
+        until_s = asyncio.get_running_loop().time() + within_s
+        while are_left(self.embedded) and not self.stopped:
+            if asyncio.get_running_loop().time() >= until_s:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _dead_because(self) -> str:
+        return "a Temporal worker of this process stopped by itself" if self._failed else ""
+
+    def _unready_because(self) -> str:
+        if self.stopping or self.stopped:
+            return self._dead_because() or "stopping"
+        return "" if self._running else "starting"
+
+    async def _shut_down(self, stopping: list[asyncio.Task[None]]) -> None:
+        """Stop Temporal's workers; what does not end, as a codec that never answers, is left.
+
+        Args:
+            stopping: Those of which that has begun.
+        """
+        others = (w for w in self._workers if w not in self._driving)
+        stopping = [*stopping, *(asyncio.create_task(w.shutdown()) for w in others)]
         ending = [*stopping, *self._running]
         if not ending:
             # Refused before it had any.

@@ -15,6 +15,10 @@ that leaves no writes ends its Activity as well (``_note_failure``). Writes for 
 waits travel as an op: those of nodes that run in place, those of LangGraph itself, and those of
 a task that was given up before.
 
+Between "go" and the node is the limit of tasks that a process executes at once (``slots``). The
+Activity is there, and heartbeats, while its task waits for a slot. A task that has called a nested
+graph lends its own: ``SeamTask.within`` says whose code a task is part of.
+
 **Who calls it from where.** Calls come from several OS threads. What they have to do with an
 outbox goes through ``_on_loop``, which keeps the order of calls from one OS thread::
 
@@ -58,7 +62,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -76,6 +80,7 @@ from ..errors import (
     UsageError,
 )
 from ..logs import about
+from ..options import Retry
 from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
@@ -96,6 +101,7 @@ from ..values.record import RunIdentity
 from .live import LiveTask
 from .outbox import Entry, Outbox
 from .ports import Host
+from .slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +150,9 @@ class Session:
         _graphs: Names of nested graphs by their namespaces, for Temporal's UI.
         _deadlines: Interrupts that answer themselves, by their ids.
         _answers: How many answers a task has recorded, by namespace, checkpoint and task id.
+        _slots: How many tasks the process executes at once.
+        _slot_of: By task id, what tasks have that are executed; ``None``: it runs in place, in no
+            slot of a task.
         _no_more: What ``begin_no_more`` was given.
         _error: What ``fail`` was given.
         _rejected: What ``reject`` was given.
@@ -189,6 +198,8 @@ class Session:
         self.entered: set[str] = set()
         self.refused: Exception | None = None
         self._graphs: dict[str, str] = {}
+        self._slots = host.task_slots
+        self._slot_of: dict[str, Slot | None] = {}
         self._no_more: BaseException | None = None
         self._unstored = False
         self._error: BaseException | None = None
@@ -221,6 +232,10 @@ class Session:
         """The timeout that replaces the one a node was added with."""
         return self._options.node(node).timeout
 
+    def retry(self, node: str) -> Retry | None:
+        """The retry policy that replaces the one a node was added with."""
+        return self._options.node(node).retry
+
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
         """An interrupt is to answer itself; from any thread."""
         self._deadlines[interrupt_id] = Deadline(
@@ -252,15 +267,21 @@ class Session:
         """Part of the resume is impossible: to be raised when all else has ended."""
         self.refused = self.refused or error
 
+    def note_within(self, task_id: str, within: str) -> None:
+        """A task that runs in place: what it calls belongs to the task that it is part of."""
+        self._slot_of[task_id] = self._slot_of.get(within)
+
     async def arun_task(self, task: hooks.SeamTask, run: Callable[[], Any]) -> Any:
-        """Wait for the Activity of the task, then run the node right here."""
+        """Wait for the Activity of the task and for a slot, then run the node right here."""
         live = self._dispatch(task)
         current = asyncio.current_task()
         try:
             await self._started(live, task.checkpoint_ns)
             if current is not None:
                 live.runs_in(asyncio.get_running_loop(), current)
-            return await run()
+            with self._slot(task, live) as slot:
+                await asyncio.wrap_future(slot.granted)
+                return await run()
         except asyncio.CancelledError as exc:
             self._note_failure(live, exc)
             problem = self._error or self._rejected
@@ -285,10 +306,34 @@ class Session:
                     break
                 except concurrent.futures.TimeoutError:
                     self._ask_about(task.checkpoint_ns, live.key)
-            return run()
+            with self._slot(task, live) as slot:
+                try:
+                    slot.granted.result()
+                except concurrent.futures.CancelledError:
+                    raise self._why_over() from None
+                return run()
         except BaseException as exc:
             self._note_failure(live, exc)
             raise
+
+    @contextlib.contextmanager
+    def _slot(self, task: hooks.SeamTask, live: LiveTask) -> Iterator[Slot]:
+        """What a task needs to be executed, from asking for it to giving it back."""
+        within = self._slot_of.get(task.within)
+        with self._slots.asked(self.run.priority, within=within) as slot:
+            self._slot_of[task.id] = live.slot = slot
+            try:
+                # Abandoned while it asked, nobody has taken it off the queue.
+                if live.done.done():
+                    raise self._why_over()
+                yield slot
+            finally:
+                self._slot_of.pop(task.id, None)
+
+    def _why_over(self) -> BaseException:
+        """Why a task is not executed any more that was about to be."""
+        why = self._error or self._rejected or self._no_more
+        return why or AttemptSupersededError("the run has ended")
 
     @property
     def _watch_s(self) -> float:
@@ -336,6 +381,7 @@ class Session:
             ),
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
+            priority=self.run.priority,
         )
         self._on_loop(
             lambda: self._outbox(task.checkpoint_ns).dispatch(
@@ -530,7 +576,7 @@ class Session:
         if self._no_more is None:
             self._no_more = exc
             for live in list(self._live.values()):
-                if not live.started.done():
+                if not live.begun:
                     live.abandon(exc)
 
     @property

@@ -2,7 +2,7 @@
 
 Its task queue is that of the process, which nobody else polls. So whoever answers its Query is that
 process, and if nobody answers, the process is gone: that takes no heartbeats, and no clock. Its id
-is made of the queue, so that of two processes with one name the second finds the first
+is made of the worker's name, so that of two processes with one name the second finds the first
 (``worker/claim.py``).
 """
 

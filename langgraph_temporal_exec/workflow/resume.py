@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
+from temporalio.common import Priority
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
-    from ..protocol.messages import Home, RunBounds, RunStart, ThreadStart
+    from ..protocol.messages import Home, RunBounds, RunPriority, RunStart, ThreadStart
     from ..protocol.wire import pack, pack_record
     from .children import not_waited_for
     from .refusals import bad_answer
@@ -48,6 +49,7 @@ def run_that_answers(
     graph: str,
     run_id: str,
     bounds: RunBounds,
+    priority: RunPriority | None,
     task_queue: str,
     home: Home | None,
 ) -> RunStart:
@@ -66,6 +68,19 @@ def run_that_answers(
         home_timeout_s=home.timeout_s if home else 0.0,
         # Of one that cannot come back, whoever takes the run sees at once whether it is there.
         home_queue=home.queue if home and home.named else "",
+        run_timeout_s=bounds.run_timeout_s,
+        priority=priority,
+    )
+
+
+def priority_of(priority: RunPriority | None) -> Priority:
+    """The same for Temporal."""
+    if priority is None:
+        return Priority.default
+    return Priority(
+        priority_key=priority.key or None,
+        fairness_key=priority.fairness_key or None,
+        fairness_weight=priority.fairness_weight or None,
     )
 
 
@@ -83,6 +98,7 @@ async def start(run: RunStart, thread: ThreadStart) -> None:
         task_queue=run.task_queue,
         task_timeout=timedelta(seconds=names.WORKFLOW_TASK_TIMEOUT_S),
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        priority=priority_of(run.priority),
         memo={"thread_id": run.thread_id, "graph": run.graph},
         static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
     )

@@ -45,6 +45,10 @@ that nobody takes there in time is followed by one for whoever takes it, which t
 (``absent``): of a run that prefers its home, the thread then moves. A run that requires it is sent
 to its home again, and waits there twice as long (``HOME_LOOK_S``), because meanwhile another run
 may have moved the thread.
+**Its time** (``run_timeout_s``) counts from the workflow's start, whatever the run is doing. When
+it is over the run is cancelled, as if somebody had asked for that, but it fails with
+``RunTimeoutError``. The thread is told before the attempt is: whatever that records of a cancelled
+run then is recorded as this failure. A run without such a bound has no timer.
 
 **The thread must not stay reserved** for a run that ends without an outcome: whatever ends the
 workflow so, it tells the thread (``_free_thread``). If it was terminated it cannot; then the next
@@ -71,6 +75,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
+    from ..protocol.expired import expired
     from ..protocol.messages import (
         CallerStream,
         DriveReply,
@@ -149,6 +154,8 @@ class RunWorkflow:
         _ended: The outcome is here.
         _was_driven: Somebody could drive it: a graph that is not served now was served once.
         _listeners: Who joined the run's stream: each attempt is told.
+        _expiry: The task that cancels the run when its time is over; ``None``: it has no bound.
+        _expired: It has done so.
     """
 
     @workflow.init
@@ -175,10 +182,14 @@ class RunWorkflow:
         self._ended = False
         self._was_driven = bool(self._start.caller_queue)
         self._listeners: list[Listener] = []
+        self._expiry: asyncio.Task[None] | None = None
+        self._expired = False
 
     @workflow.run
     async def run(self, start: bytes) -> bytes:
         """Schedule attempts until one brings the outcome."""
+        if self._start.run_timeout_s:
+            self._expiry = asyncio.create_task(self._expire(asyncio.current_task()))
         try:
             while True:
                 reply = await self._drive()
@@ -208,6 +219,8 @@ class RunWorkflow:
             # (temporalio/sdk-python#494).
             if not self._ended:
                 await self._free_thread()
+            if self._expired and not self._ended and is_cancelled_exception(exc):
+                raise self._timed_out(Outcome(status="cancelled")) from exc
             raise
 
     @workflow.signal(name=names.TURN_SIGNAL)
@@ -254,7 +267,7 @@ class RunWorkflow:
                 attempt=self._attempt,
                 queue=self._queue,
                 last_failure=self._last_failure,
-                home=names.process_of(self._home_queue) if self._is_at_home else "",
+                home=names.worker_of(self._home_queue) if self._is_at_home else "",
                 home_since_s=self._home_since_s,
             )
         )
@@ -288,6 +301,7 @@ class RunWorkflow:
             absent=self._absent,
             lost=self._lost_worker,
             stream=self._stream,
+            priority=start.priority,
         )
         try:
             handle = workflow.start_activity(
@@ -352,10 +366,35 @@ class RunWorkflow:
         except asyncio.CancelledError:
             if handle.done():
                 raise
+            if self._expired:
+                # First, so that the attempt cannot be recorded as cancelled by somebody.
+                await self._tell_thread(names.STOP_SIGNAL)
+                handle.cancel()
+                return await handle
             handle.cancel()
             if workflow.patched(STOP_AT_ONCE):
                 await self._tell_thread(names.STOP_SIGNAL)
             return await handle
+
+    async def _expire(self, running: asyncio.Task[bytes] | None) -> None:
+        """Cancel the run when its time is over."""
+        over = workflow.info().start_time + timedelta(seconds=self._start.run_timeout_s)
+        await workflow.sleep(max(timedelta(0), over - workflow.now()))
+        # Cancelled by somebody before, it is that.
+        if running is not None and not running.cancelling():
+            self._expired = True
+            running.cancel()
+
+    def _timed_out(self, outcome: Outcome) -> ApplicationError:
+        start = self._start
+        failed = expired(outcome, start.run_id, start.thread_id, start.run_timeout_s)
+        self._state = failed.status
+        return ApplicationError(
+            f"run ended with {names.RUN_TIMEOUT_CLASS}",
+            pack(failed),
+            type=names.RUN_ERROR,
+            non_retryable=True,
+        )
 
     async def _after_loss(self, cause: BaseException) -> None:
         """Decide what follows an attempt that ended without a reply."""
@@ -483,7 +522,7 @@ class RunWorkflow:
         )
 
     def _not_taken(self) -> ApplicationError:
-        worker = names.process_of(self._home_queue)
+        worker = names.worker_of(self._home_queue)
         return ApplicationError(
             f"Run {self._start.run_id} requires worker {worker!r}, which has the files of thread "
             f"{self._start.thread_id!r} and did not take the run within "
@@ -500,7 +539,7 @@ class RunWorkflow:
         where = ""
         if self._is_at_home:
             since = datetime.fromtimestamp(self._home_since_s, UTC).isoformat(" ", "seconds")
-            worker = names.process_of(self._home_queue)
+            worker = names.worker_of(self._home_queue)
             where = f"\n\nfor worker {worker}, the thread's home, since {since}"
         workflow.set_current_details(
             f"graph: **{start.graph}**\n\nthread: {start.thread_id}\n\n"
@@ -529,6 +568,8 @@ class RunWorkflow:
                 type=names.RUN_ERROR,
                 non_retryable=True,
             )
+        if outcome.status == "cancelled" and self._expired:
+            raise self._timed_out(outcome)
         if outcome.status == "cancelled":
             raise CancelledError("run cancelled")
         return data
@@ -544,7 +585,10 @@ class RunWorkflow:
         handle = workflow.get_external_workflow_handle(self._start.thread_workflow_id)
         # The workflow may be cancelled already, and must say this all the same.
         try:
-            await asyncio.shield(handle.signal(signal, self._start.run_id))
+            args: list[str | float] = [self._start.run_id]
+            if self._expired:
+                args.append(self._start.run_timeout_s)
+            await asyncio.shield(handle.signal(signal, args=args))
         except ApplicationError:
             # The run never reached its thread, so the thread may not exist.
             workflow.logger.debug("thread %s was never made", self._start.thread_workflow_id)

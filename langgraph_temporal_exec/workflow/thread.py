@@ -384,12 +384,14 @@ class ThreadWorkflow:
 
     @workflow.signal(name=names.RUN_CLOSED_SIGNAL)
     async def run_closed(self, *args: Any) -> None:
-        """A run workflow closed without an outcome from its attempt: its id."""
+        """A run workflow closed without an outcome from its attempt: its id; and how many seconds
+        it had, if they are over."""
         await self._perform(self._state.signalled(names.RUN_CLOSED_SIGNAL, args))
 
     @workflow.signal(name=names.STOP_SIGNAL)
     async def stop(self, *args: Any) -> None:
-        """A run workflow is being cancelled while somebody drives it: its id."""
+        """A run workflow is being cancelled while somebody drives it: its id; and how many seconds
+        it had, if they are over."""
         await self._perform(self._state.signalled(names.STOP_SIGNAL, args))
 
     @workflow.signal(name=names.FENCE_SIGNAL)
@@ -498,6 +500,7 @@ class ThreadWorkflow:
             graph=self._state.summary.graph,
             run_id=workflow.uuid4().hex,
             bounds=bounds,
+            priority=self._state.priority,
             # A thread that is about to move has nobody on its old queue.
             task_queue=self._rollover.move_to or workflow.info().task_queue,
             home=self._state.home,
@@ -576,6 +579,7 @@ class ThreadWorkflow:
             # A retry would go to the queue of the process that was lost. What follows a lost
             # task is decided by the attempt, or by the next one.
             retry_policy=RetryPolicy(maximum_attempts=1),
+            priority=resume.priority_of(spec.priority),
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         )
         self._started += 1

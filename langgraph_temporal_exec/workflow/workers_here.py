@@ -11,24 +11,19 @@ from collections.abc import Callable
 _cards: dict[str, Callable[[], bytes]] = {}
 
 
-def enter(queue: str, tell: Callable[[], bytes]) -> bool:
-    """A worker polls a queue from now on; ``False``: another one of this process does.
+def enter(queue: str, tell: Callable[[], bytes]) -> None:
+    """A worker polls a queue from now on.
 
     Args:
-        queue: Task queue that only this worker polls.
+        queue: Task queue of its process.
         tell: Gives its ``WorkerCard``, packed; called on any thread.
     """
-    return _cards.setdefault(queue, tell) is tell
+    _cards[queue] = tell
 
 
 def leave(queue: str) -> None:
     """It polls no more."""
     _cards.pop(queue, None)
-
-
-def is_here(queue: str) -> bool:
-    """Whether a worker of this process polls a queue."""
-    return queue in _cards
 
 
 def card(queue: str) -> bytes:

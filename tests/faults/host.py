@@ -28,7 +28,7 @@ async def _host(args: Any) -> None:
     client = await Client.connect(args.address)
     heartbeat = timedelta(seconds=args.heartbeat)
     saver = TemporalSaver(client, task_queue=args.task_queue, heartbeat_timeout=heartbeat)
-    async with saver.worker(graphs):
+    async with saver.worker(graphs, shutdown_grace=timedelta(seconds=5)):
         print("hosting", flush=True)
         if args.how == "exit":
             # Kept: asyncio itself holds its tasks weakly.

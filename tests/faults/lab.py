@@ -170,7 +170,8 @@ class Lab:
         """Start a worker with the command line and wait until it polls."""
         command = [WARM, "-m", "langgraph_temporal_exec.cli", "worker", target]
         command += ["--address", self.address, "--task-queue", self.task_queue]
-        command += ["--heartbeat-timeout", str(heartbeat_s)]
+        # No test wants to wait for longer until a run moves.
+        command += ["--heartbeat-timeout", str(heartbeat_s), "--shutdown-grace", "5"]
         name = f"worker-{len(self.processes)}"
         worker = self._add(Process(name, command, self.folder, FAULTS_DIR=str(self.folder)))
         await self.until(lambda: "serving task queue" in worker.output, f"{name} serves")

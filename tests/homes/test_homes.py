@@ -27,7 +27,7 @@ from langgraph_temporal_exec import (
     WorkerStoppedError,
 )
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.workflow import workers_here
+from langgraph_temporal_exec.worker.hosting import WorkerOptions
 from tests.conftest import TemporalServer
 from tests.faults.lab import POLL_S, Process
 from tests.homes import disks
@@ -172,9 +172,14 @@ class Web:
 
 @pytest.fixture
 async def place(
-    tmp_path: Path, client: Client, temporal_server: TemporalServer, task_queue: str
+    tmp_path: Path,
+    client: Client,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Place]:
     made = Place(tmp_path, client, temporal_server.address, task_queue)
+    monkeypatch.setenv("DISK", str(made.disk("here")))
     yield made
     made.close()
 
@@ -429,7 +434,7 @@ async def test_a_name_is_of_one_process_at_a_time(place: Place) -> None:
     # At once: it was a process of this machine.
     async with saver.worker(disks.diary, name="disk-a"):
         other = place.saver()
-        with pytest.raises(DuplicateWorkerError, match="this very process"):
+        with pytest.raises(DuplicateWorkerError, match=f"process {os.getpid()}"):
             async with other.worker(disks.diary, name="disk-a"):
                 pass
     async with saver.worker(disks.diary, name="disk-a"):
@@ -440,14 +445,14 @@ async def test_whose_name_is_taken_stops(place: Place, caplog: pytest.LogCapture
     slow, quick = place.saver(), place.saver()
     with caplog.at_level(logging.ERROR, "langgraph_temporal_exec"):
         async with slow.worker(disks.diary, name="disk-a"):
-            # As if it were another process: one that does not answer for long is taken for dead.
-            workers_here.leave(names.process_queue(place.task_queue, "disk-a"))
+            # One that does not answer for long is taken for dead.
             twin = TemporalSaver(
                 await Client.connect(place.client.service_client.config.target_host),
                 task_queue=place.task_queue,
                 id_prefix=place.task_queue,
             )
-            async with twin._worker((disks.diary,), name="disk-a", alone=True):
+            taken = WorkerOptions(name="disk-a", alone=True)
+            async with twin._worker((disks.diary,), taken):
                 await place.until(lambda: "this worker stops" in caplog.text)
                 diary = disks.diary.with_config(checkpointer=slow)
                 with pytest.raises(WorkerStoppedError):

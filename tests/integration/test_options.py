@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from langgraph.errors import NodeTimeoutError
 from langgraph.graph import START, StateGraph
+from langgraph.types import RetryPolicy
 from temporalio import activity
 from temporalio.client import Client
+from temporalio.common import RetryPolicy as TemporalRetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -79,6 +81,65 @@ async def test_a_sync_node_has_no_timeout(client: Client, task_queue: str) -> No
             await graph.ainvoke({"x": []}, config("t"))
 
 
+class Flaky(Exception):
+    """Passes when it is tried again."""
+
+
+class Fatal(Flaky):
+    """Does not."""
+
+
+POLICIES = {
+    "langgraph": RetryPolicy(initial_interval=0.01, max_attempts=3, jitter=False, retry_on=Flaky),
+    "several": (
+        RetryPolicy(max_attempts=1, retry_on=Fatal),
+        RetryPolicy(initial_interval=0.01, max_attempts=3, jitter=False),
+    ),
+    "temporal": TemporalRetryPolicy(
+        initial_interval=timedelta(milliseconds=10),
+        maximum_attempts=3,
+        non_retryable_error_types=["Fatal"],
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", ["async", "sync", "inline"])
+async def test_a_node_is_tried_again_by_name(
+    client: Client, task_queue: str, policy: str, kind: str
+) -> None:
+    tries: list[str] = []
+
+    def attempt(state: State) -> State:
+        tries.append("try")
+        if state["x"] == ["fatal"] and policy != "langgraph":
+            raise Fatal
+        if len(tries) < 3 or state["x"] == ["hopeless"]:
+            raise Flaky
+        return {"x": ["passed"]}
+
+    async def aattempt(state: State) -> State:
+        return attempt(state)
+
+    builder = StateGraph(State).add_node("flaky", attempt if kind == "sync" else aattempt)
+    graph = builder.add_edge(START, "flaky").compile(name="flaky")
+    nodes = {"flaky": NodeOptions(retry=POLICIES[policy], inline=kind == "inline")}
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, nodes=nodes)
+    async with saver.worker(), asyncio.timeout(60):
+        durable = graph.with_config(checkpointer=saver)
+        assert await durable.ainvoke({"x": []}, config("t")) == {"x": ["passed"]}
+        assert len(tries) == 3
+        tries.clear()
+        with pytest.raises(Flaky):
+            await durable.ainvoke({"x": ["hopeless"]}, config("hopeless"))
+        assert len(tries) == 3
+        if policy != "langgraph":
+            tries.clear()
+            with pytest.raises(Fatal):
+                await durable.ainvoke({"x": ["fatal"]}, config("fatal"))
+            assert len(tries) == 1
+
+
 @activity.defn(name=names.DRIVE_ACTIVITY)
 async def breaks(request: bytes) -> bytes:
     """What a process does that dies whenever it gets the run."""
@@ -122,6 +183,9 @@ async def test_a_status_that_does_not_exist(client: Client) -> None:
 def test_bad_options(client: Client) -> None:
     with pytest.raises(UsageError, match="must be positive"):
         NodeOptions(timeout=timedelta(0))
+    for retry in (3, "often", (), (3,)):
+        with pytest.raises(UsageError, match=r"must be a langgraph\.types\.RetryPolicy"):
+            NodeOptions(retry=retry)  # type: ignore[arg-type] # on purpose
     for wrong in (timedelta(0), 5):
         with pytest.raises(UsageError, match="positive timedelta"):
             TemporalSaver(client, give_up_after=wrong)  # type: ignore[arg-type] # on purpose

@@ -157,6 +157,8 @@ async def test_worker_as_a_process(
         *(sys.executable, "-m", "langgraph_temporal_exec.cli.main", "worker"),
         "served=tests.support.served:graph",
         *("--address", temporal_server.address, "--task-queue", task_queue),
+        *("--max-concurrent-runs", "2", "--max-concurrent-tasks", "1", "--autoscale-pollers"),
+        *("--shutdown-grace", "5", "--max-cached-workflows", "100"),
     ]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE
@@ -307,7 +309,7 @@ async def test_a_worker_that_cannot_stop_is_left(
 
     builder = StateGraph(State).add_node("node", fall_silent).add_edge(START, "node")
     graph = builder.compile(name="silent")
-    async with saver.worker(graph):
+    async with saver.worker(graph, shutdown_grace=timedelta(seconds=1)):
         bound = graph.with_config(checkpointer=saver)
         call = asyncio.create_task(bound.ainvoke({"x": []}, config("t")))
         while codec.answers:  # noqa: ASYNC110 # set on another loop

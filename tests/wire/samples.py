@@ -51,7 +51,7 @@ PAGE = m.LogPage(
 )
 HOME = m.Home(
     worker="w",
-    queue="q@w",
+    queue="q~w",
     named=True,
     since_s=1.5,
     moved_from="v",
@@ -75,7 +75,10 @@ SUMMARY = m.ThreadSummary(
 )
 ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
-SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
+PRIORITY = m.RunPriority(key=2, fairness_key="tenant", fairness_weight=1.5)
+SPEC = m.TaskSpec(
+    key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2, priority=PRIORITY
+)
 ERROR = m.ErrorInfo(
     type_name="a.B",
     message="boom",
@@ -87,7 +90,7 @@ ERROR = m.ErrorInfo(
     cause=b"\x14",
 )
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
-BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
+BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5, run_timeout_s=8.5)
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 STANDING = Standing(
     top="c2",
@@ -132,6 +135,8 @@ SAMPLES: dict[str, Any] = {
         home_timeout_s=6.5,
         absent="q0",
         lost=True,
+        priority=PRIORITY,
+        home_queue="q~w",
     ),
     "stop_request": m.StopRequest(run_id="r"),
     "attach_reply": m.AttachReply(
@@ -223,6 +228,8 @@ SAMPLES: dict[str, Any] = {
             boundary=True,
             queue="q",
             cancelled=True,
+            worker="w",
+            expired_s=9.5,
         ),
         lost=("k0",),
         running=(SPEC,),
@@ -242,10 +249,11 @@ SAMPLES: dict[str, Any] = {
         given_at="c1",
         given_spent=True,
         home=HOME,
+        priority=PRIORITY,
     ),
     "worker_card": m.WorkerCard(
         worker="w",
-        queue="q@w",
+        queue="q~w",
         process="h-1-2",
         host="h",
         pid=1,
@@ -272,7 +280,9 @@ SAMPLES: dict[str, Any] = {
         give_up_s=5.5,
         affinity="prefer",
         home_timeout_s=6.5,
-        home_queue="q@w",
+        home_queue="q~w",
+        run_timeout_s=6.5,
+        priority=PRIORITY,
     ),
     "run_bounds": BOUNDS,
     "drive_request": m.DriveRequest(
@@ -289,9 +299,10 @@ SAMPLES: dict[str, Any] = {
         listeners=(LISTENER,),
         affinity="prefer",
         home_timeout_s=6.5,
-        absent="q@v",
+        absent="q~v",
         lost=True,
         stream=STREAM,
+        priority=PRIORITY,
     ),
     "listener": LISTENER,
     "drive_reply": m.DriveReply(
@@ -314,7 +325,7 @@ SAMPLES: dict[str, Any] = {
         asked=("i",),
         answered=True,
         unsent="holds a lock",
-        home_queue="q@w",
+        home_queue="q~w",
     ),
     "mail": m.Mail(
         run_id="r",

@@ -66,6 +66,7 @@ PARTS = {
         "LogPage",
         "MailItem",
         "Pack",
+        "RunPriority",
         "Standing",
     ),
     *("Segment", "TaskSpec", "ThreadSummary", "Value", "Waiter"),

@@ -54,6 +54,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import cast
 
+from ...protocol.expired import expired
 from ...protocol.messages import (
     ActiveRun,
     Announcement,
@@ -69,6 +70,7 @@ from ...protocol.messages import (
     Outcome,
     ReadReply,
     ReadRequest,
+    RunPriority,
     Snapshot,
     StepRequest,
     TaskOutput,
@@ -153,6 +155,7 @@ class ThreadState:
         home: The worker that runs it; ``None``: it has none yet.
         has_home: Whether threads have homes at all, which histories of earlier releases do not
             know (``patches.HOMES``).
+        priority: Of the last run; the runs that the thread starts itself get it too.
     """
 
     log: ThreadLog
@@ -177,6 +180,7 @@ class ThreadState:
     given_spent: bool = False
     home: Home | None = None
     has_home: bool = False
+    priority: RunPriority | None = None
 
     @classmethod
     def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
@@ -271,7 +275,8 @@ class ThreadState:
                 active.first_epoch = self.epoch
             active.attempt = request.attempt
             active.alone = True
-        active.queue = request.queue
+            self.priority = request.priority
+        active.queue, active.worker = request.queue, request.worker
         if active.cancelled:
             # Cancelled while this attempt was on its way.
             effects.append(StopRun(run_id=active.run_id, queue=active.queue))
@@ -309,7 +314,7 @@ class ThreadState:
             return False
         if request.affinity == "require":
             return True
-        had_it = self.active is not None and self.active.queue == home.queue
+        had_it = self.active is not None and self.active.worker == home.worker
         is_gone = request.lost and had_it and not home.named
         return not is_gone and request.absent != home.queue
 
@@ -321,7 +326,7 @@ class ThreadState:
         moved = before is not None and before.worker != request.worker
         self.home = Home(
             worker=request.worker,
-            queue=request.queue,
+            queue=request.home_queue,
             named=request.named,
             since_s=self.summary.updated_s if before is None or moved else before.since_s,
             moved_from="" if before is None else before.worker if moved else before.moved_from,
@@ -401,22 +406,36 @@ class ThreadState:
         known = run_id in self.ended or any(w.run_id == run_id for w in self.waiting)
         return not known and len(self.waiting) >= MAX_WAITING
 
-    def run_closed(self, run_id: str) -> list[Effect]:
-        """The run workflow closed without an outcome from its attempt: free the thread."""
+    def run_closed(self, run_id: str, expired_s: float = 0.0) -> list[Effect]:
+        """The run workflow closed without an outcome from its attempt: free the thread.
+
+        Args:
+            run_id: The run.
+            expired_s: Its time, which is over; 0: that is not why.
+        """
         self._leave_run_queue(run_id)
+        active = self.active if self.active and self.active.run_id == run_id else None
+        if expired_s and active is not None and active.attempt:
+            active.expired_s = expired_s
+            self.announced.pop(run_id, None)
+            if run_id not in self.ended:
+                self._remember(run_id, pack(Outcome(status="cancelled", attempt=active.attempt)))
+            return self._release(fence=True)
         self._note_closed(run_id)
-        if self.active is not None and self.active.run_id == run_id:
-            if self.active.attempt:
+        if active is not None:
+            if active.attempt:
                 self.summary = replace(self.summary, status="lost")
             return self._release(fence=True)
         return []
 
-    def stop(self, run_id: str) -> list[Effect]:
-        """Somebody cancelled a run: its next superstep does not begin, its nodes are told."""
+    def stop(self, run_id: str, expired_s: float = 0.0) -> list[Effect]:
+        """Somebody cancelled a run, or its time, ``expired_s``, is over: its next superstep does
+        not begin, its nodes are told."""
         active = self.active
         if active is None or active.run_id != run_id or active.cancelled:
             return []
         active.cancelled = True
+        active.expired_s = expired_s
         return [StopRun(run_id=run_id, queue=active.queue)] if active.queue else []
 
     def _note_closed(self, run_id: str) -> None:
@@ -660,6 +679,10 @@ class ThreadState:
 
     def _remember(self, run_id: str, outcome: bytes) -> None:
         full = unpack(Outcome, outcome)
+        expired_s = self.active.expired_s if self.active is not None else 0.0
+        if expired_s and full.status == "cancelled":
+            full = expired(full, run_id, self.summary.thread_id, expired_s)
+            outcome = pack(full)
         kind, text = _failure_of(full, ERROR_TEXT_BYTES)
         self.summary = replace(self.summary, error_type=kind, error_text=text, closed_run="")
         if not full.refused:
@@ -699,15 +722,15 @@ class ThreadState:
         """A signal. Temporal cannot refuse one, so what is not as it must be changes nothing."""
         if name == DELETE_SIGNAL:
             return self.delete()
-        if name == RUN_CLOSED_SIGNAL and len(args) == 1 and isinstance(args[0], str):
-            return self.run_closed(args[0])
+        if name == RUN_CLOSED_SIGNAL and _is_ended_run(args):
+            return self.run_closed(cast(str, args[0]), *cast(Sequence[float], args[1:]))
         if name == ANNOUNCE_SIGNAL and len(args) == 1 and isinstance(args[0], bytes):
             try:
                 self.announce(unpack(Announcement, args[0]))
             except WireError:
                 return []
-        if name == STOP_SIGNAL and len(args) == 1 and isinstance(args[0], str):
-            return self.stop(args[0])
+        if name == STOP_SIGNAL and _is_ended_run(args):
+            return self.stop(cast(str, args[0]), *cast(Sequence[float], args[1:]))
         if name == FENCE_SIGNAL and len(args) == 1 and _is_epoch(args[0]):
             return self.fence(cast(int, args[0]))
         if name == ANSWER_SIGNAL and len(args) == 2 and _is_epoch(args[0]):
@@ -799,6 +822,7 @@ class ThreadState:
                 given_at=self.given_at,
                 given_spent=self.given_spent,
                 home=self.home,
+                priority=self.priority,
             )
         )
 
@@ -838,8 +862,16 @@ class ThreadState:
             given_spent=s.given_spent,
             home=s.home,
             has_home=s.home is not None,
+            priority=s.priority,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
+
+
+def _is_ended_run(args: Sequence[object]) -> bool:
+    """Whether they are a run, or a run and the time after which it was cancelled."""
+    if len(args) == 2 and isinstance(args[1], float):
+        return isinstance(args[0], str) and 0 < args[1] < float("inf")
+    return len(args) == 1 and isinstance(args[0], str)
 
 
 def _is_epoch(value: object) -> bool:
