@@ -43,8 +43,8 @@ from .storage.store import Store, address, stored_config, with_text_id
 from .storage.thread_client import Transport
 from .threads import ThreadInfo, ThreadStatus
 from .values.ops import next_version, put_op, writes_op
+from .worker.hosting import SHUTDOWN_GRACE, WorkerOptions
 from .worker.service import WorkerHost
-from .worker.settings import SHUTDOWN_GRACE, WorkerOptions
 
 # The type of a parameter below, for whoever passes one on.
 __all__ = ["TemporalSaver", "ThreadStatus"]

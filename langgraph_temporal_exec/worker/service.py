@@ -43,11 +43,11 @@ from ..workflow.thread import ThreadWorkflow
 from .drive import Activities
 from .embedded import EmbeddedRuns
 from .health import Health
+from .hosting import WorkerOptions
 from .live import LiveTasks
 from .moving import Mover
 from .ports import CalledRun
 from .registry import GraphRegistry
-from .settings import WorkerOptions
 from .slots import Slots
 from .upkeep import Upkeep
 
@@ -97,6 +97,8 @@ class WorkerHost:
         task_slots: How many tasks it executes at once.
         stopping: It takes no new runs.
         stopped: It polls no more.
+        _settings: As given.
+        _deployment: That of the settings, completed.
         _health: Tells whether it lives, and takes work.
         _failed: A Temporal worker of it stopped by itself.
         _transport, _options: Those of the store.

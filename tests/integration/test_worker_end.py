@@ -187,7 +187,8 @@ async def hold(state):
     Path("begun").touch()
     await asyncio.Event().wait()
 
-graph = StateGraph(MessagesState).add_node("hold", hold).add_edge(START, "hold").compile(name="held")
+builder = StateGraph(MessagesState).add_node("hold", hold).add_edge(START, "hold")
+graph = builder.compile(name="held")
 """
 
 
