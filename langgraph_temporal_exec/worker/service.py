@@ -168,7 +168,7 @@ class WorkerHost:
             slots = {"tuner": settings.tuner}
         client = await self._transport.worker_client()
         try:
-            self._driving = Worker(
+            driving = Worker(
                 client,
                 task_queue=self._options.task_queue,
                 activities=[activities.drive],
@@ -178,7 +178,7 @@ class WorkerHost:
                 **{**common, **slots, "graceful_shutdown_timeout": settings.shutdown_grace},
             )
             self._workers = [
-                self._driving,
+                driving,
                 Worker(
                     client,
                     task_queue=self._options.task_queue,
@@ -213,6 +213,7 @@ class WorkerHost:
                     **common,
                 ),
             ]
+            self._driving = driving
         except RuntimeError as exc:
             raise UsageError(
                 f"This process cannot host a worker on task queue {self._options.task_queue!r}: "

@@ -252,6 +252,40 @@ async def test_who_waits_for_a_slot_can_be_cancelled(
         assert await graph.ainvoke({"x": []}, config("b")) == {"x": ["waited"]}
 
 
+async def test_a_sync_task_that_waits_for_a_slot_does_not_begin_when_cancelled(
+    client: Client, task_queue: str
+) -> None:
+    """What is executed goes on to its end, as ever; the other one is refused."""
+    busy, begun, go = Busy(), threading.Event(), threading.Event()
+
+    def work(state: State) -> State:
+        with busy.one():
+            begun.set()
+            go.wait(60)
+        return {"x": ["work"]}
+
+    builder = StateGraph(State).add_node("a", work).add_node("b", work)
+    graph = builder.add_edge(START, "a").add_edge(START, "b").compile(name="sync")
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with host.worker(graph, max_concurrent_tasks=1), asyncio.timeout(60):
+        durable = graph.with_config(checkpointer=caller)
+        called = asyncio.create_task(asyncio.to_thread(durable.invoke, {"x": []}, config("t")))
+        await asyncio.to_thread(begun.wait, 30)
+        here: Any = host._caller.host
+        while not here.task_slots.waiting:  # noqa: ASYNC110 # of another loop
+            await asyncio.sleep(0.05)
+        (run,) = [run async for run in caller.alist_runs("t")]
+        await run.acancel()
+        while here.task_slots.waiting:  # noqa: ASYNC110 # of another loop
+            await asyncio.sleep(0.05)
+        go.set()
+        with pytest.raises(RunCancelledError):
+            await called
+    caller.close()
+    assert busy.all == 1
+
+
 async def test_temporals_own_tuners_and_pollers(client: Client, task_queue: str) -> None:
     saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
