@@ -63,8 +63,9 @@ def deep(busy: Busy, *, sync: bool, stateful: bool = False) -> Any:
         builder = StateGraph(State).add_node("work", work_sync if sync else work)
         builder.add_edge(START, "work")
         if inner is not None:
-            builder.add_node("call", call_sync if sync else call).add_edge(START, "call")
-            builder.add_node("after", work_sync if sync else work).add_edge("call", "after")
+            caller = f"call_{name}"
+            builder.add_node(caller, call_sync if sync else call).add_edge(START, caller)
+            builder.add_node("after", work_sync if sync else work).add_edge(caller, "after")
         if name == "deep":
             return builder.compile(name=name)
         return builder.compile(name=name, checkpointer=True if stateful else None)
@@ -107,7 +108,8 @@ async def test_one_and_one_three_levels_deep(
     value: Any = {"x": []}
     if kind == "functional":
         graph, value = functional(busy), 3
-    inline = ["call"] if kind == "inline" else []
+    # In place, within a task that is not: what it calls belongs to that one.
+    inline = ["call_second"] if kind == "inline" else []
     host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, inline=inline)
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     async with (
