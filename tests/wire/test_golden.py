@@ -64,6 +64,7 @@ PARTS = {
         "LogPage",
         "MailItem",
         "Pack",
+        "RunPriority",
         "Standing",
     ),
     *("Segment", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
