@@ -92,6 +92,7 @@ class Run:
 
         Raises:
             RunCancelledError: The run was cancelled.
+            RunTimeoutError: It had not ended within its ``run_timeout``.
             RunFailedError: It was terminated or given up.
             GraphNotFoundError, ThreadBusyError, ThreadFullError, UnreadableError: It never began.
             ServerUnavailableError: Temporal does not answer.

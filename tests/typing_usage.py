@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
+import temporalio.common
 from langgraph.graph import START, StateGraph
+from langgraph.types import RetryPolicy
 from temporalio.client import Client
 
 from langgraph_temporal_exec import (
+    NodeOptions,
     NoWorkersError,
     RemoteError,
     Retention,
@@ -35,6 +38,11 @@ async def program() -> int:
         task_queue="q",
         graph="g",
         inline=["n"],
+        nodes={
+            "m": NodeOptions(retry=RetryPolicy(max_attempts=2)),
+            "o": NodeOptions(retry=temporalio.common.RetryPolicy(maximum_attempts=2)),
+        },
+        run_timeout=timedelta(minutes=5),
         heartbeat_timeout=timedelta(seconds=5),
         retention=Retention(last=10, max_age=timedelta(days=30)),
     )

@@ -263,7 +263,7 @@ class Activities:
                 with self._host.run_slots.asked(request.priority) as slot:
                     # As many as may be are taken from the queue; but calls of this process count
                     # as well.
-                    await self._wait_for(slot)
+                    await self._wait_for(slot, request)
                     reply = await self._drive(request)
                 if reply.status == DriveStatus.ENDED:
                     self._embedded.closing.append(request.run_workflow_id)
@@ -271,7 +271,14 @@ class Activities:
                 await self._forget_record(request, request.record_ref)
         return pack(reply)
 
-    async def _wait_for(self, slot: Slot) -> None:
+    async def _wait_for(self, slot: Slot, request: DriveRequest) -> None:
+        if not slot.started:
+            _log(request).info(
+                "run %s of thread %r waits for a run that was called in this process: as many as "
+                "max_concurrent_runs are driven here",
+                request.run_id,
+                request.thread_id,
+            )
         try:
             await asyncio.wrap_future(slot.granted)
         except asyncio.CancelledError:

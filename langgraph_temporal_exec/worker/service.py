@@ -101,6 +101,8 @@ class WorkerHost:
         task_slots: How many tasks it executes at once.
         stopping: It takes no new runs.
         stopped: It polls no more.
+        _settings: As given.
+        _deployment: That of the settings, completed.
         _health: Tells whether it lives, and takes work.
         _failed: A Temporal worker of it stopped by itself.
         _transport, _options: Those of the store.
@@ -245,6 +247,7 @@ class WorkerHost:
                     **common,
                 ),
             ]
+            self._driving = driving
         except RuntimeError as exc:
             raise UsageError(
                 f"This process cannot host a worker on task queue {self._options.task_queue!r}: "

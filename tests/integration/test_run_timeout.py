@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from langgraph.graph import START, StateGraph
 from temporalio.client import Client
+from temporalio.worker import Replayer
 
 from langgraph_temporal_exec import RunCancelledError, RunTimeoutError, TemporalSaver, UsageError
 from langgraph_temporal_exec.worker import drive
+from langgraph_temporal_exec.workflow.run import RunWorkflow
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.support.graphs import State, config, countdown
 
 SHORT = timedelta(seconds=1)
@@ -44,6 +47,13 @@ def timed(thread_id: str, timeout: object = SHORT) -> Any:
     return {"configurable": {"thread_id": thread_id, "run_timeout": timeout}}
 
 
+async def _replay(client: Client, *workflow_ids: str) -> None:
+    replayer = Replayer(workflows=[RunWorkflow, ThreadWorkflow])
+    for workflow_id in workflow_ids:
+        history = await client.get_workflow_handle(workflow_id).fetch_history()
+        await replayer.replay_workflow(history)
+
+
 @pytest.mark.parametrize("mode", ["embedded", "remote"])
 @pytest.mark.parametrize("given", ["saver", "call"])
 async def test_a_run_that_takes_too_long_fails_and_leaves_its_thread(
@@ -68,6 +78,7 @@ async def test_a_run_that_takes_too_long_fails_and_leaves_its_thread(
         failure = await run.afailure()
         assert failure is not None
         assert failure.type_name.endswith("RunTimeoutError")
+        await _replay(client, f"{task_queue}/run/{run.run_id}", f"{task_queue}/thread/t")
         thread = await caller.aget_thread("t")
         assert thread is not None
         assert thread.status == "error"

@@ -63,8 +63,9 @@ def deep(busy: Busy, *, sync: bool, stateful: bool = False) -> Any:
         builder = StateGraph(State).add_node("work", work_sync if sync else work)
         builder.add_edge(START, "work")
         if inner is not None:
-            builder.add_node("call", call_sync if sync else call).add_edge(START, "call")
-            builder.add_node("after", work_sync if sync else work).add_edge("call", "after")
+            caller = f"call_{name}"
+            builder.add_node(caller, call_sync if sync else call).add_edge(START, caller)
+            builder.add_node("after", work_sync if sync else work).add_edge(caller, "after")
         if name == "deep":
             return builder.compile(name=name)
         return builder.compile(name=name, checkpointer=True if stateful else None)
@@ -107,7 +108,8 @@ async def test_one_and_one_three_levels_deep(
     value: Any = {"x": []}
     if kind == "functional":
         graph, value = functional(busy), 3
-    inline = ["call"] if kind == "inline" else []
+    # In place, within a task that is not: what it calls belongs to that one.
+    inline = ["call_second"] if kind == "inline" else []
     host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, inline=inline)
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     async with (
@@ -250,6 +252,40 @@ async def test_who_waits_for_a_slot_can_be_cancelled(
         while (info := await saver.aget_thread("b")) is None or info.status != "idle":  # noqa: ASYNC110 # as above
             await asyncio.sleep(0.05)
         assert await graph.ainvoke({"x": []}, config("b")) == {"x": ["waited"]}
+
+
+async def test_a_sync_task_that_waits_for_a_slot_does_not_begin_when_cancelled(
+    client: Client, task_queue: str
+) -> None:
+    """What is executed goes on to its end, as ever; the other one is refused."""
+    busy, begun, go = Busy(), threading.Event(), threading.Event()
+
+    def work(state: State) -> State:
+        with busy.one():
+            begun.set()
+            go.wait(60)
+        return {"x": ["work"]}
+
+    builder = StateGraph(State).add_node("a", work).add_node("b", work)
+    graph = builder.add_edge(START, "a").add_edge(START, "b").compile(name="sync")
+    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    async with host.worker(graph, max_concurrent_tasks=1), asyncio.timeout(60):
+        durable = graph.with_config(checkpointer=caller)
+        called = asyncio.create_task(asyncio.to_thread(durable.invoke, {"x": []}, config("t")))
+        await asyncio.to_thread(begun.wait, 30)
+        here: Any = host._caller.host
+        while not here.task_slots.waiting:  # noqa: ASYNC110 # of another loop
+            await asyncio.sleep(0.05)
+        (run,) = [run async for run in caller.alist_runs("t")]
+        await run.acancel()
+        while here.task_slots.waiting:  # noqa: ASYNC110 # of another loop
+            await asyncio.sleep(0.05)
+        go.set()
+        with pytest.raises(RunCancelledError):
+            await called
+    caller.close()
+    assert busy.all == 1
 
 
 async def test_temporals_own_tuners_and_pollers(client: Client, task_queue: str) -> None:

@@ -14,12 +14,18 @@ from langgraph_temporal_exec.protocol.messages import (
     ErrorInfo,
     Outcome,
     ReadRequest,
+    RunPriority,
     StepRequest,
     TaskOutput,
     TaskStatus,
     ThreadSummary,
 )
-from langgraph_temporal_exec.protocol.names import NULL_TASK_ID
+from langgraph_temporal_exec.protocol.names import (
+    NULL_TASK_ID,
+    RUN_CLOSED_SIGNAL,
+    RUN_TIMEOUT_CLASS,
+    STOP_SIGNAL,
+)
 from langgraph_temporal_exec.protocol.stored import OpKind, Pack, Segment
 from langgraph_temporal_exec.protocol.wire import pack, unpack
 from langgraph_temporal_exec.workflow.core.effects import (
@@ -197,6 +203,73 @@ def test_a_closed_run_frees_the_thread() -> None:
     assert GiveTurn(run_id="r2", run_workflow_id="wf-r2") in effects
     assert state.run_closed("r2") == []
     assert attach(state, "r3")[0].status == AttachStatus.GRANTED
+
+
+def test_a_run_whose_time_is_over_has_failed() -> None:
+    """Its process records a cancellation, because it does not know why it was cancelled."""
+    state = fresh()
+    attach(state, "r")
+    assert state.signalled(STOP_SIGNAL, ("r", 2.5)) == []
+    assert state.active is not None
+    assert state.active.cancelled
+    state.step(step(state, 0, run="r", outcome=pack(Outcome(status="cancelled", attempt=1))))
+    summary = state.read(ReadRequest()).summary
+    assert summary is not None
+    assert (summary.status, summary.error_type) == ("error", RUN_TIMEOUT_CLASS)
+    assert "had not ended after 2.5 s" in summary.error_text
+    recorded = unpack(Outcome, state.ended["r"])
+    assert (recorded.status, recorded.attempt) == ("error", 1)
+    assert state.active is None
+
+
+def test_a_run_that_was_done_in_the_last_moment_is_done() -> None:
+    state = fresh()
+    attach(state, "r")
+    state.stop("r", 2.5)
+    state.step(step(state, 0, run="r", outcome=pack(Outcome(status="done", attempt=1))))
+    assert state.status == "done"
+
+
+def test_a_run_whose_time_is_over_between_attempts_has_failed() -> None:
+    state = fresh()
+    attach(state, "r")
+    state.signalled(RUN_CLOSED_SIGNAL, ("r", 2.5))
+    assert state.summary.error_type == RUN_TIMEOUT_CLASS
+    assert state.status == "error"
+    assert state.active is None
+    # Its attempt that was taken for lost is told so.
+    reply, _ = attach(state, "r", attempt=2)
+    assert reply.status == AttachStatus.ENDED
+
+
+def test_a_run_whose_time_is_over_in_the_run_queue_leaves_no_trace() -> None:
+    state = fresh()
+    attach(state, "first")
+    attach(state, "second")
+    state.signalled(RUN_CLOSED_SIGNAL, ("second", 2.5))
+    assert not state.waiting
+    assert state.summary.error_type == ""
+    assert state.active is not None
+    assert state.active.run_id == "first"
+
+
+@pytest.mark.parametrize("args", [("r", 0.0), ("r", "2"), ("r", True), ("r", 1.0, 1.0), (1, 2.0)])
+def test_a_signal_that_makes_no_sense_stops_nothing(args: tuple[object, ...]) -> None:
+    state = fresh()
+    attach(state, "r")
+    assert state.signalled(STOP_SIGNAL, args) == []
+    assert state.signalled(RUN_CLOSED_SIGNAL, args) == []
+    assert state.active is not None
+    assert not state.active.cancelled
+
+
+def test_the_priority_of_the_last_run_is_kept() -> None:
+    state = fresh()
+    priority = RunPriority(key=2, fairness_key="tenant")
+    state.attach(AttachRequest(run_id="r", attempt=1, run_workflow_id="w", priority=priority))
+    assert state.priority == priority
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    assert again.priority == priority
 
 
 def test_an_active_run_found_closed_is_evicted() -> None:
