@@ -106,8 +106,6 @@ class WorkerHost:
         _health: Tells whether it lives, and takes work.
         _failed: A Temporal worker of it stopped by itself.
         _transport, _options: Those of the store.
-        _settings: As given.
-        _deployment: Temporal's option for Worker Deployment Versioning.
         _driving: Temporal's workers that take runs of callers elsewhere: anybody's, and those
             whose home this one is; none before the start.
         _workers: Temporal's workers, these included; see the module.
@@ -247,7 +245,6 @@ class WorkerHost:
                     **common,
                 ),
             ]
-            self._driving = driving
         except RuntimeError as exc:
             raise UsageError(
                 f"This process cannot host a worker on task queue {self._options.task_queue!r}: "
