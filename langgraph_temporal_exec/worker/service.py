@@ -30,6 +30,7 @@ from .live import LiveTasks
 from .moving import Mover
 from .ports import CalledRun
 from .registry import GraphRegistry
+from .shelving import Shelving
 from .upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class WorkerHost:
     async def _start(self) -> None:
         activities = Activities(self, self.registry, self.embedded)
         upkeep = Upkeep(self._transport, self.store.reader)
+        shelving = Shelving(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         common: dict[str, Any] = {
             "graceful_shutdown_timeout": STOP_GRACE,
@@ -156,7 +158,10 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=names.upkeep_queue(self._options.task_queue),
-                    activities=[upkeep.archive, upkeep.discard, upkeep.erase],
+                    activities=[
+                        *(upkeep.archive, upkeep.discard, upkeep.erase),
+                        *(shelving.close, shelving.retire, shelving.reopen),
+                    ],
                     max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),
