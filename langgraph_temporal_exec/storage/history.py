@@ -359,6 +359,8 @@ class _Fold:
                 self.state.log.not_archived(about)
             return
         if isinstance(about, (CloseRequest, RetireRequest)):
+            # The next one may be scheduled already: this one has waited here.
+            self.state.closing.asked = about
             if not completed:
                 self.state.closing.given_up(about)
             elif isinstance(about, CloseRequest):

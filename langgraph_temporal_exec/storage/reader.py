@@ -41,6 +41,7 @@ from typing import TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.service import RPCError
 
 from ..errors import StorageError
 from ..protocol.blob import Upload, decompress, decompress_segments
@@ -180,11 +181,13 @@ class Reader:
             ServerUnavailableError: Temporal does not answer.
         """
         workflow_id = self._transport.thread_workflow_id(thread_id, checkpoint_ns)
-        reply = await self._history.or_worker(
-            workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
-        )
-        if reply is not None or not checkpoint_ns:
-            return reply
+        # A worker would answer for a closed workflow as well, but replay all of it each time.
+        if not checkpoint_ns or not await self._has_completed(workflow_id):
+            reply = await self._history.or_worker(
+                workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
+            )
+            if reply is not None or not checkpoint_ns:
+                return reply
         return await self._shelved(
             thread_id, checkpoint_ns, request, lambda asked: self.read(thread_id, "", asked)
         )
@@ -204,6 +207,13 @@ class Reader:
         return await self._shelved(
             thread_id, checkpoint_ns, request, lambda asked: self.recorded(thread_id, "", asked)
         )
+
+    async def _has_completed(self, workflow_id: str) -> bool:
+        try:
+            return await self._transport.has_completed(workflow_id)
+        except (RPCError, RuntimeError):
+            # Whoever asks next says so in our words.
+            return False
 
     async def _shelved(
         self,

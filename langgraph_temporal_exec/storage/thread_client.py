@@ -319,6 +319,16 @@ class Transport:
             raise
         return description.status not in _OPEN
 
+    async def has_completed(self, workflow_id: str) -> bool:
+        """Whether a workflow has ended by itself, or is not known any more."""
+        try:
+            description = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if is_gone(exc):
+                return True
+            raise
+        return description.status is WorkflowExecutionStatus.COMPLETED
+
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import operator
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -12,6 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
 
 from langgraph_temporal_exec import Retention, TemporalSaver
 from langgraph_temporal_exec.protocol import names
@@ -93,10 +93,15 @@ async def forget_closed(client: Client, task_queue: str, thread_id: str = "t") -
     for execution in ended:
         await delete_execution(client, execution.id, execution.run_id)
 
-    async def gone() -> bool:
-        return not await executions(client, task_queue, "Completed", thread_id)
+    async def gone(execution: WorkflowExecution) -> bool:
+        try:
+            await client.get_workflow_handle(execution.id, run_id=execution.run_id).describe()
+        except RPCError:
+            return True
+        return False
 
-    await until(gone)
+    for execution in ended:
+        await until(partial(gone, execution))
     return len(ended)
 
 
