@@ -18,8 +18,8 @@ RULES = 2
 """By which rules a workflow decides, as it was started (``ThreadStart.rules``): the commands in its
 history follow from them. 2: as 1, and nested namespaces that have ended are closed. 1: whether the
 thread waits for an answer is what its log says, so an edit may end that, and a copy waits as its
-source does; 0: what its last run said. A thread gets the latest rules when it continues as new. The others are to be removed when no thread is open that
-was started by a 0.1.0 development version.
+source does; 0: what its last run said. A thread gets the latest rules when it continues as new. The
+others are to be removed when no thread is open that was started by a 0.1.0 development version.
 """
 
 

@@ -14,7 +14,8 @@ bytes of each namespace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from temporalio import activity
@@ -65,6 +66,9 @@ END_S = 60.0
 SIGNAL_AGAIN_S = 5.0
 """A workflow forgets that it is to end when it continues as new."""
 
+BEAT_S = 2.0
+"""Pause between two heartbeats."""
+
 AT_ONCE = 8
 """Namespaces that one Activity reads, or has end, at the same time."""
 
@@ -93,7 +97,10 @@ class Shelving:
     @opaque_failures()
     async def close(self, data: bytes) -> bytes:
         """Put namespaces on shelves, and drop others from them."""
-        request = unpack(CloseRequest, data)
+        async with _beating():
+            return await self._close(unpack(CloseRequest, data))
+
+    async def _close(self, request: CloseRequest) -> bytes:
         found = await _each(request.namespaces, lambda ns: self._at_rest(request.thread_id, ns))
         gone = tuple(n for n, f in zip(request.namespaces, found, strict=True) if f is None)
         kept = [f for f in found if isinstance(f, Kept)]
@@ -168,7 +175,8 @@ class Shelving:
     async def retire(self, data: bytes) -> bytes:
         """Have the workflows of namespaces end that are on shelves as they are."""
         request = unpack(RetireRequest, data)
-        ended = await _each(request.closed, lambda c: self._end(request, c))
+        async with _beating():
+            ended = await _each(request.closed, lambda c: self._end(request, c))
         changed = (c.namespace for c, e in zip(request.closed, ended, strict=True) if not e)
         return pack(RetireReply(changed=tuple(changed)))
 
@@ -217,14 +225,16 @@ class Shelving:
     @opaque_failures()
     async def reopen(self, data: bytes) -> bytes:
         """What a shelf holds of a namespace."""
-        request = unpack(ReopenRequest, data)
+        async with _beating():
+            return pack(ReopenReply(kept=await self._find(unpack(ReopenRequest, data))))
+
+    async def _find(self, request: ReopenRequest) -> Kept | None:
         listed: Pack | None = request.shelves
         for left in reversed(range(TRIES)):
             try:
-                kept = await shelves.find(
+                return await shelves.find(
                     self._reader.blobs, request.thread_id, listed, request.namespace
                 )
-                break
             except BlobGoneError:
                 if not left:
                     raise
@@ -233,7 +243,23 @@ class Shelving:
                     request.thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR)
                 )
                 listed = reply.shelves if reply is not None else None
-        return pack(ReopenReply(kept=kept))
+        return None
+
+
+@contextlib.asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Around an Activity: whoever waits for it learns soon that its worker has died."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT_S)
+
+    beats = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beats.cancel()
 
 
 def _closed(kept: Kept) -> Closed:

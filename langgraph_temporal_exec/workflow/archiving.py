@@ -28,6 +28,10 @@ with workflow.unsafe.imports_passed_through():
 
 ARCHIVE_TIMEOUT = timedelta(minutes=5)
 
+BEAT_TIMEOUT = timedelta(seconds=10)
+"""Until a worker that died while it closed namespaces, or opened them again, is noticed: somebody
+may wait for them."""
+
 PAUSE_S = 30.0
 """Pause before an archive that cannot be made as asked for is asked for again."""
 
@@ -70,6 +74,7 @@ async def close(request: CloseRequest, queue: str) -> CloseReply | None:
             result_type=bytes,
             summary=f"keep {len(request.namespaces)} namespaces that have ended",
             start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
             retry_policy=BACK_OFF,
         )
     except (ActivityError, asyncio.CancelledError):
@@ -87,6 +92,7 @@ async def retire(request: RetireRequest, queue: str) -> RetireReply | None:
             result_type=bytes,
             summary=f"close {len(request.closed)} namespaces",
             start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
             retry_policy=BACK_OFF,
         )
     except (ActivityError, asyncio.CancelledError):
@@ -104,6 +110,7 @@ async def reopen(request: ReopenRequest, queue: str) -> ReopenReply | None:
             result_type=bytes,
             summary=f"open {request.namespace} again"[:200],
             start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
             retry_policy=BACK_OFF,
         )
     except (ActivityError, asyncio.CancelledError):

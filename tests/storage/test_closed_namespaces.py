@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-import operator
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any, TypedDict
+from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
-from langgraph_temporal_exec import Retention, TemporalSaver
+from langgraph_temporal_exec import Retention
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.protocol.messages import ReadRequest
+from langgraph_temporal_exec.storage import shelves
 from langgraph_temporal_exec.storage.blobs import delete_execution
+from tests.conftest import TemporalServer
 from tests.storage.conftest import MakeSaver
+from tests.storage.graphs import agents
 from tests.storage.test_large_values import blobs_of
 from tests.storage.test_lifetime import until
 from tests.support.graphs import config
 from tests.support.reading import check_without_worker
-
-
-class Found(TypedDict, total=False):
-    start: int
-    count: int
-    found: Annotated[list[str], operator.add]
-
-
-class Study(TypedDict, total=False):
-    topic: int
-    notes: Annotated[list[str], operator.add]
-    found: Annotated[list[str], operator.add]
-
-
-def agents(asking: tuple[int, ...] = ()) -> Any:
-    """Sends ``count`` topics to a sub-agent each, all at once; some of them ask."""
-
-    def look(state: Study) -> Study:
-        return {"notes": [f"looked at {state['topic']}"]}
-
-    def tell(state: Study) -> Study:
-        topic = state["topic"]
-        said = f" {interrupt(topic)}" if topic in asking else ""
-        return {"found": [f"{topic}: {len(state['notes'])}{said}"]}
-
-    study = (
-        StateGraph(Study)
-        .add_node("look", look)
-        .add_node("tell", tell)
-        .add_edge(START, "look")
-        .add_edge("look", "tell")
-        .compile()
-    )
-
-    def topics(state: Found) -> list[Send]:
-        numbers = range(state["start"], state["start"] + state["count"])
-        return [Send("study", {"topic": n, "notes": []}) for n in numbers]
-
-    return (
-        StateGraph(Found)
-        .add_node("plan", lambda state: {})
-        .add_node("study", study)
-        .add_edge(START, "plan")
-        .add_conditional_edges("plan", topics, ["study"])
-        .compile(name="agents")
-    )
+from tests.support.warm import WARM
 
 
 async def executions(
@@ -147,52 +109,228 @@ async def ask(graph: Any, start: int, count: int, thread_id: str = "t") -> Any:
     return await graph.ainvoke({"start": start, "count": count}, config(thread_id))
 
 
-async def check_closed(
-    make_saver: MakeSaver, client: Client, task_queue: str, runs: int, count: int
-) -> None:
-    total = runs * count
-    topics = (0, total // 2, total - 1)
-    model = agents().copy({"checkpointer": InMemorySaver()})
-    saver = make_saver()
-    async with saver.worker(agents()):
-        graph = agents().copy({"checkpointer": saver})
+@contextlib.asynccontextmanager
+async def used(
+    make_saver: MakeSaver, runs: int, count: int, asking: tuple[int, ...] = (), **options: Any
+) -> AsyncIterator[tuple[Any, Any]]:
+    """A thread that has used a sub-agent in several runs, and the same thread in memory."""
+    model = agents(asking).copy({"checkpointer": InMemorySaver()})
+    saver = make_saver(**options)
+    async with saver.worker(agents(asking)):
+        graph = agents(asking).copy({"checkpointer": saver})
         for run in range(runs):
-            assert await ask(graph, run * count, count) == await ask(model, run * count, count)
-        await closed(client, task_queue)
-        await check_without_worker(saver, "t")
-        for reader in (saver, make_saver()):
-            await check_same(agents().copy({"checkpointer": reader}), model, topics)
-        assert await forget_closed(client, task_queue) == total
-        for reader in (saver, make_saver()):
-            await check_same(agents().copy({"checkpointer": reader}), model, topics)
-        # From inside of one: it is opened again, with all it had, and closed once more.
-        for one in (graph, model):
-            namespace = (await nested(one))[topics[1]]
-            middle = [s async for s in one.aget_state_history(at(namespace))][1]
-            assert middle.next == ("tell",)
-            edited = await one.aupdate_state(middle.config, {"notes": ["more"]})
-            assert (await one.aget_state(edited)).values["notes"][1:] == ["more"]
-        assert len(await executions(client, task_queue, "Running")) == 2
-        assert await ask(graph, total, 1) == await ask(model, total, 1)
-        await closed(client, task_queue)
-        for one in (graph, model):
-            assert len(await states(one, (await nested(one))[topics[1]])) == 5
-    # No worker from here on.
-    cold = agents().copy({"checkpointer": make_saver()})
-    ours, theirs = await nested(cold), await nested(model)
-    assert ours.keys() == theirs.keys()
-    for topic in (topics[1], total):
-        assert await states(cold, ours[topic]) == await states(model, theirs[topic])
+            result = await ask(graph, run * count, count)
+            assert result["found"] == (await ask(model, run * count, count))["found"]
+        yield graph, model
 
 
 async def test_sub_agents_that_have_ended_are_closed(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    await check_closed(make_saver, client, task_queue, 2, 3)
+    async with used(make_saver, 2, 3) as (graph, model):
+        await closed(client, task_queue)
+        await check_without_worker(graph.checkpointer, "t")
+        for reader in (graph.checkpointer, make_saver()):
+            await check_same(agents().copy({"checkpointer": reader}), model, (0, 3, 5))
+        # From inside of one: it is opened again, with all it had, and closed once more.
+        for one in (graph, model):
+            namespace = (await nested(one))[3]
+            middle = [s async for s in one.aget_state_history(at(namespace))][1]
+            assert middle.next == ("tell",)
+            edited = await one.aupdate_state(middle.config, {"notes": ["more"]})
+            assert (await one.aget_state(edited)).values["notes"][1:] == ["more"]
+        assert len(await executions(client, task_queue, "Running")) == 2
+        assert await ask(graph, 6, 1) == await ask(model, 6, 1)
+        await closed(client, task_queue)
+        for one in (graph, model):
+            assert len(await states(one, (await nested(one))[3])) == 5
+    # No worker from here on.
+    cold = agents().copy({"checkpointer": make_saver()})
+    ours, theirs = await nested(cold), await nested(model)
+    assert ours.keys() == theirs.keys()
+    for topic in (3, 6):
+        assert await states(cold, ours[topic]) == await states(model, theirs[topic])
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.long
 async def test_a_sub_agent_used_two_hundred_times(
     make_saver: MakeSaver, client: Client, task_queue: str
 ) -> None:
-    await check_closed(make_saver, client, task_queue, 4, 50)
+    async with used(make_saver, 4, 50) as (graph, model):
+        await closed(client, task_queue)
+        # Beside the thread itself: of as many namespaces a few shelves are left, and their list.
+        assert len(await blobs_of(client, task_queue, "t")) < 10
+        await check_same(graph, model, (0, 100, 199))
+        # After the retention of the Temporal namespace.
+        assert await forget_closed(client, task_queue) == 200
+        for reader in (graph.checkpointer, make_saver()):
+            await check_same(agents().copy({"checkpointer": reader}), model, (0, 100, 199))
+        reply = await graph.checkpointer._store.reader.read("t", "", ReadRequest())
+        # What the thread carries of them is the same, however many there are.
+        assert reply.namespaces == ()
+        assert reply.shelves.ref is not None
+        await fork(graph, model, 100)
+        await closed(client, task_queue)
+
+
+async def fork(graph: Any, model: Any, topic: int) -> None:
+    """Go on from before a sub-agent was called, and from within it."""
+    for one in (graph, model):
+        namespace = (await nested(one))[topic]
+        task = namespace.partition(":")[2]
+        history = [s async for s in one.aget_state_history(config("t"))]
+        (before,) = [s for s in history if task in {t.id for t in s.tasks}]
+        given = next(s for s in history if s.config == before.parent_config)
+        assert given.next == ("plan",)
+        count = before.values["count"]
+        found = len(before.values.get("found", ()))
+        # From the very checkpoint: the tasks have the same ids, and so have the namespaces.
+        again = await one.ainvoke(None, before.config)
+        assert len(again["found"]) == found + count
+        # From one step before it.
+        again = await one.ainvoke(None, given.config)
+        assert len(again["found"]) == found + count
+        # From a checkpoint of the sub-agent's own.
+        inner = [s async for s in one.aget_state_history(at(namespace))]
+        within = next(s for s in inner if s.next == ("tell",))
+        again = await one.ainvoke(None, within.config)
+        assert len(again["found"]) == found + count
+    ours, theirs = await nested(graph), await nested(model)
+    assert [s async for s in told(graph, ours)] == [s async for s in told(model, theirs)]
+
+
+async def told(graph: Any, namespaces: dict[int, str]) -> AsyncIterator[Any]:
+    """States of all topics, as they are found by the latest namespace of each."""
+    for topic in sorted(namespaces):
+        yield topic, [s[0] for s in await states(graph, namespaces[topic])]
+
+
+async def test_entered_again_by_time_travel(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    async with used(make_saver, 2, 2) as (graph, model):
+        await closed(client, task_queue)
+        await fork(graph, model, 1)
+        await closed(client, task_queue)
+
+
+async def test_one_asks_while_its_siblings_are_closed(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    async with used(make_saver, 1, 3, asking=(1,)) as (graph, model):
+        # The thread, and the one that asks.
+        await closed(client, task_queue, left=2)
+        asked = (await graph.aget_state(config("t"), subgraphs=True)).tasks
+        (waiting,) = [t for t in asked if t.interrupts]
+        assert waiting.state.values["topic"] == 1
+        assert waiting.state.next == ("tell",)
+        for one in (graph, model):
+            done = await one.ainvoke(Command(resume="yes"), config("t"))
+            assert done["found"] == ["0: 1", "1: 1 yes", "2: 1"]
+        await closed(client, task_queue)
+        ours, theirs = await nested(graph), await nested(model)
+        for topic in range(3):
+            assert await states(graph, ours[topic]) == await states(model, theirs[topic])
+
+
+async def test_a_thread_with_closed_namespaces_is_copied_and_deleted(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    async with used(make_saver, 2, 2, archive_bytes=2_000) as (graph, model):
+        saver = graph.checkpointer
+        await closed(client, task_queue)
+        exported = [item async for item in saver.aexport_thread("t")]
+        assert len(exported) == 2 * 4 + 4 * 4
+        await saver.acopy_thread("t", "copy")
+        await closed(client, task_queue, thread_id="copy")
+        copied = [item async for item in saver.aexport_thread("copy")]
+        assert [c["checkpoint_id"] for c in copied] == [e["checkpoint_id"] for e in exported]
+        # Its name is the beginning of no other's.
+        await saver.adelete_thread("t")
+        assert [item async for item in saver.aexport_thread("t")] == []
+        ours, theirs = await nested(graph, "copy"), await nested(model)
+        for topic in ours:
+            expected = await states(model, theirs[topic])
+            assert await states(graph, ours[topic], "copy") == expected
+        await saver.aprune(["copy"])
+        await closed(client, task_queue, thread_id="copy")
+        assert len([item async for item in saver.aexport_thread("copy")]) == 1 + 4
+        await saver.adelete_thread("copy")
+
+        async def nothing_left() -> bool:
+            return not [b for t in ("t", "copy") for b in await blobs_of(client, task_queue, t)]
+
+        await until(nothing_left)
+        # Begun anew under its name, it knows nothing of what it had.
+        for namespace in ours.values():
+            assert (await graph.aget_state(at(namespace))).values == {}
+        assert (await ask(graph, 7, 1))["found"] == ["7: 1"]
+        assert (await nested(graph)).keys() == {7}
+
+
+async def test_retention_drops_closed_namespaces_with_their_checkpoint(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    async with used(make_saver, 4, 2, retention=Retention(last=3)) as (graph, _):
+
+        async def only_the_last() -> bool:
+            return (await nested(graph)).keys() == {6, 7}
+
+        await until(only_the_last)
+        await closed(client, task_queue)
+
+        async def one_shelf() -> bool:
+            reply = await graph.checkpointer._store.reader.read("t", "", ReadRequest())
+            kept = await _on_shelves(graph, reply)
+            return not reply.forgotten and len(kept) == 2
+
+        await until(one_shelf)
+
+
+async def _on_shelves(graph: Any, reply: Any) -> list[str]:
+    blobs = graph.checkpointer._store.blobs
+    return [
+        kept.namespace
+        for shelved in await shelves.listed(blobs, "t", reply.shelves)
+        for kept in await shelves.content(blobs, "t", shelved.ref)
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "kill",
+    [
+        f"before activity:{names.CLOSE_ACTIVITY}",
+        f"after activity:{names.CLOSE_ACTIVITY}",
+        f"after signal:{names.RETIRE_SIGNAL}",
+        f"after activity:{names.RETIRE_ACTIVITY}",
+    ],
+)
+async def test_a_worker_dies_while_it_closes(
+    make_saver: MakeSaver,
+    client: Client,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    tmp_path: Path,
+    kill: str,
+) -> None:
+    command = [WARM, "-m", "tests.storage.dying_worker", "--address", temporal_server.address]
+    command += ["--task-queue", task_queue, "--folder", str(tmp_path), "--kill", kill]
+    process = await asyncio.create_subprocess_exec(*command)
+    caller = make_saver()
+    model = agents().copy({"checkpointer": InMemorySaver()})
+    graph = agents().copy({"checkpointer": caller})
+    try:
+        assert await ask(graph, 0, 3) == await ask(model, 0, 3)
+        assert await process.wait() == -signal.SIGKILL
+    finally:
+        if process.returncode is None:
+            process.kill()
+    saver = make_saver()
+    async with saver.worker(agents()):
+        # It may be used at once, whatever became of the closing.
+        assert await ask(graph, 3, 1) == await ask(model, 3, 1)
+        await closed(client, task_queue)
+        await check_same(graph, model, (0, 1, 2, 3))
+    caller.close()

@@ -23,8 +23,8 @@ written to it in between keeps it open. And whoever writes has told the thread b
 which keeps a namespace that somebody enters from being closed.
 
 **Opened again.** A namespace that is entered once more (time travel, a retried task, an edit of its
-state) gets a workflow that begins with what the shelf holds. Whether a shelf holds something is told
-by an Activity, for which no run is to wait: so attempts say which namespaces are new.
+state) gets a workflow that begins with what the shelf holds. Whether a shelf holds something is
+told by an Activity, for which no run is to wait: so attempts say which namespaces are new.
 """
 
 from __future__ import annotations
