@@ -76,6 +76,8 @@ ERROR = m.ErrorInfo(
     cause=b"\x14",
 )
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
+CLOSED = m.Closed(namespace="ns", incarnation="life.1", base=1, end=2)
+KEPT = st.Kept(namespace="ns", life="life", snapshot=b"\x31")
 BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5)
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 STANDING = Standing(
@@ -104,6 +106,8 @@ SAMPLES: dict[str, Any] = {
         archive_bytes=10,
         rules=1,
         graph="g",
+        epoch=11,
+        opened_at=12,
     ),
     "attach_request": m.AttachRequest(
         run_id="r",
@@ -140,6 +144,7 @@ SAMPLES: dict[str, Any] = {
         outcome=b"\x0b",
         extra=True,
         open_as=("g",),
+        new=("ns",),
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
     "append_request": m.AppendRequest(
@@ -156,9 +161,10 @@ SAMPLES: dict[str, Any] = {
         standing=STANDING,
         status="error",
         spent="c1",
+        over=("ns",),
     ),
     "read_request": m.ReadRequest(
-        incarnation="life", cursor=1, erasing=True, runs=True, standing=True
+        incarnation="life", cursor=1, erasing=True, runs=True, standing=True, closing=True
     ),
     "read_reply": m.ReadReply(
         page=PAGE,
@@ -169,6 +175,9 @@ SAMPLES: dict[str, Any] = {
         standing=STANDING,
         announced=("r",),
         spent="c1",
+        shelves=PACK,
+        forgotten=("old",),
+        snapshot=b"\x30",
     ),
     "announcement": ANNOUNCEMENT,
     "archive_request": m.ArchiveRequest(
@@ -222,7 +231,18 @@ SAMPLES: dict[str, Any] = {
         announced=(ANNOUNCEMENT,),
         given_at="c1",
         given_spent=True,
+        closing=m.ClosingState(over=("ns",), retiring=(CLOSED,), forget=("old",), shelves=PACK),
     ),
+    "shelf": st.Shelf(kept=(KEPT,)),
+    "shelves": st.Shelves(shelves=(st.Shelved(ref=BLOB, keys=b"\x32"),)),
+    "close_request": m.CloseRequest(
+        thread_id="t", namespaces=("ns",), forget=("old",), shelves=PACK
+    ),
+    "close_reply": m.CloseReply(shelves=PACK, closed=(CLOSED,), gone=("old",), garbage=BLOB),
+    "retire_request": m.RetireRequest(thread_id="t", closed=(CLOSED,), at=1),
+    "retire_reply": m.RetireReply(changed=("ns",)),
+    "reopen_request": m.ReopenRequest(thread_id="t", namespace="ns", shelves=PACK),
+    "reopen_reply": m.ReopenReply(kept=KEPT),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
     "run_start": m.RunStart(

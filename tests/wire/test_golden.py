@@ -58,15 +58,18 @@ PARTS = {
         "ActiveRun",
         "Applied",
         "BlobRef",
+        "Closed",
+        "ClosingState",
         "Deadline",
         "ErrorInfo",
         "Inherited",
+        "Kept",
         "LogPage",
         "MailItem",
         "Pack",
         "Standing",
     ),
-    *("Segment", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
+    *("Segment", "Shelved", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
 }
 
 
