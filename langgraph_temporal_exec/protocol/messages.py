@@ -14,12 +14,12 @@ from .standing import Standing
 from .stored import BlobRef, Kept, Pack, Segment
 from .wire import WireError
 
-RULES = 2
+RULES = 1
 """By which rules a workflow decides, as it was started (``ThreadStart.rules``): the commands in its
-history follow from them. 2: as 1, and nested namespaces that have ended are closed. 1: whether the
-thread waits for an answer is what its log says, so an edit may end that, and a copy waits as its
-source does; 0: what its last run said. A thread gets the latest rules when it continues as new. The
-others are to be removed when no thread is open that was started by a 0.1.0 development version.
+history follow from them. 1: whether the thread waits for an answer is what its log says, so an edit
+may end that, and a copy waits as its source does; 0: what its last run said. A thread gets the
+latest rules when it continues as new. The others are to be removed when no thread is open that
+was started by a 0.1.0 development version.
 """
 
 
@@ -898,7 +898,7 @@ class Snapshot:
         announced: As there.
         given_at: The checkpoint with the latest resume value.
         given_spent: Whether that is not given any more (see ``Applied``).
-        closing: As there; ``None`` of releases that closed no namespaces.
+        closing: As there; ``None``: no namespaces are or were closed.
     """
 
     epoch: int

@@ -312,6 +312,8 @@ class _Fold:
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
         self._fresh = not start.snapshot
         self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
+        # Whether it did is in the history: nothing is begun here.
+        self.state.closing.enabled = not start.namespace
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None

@@ -86,7 +86,7 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .patches import RESULTS_FIRST, STARTS_PACED
+    from .patches import NAMESPACES_CLOSED, RESULTS_FIRST, STARTS_PACED
     from .refusals import (
         bad_answer,
         check_ops,
@@ -158,6 +158,8 @@ class ThreadWorkflow:
         self._state = ThreadState.begun(
             self._start, run_id=workflow.info().run_id, now_s=workflow.now().timestamp()
         )
+        if not self._start.namespace:
+            self._state.closing.enabled = workflow.patched(NAMESPACES_CLOSED)
         self._restored = self._state.restart()
         self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}

@@ -29,9 +29,11 @@ from tests.support.thread_ops import attach, garbage, put, step, writes
 SHELVES = Pack(data=b"list")
 
 
-def begun(*, rules: int = 2, **fields: Any) -> ThreadState:
-    start = ThreadStart(thread_id="t", rules=rules, **fields)
-    return ThreadState.begun(start, run_id="life", now_s=1.0)
+def begun(*, closes: bool = True, **fields: Any) -> ThreadState:
+    start = ThreadStart(thread_id="t", rules=1, **fields)
+    state = ThreadState.begun(start, run_id="life", now_s=1.0)
+    state.closing.enabled = closes
+    return state
 
 
 def ran(
@@ -93,12 +95,18 @@ def test_of_a_run_that_waits_what_has_a_result_is_closed() -> None:
     assert state.namespaces == ["a:2"]
 
 
-def test_earlier_rules_close_nothing() -> None:
-    state = begun(rules=1)
+def test_a_history_without_the_patch_closes_nothing() -> None:
+    state = begun(closes=False)
     ran(state, "r1", "a:1", done=("1",))
     assert not state.wants_closing()
     assert state.close() is None
     assert unpack(Snapshot, state.snapshot()).closing is None
+    # But keeps what others closed.
+    state = begun()
+    ran(state, "r1", "a:1")
+    shelve(state)
+    again = begun(closes=False, snapshot=state.snapshot())
+    assert begun(snapshot=again.snapshot()).closing.state == state.closing.state
 
 
 def test_who_is_entered_meanwhile_stays_open() -> None:

@@ -55,7 +55,7 @@ class Closing:
     """The namespaces of one thread that have ended.
 
     Args:
-        enabled: Whether namespaces are closed at all (see ``RULES``).
+        enabled: Whether any are closed by this run of the workflow.
         state: What is carried over continue-as-new.
         asked: What an Activity is at; ``None``: none is.
     """
@@ -167,7 +167,7 @@ class Closing:
 
     def snapshot(self) -> ClosingState | None:
         """For continue-as-new."""
-        return replace(self.state) if self.enabled else None
+        return None if self.state == ClosingState() else replace(self.state)
 
 
 def task_of(namespace: str) -> str:

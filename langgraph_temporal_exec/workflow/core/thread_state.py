@@ -201,7 +201,6 @@ class ThreadState:
         else:
             summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
             state = cls(log=ThreadLog(life=life), root=root, by_log=by_log, summary=summary)
-        state.closing.enabled = root and start.rules >= 2
         state.opened_at = start.opened_at
         # What was fenced while it was closed.
         state.fence(start.epoch)
