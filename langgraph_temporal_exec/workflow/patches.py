@@ -21,9 +21,9 @@ Before, only heartbeats brought the news. To be removed when no run that was can
 development version is open or to be replayed."""
 
 NAMESPACES_CLOSED = "namespaces-closed"
-"""Patch: a thread closes nested namespaces that have ended (``core/closing.py``). Whether it does is
-decided as a run of its workflow begins: one that is open closes them from its next continue-as-new
-on. To be removed as ``RESULTS_FIRST``."""
+"""Patch: a thread closes nested namespaces that have ended (``core/closing.py``). Whether it does
+is decided as a run of its workflow begins: one that is open closes them from its next
+continue-as-new on. To be removed as ``RESULTS_FIRST``."""
 
 CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
 """Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
