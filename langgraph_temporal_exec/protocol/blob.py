@@ -90,7 +90,11 @@ def shelf_key(namespace: str) -> bytes:
 
 def is_on(keys: bytes, key: bytes) -> bool:
     """Whether a namespace is on a shelf, by its key and those of the shelf."""
-    return any(key == keys[i : i + len(key)] for i in range(0, len(keys), len(key)))
+    at = keys.find(key)
+    while at >= 0 and at % SHELF_KEY_BYTES:
+        # The end of one key and the beginning of the next.
+        at = keys.find(key, at + 1)
+    return at >= 0
 
 
 def compress_shelf(shelf: Shelf | Shelves) -> bytes:

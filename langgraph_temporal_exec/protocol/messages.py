@@ -501,9 +501,11 @@ class RetireReply:
 
     Args:
         changed: Namespaces that somebody has written to since: they stay open.
+        left: Those that are still to end.
     """
 
     changed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

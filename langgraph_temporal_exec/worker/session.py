@@ -76,7 +76,6 @@ from ..errors import (
     UsageError,
 )
 from ..logs import about
-from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
     Applied,
@@ -497,12 +496,8 @@ class Session:
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
-        # What this attempt itself has begun is all here. With so many namespaces, the thread does
-        # not name all of them.
-        known = (
-            checkpoint_ns in self._existing or len(self._existing) >= names.REMEMBERED_NAMESPACES
-        )
-        if checkpoint_ns in self._loaded or not known:
+        # What this attempt itself has begun is all here.
+        if checkpoint_ns in self._loaded or checkpoint_ns not in self._existing:
             return
         await self._reader.refresh(self.replica, checkpoint_ns)
         self._loaded.add(checkpoint_ns)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
+from ..errors import NoWorkersError, ServerUnavailableError, TemporalExecError
 from ..protocol import names
 from ..protocol.blob import compress_shelf, is_on, shelf_key
 from ..protocol.incarnation import Incarnation
@@ -45,6 +47,8 @@ from ..storage.rpc import is_gone, opaque_failures
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from .upkeep import Work, pack_refs, refs_of_kept
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -61,7 +65,7 @@ REST_S = 20.0
 """How long a namespace may take to come to rest: an archive of it may be under way."""
 
 END_S = 60.0
-"""How long a workflow may take to end, before the Activity fails and is tried again."""
+"""How long a workflow may take to end, before it is tried again later."""
 
 SIGNAL_AGAIN_S = 5.0
 """A workflow forgets that it is to end when it continues as new."""
@@ -110,14 +114,22 @@ class Shelving:
         )
 
     async def _at_rest(self, thread_id: str, namespace: str) -> Kept | bool | None:
-        """A namespace as its workflow has it; ``None``: there is none; ``False``: it is busy."""
+        """A namespace as its workflow has it; ``None``: there is none; ``False``: it is busy, or
+        nobody can read it."""
         workflow_id = self._transport.thread_workflow_id(thread_id, namespace)
         loop = asyncio.get_running_loop()
         until = loop.time() + REST_S
         while True:
-            reply = await self._transport.read_workflow(
-                workflow_id, ReadRequest(cursor=UNBOUNDED_CURSOR, closing=True)
-            )
+            try:
+                reply = await self._transport.read_workflow(
+                    workflow_id, ReadRequest(cursor=UNBOUNDED_CURSOR, closing=True)
+                )
+            except ServerUnavailableError:
+                raise
+            except TemporalExecError as exc:
+                # It must not keep others from being closed.
+                logger.warning("namespace %r cannot be closed: %s", namespace, exc)
+                return False
             if reply is None:
                 return None
             if reply.snapshot:
@@ -176,37 +188,46 @@ class Shelving:
         """Have the workflows of namespaces end that are on shelves as they are."""
         request = unpack(RetireRequest, data)
         async with _beating():
-            ended = await _each(request.closed, lambda c: self._end(request, c))
-        changed = (c.namespace for c, e in zip(request.closed, ended, strict=True) if not e)
-        return pack(RetireReply(changed=tuple(changed)))
+            ended = await _each(request.closed, lambda c: self._end_in_time(request, c))
+        told = list(zip((c.namespace for c in request.closed), ended, strict=True))
+        return pack(
+            RetireReply(
+                changed=tuple(ns for ns, end in told if end is False),
+                left=tuple(ns for ns, end in told if end is None),
+            )
+        )
+
+    async def _end_in_time(self, request: RetireRequest, closed: Closed) -> bool | None:
+        """As ``_end``; ``None``: it does neither, because no worker takes it on, for example."""
+        try:
+            async with asyncio.timeout(END_S):
+                return await self._end(request, closed)
+        except (TimeoutError, NoWorkersError):
+            logger.warning("the workflow of namespace %r does not end", closed.namespace)
+            return None
 
     async def _end(self, request: RetireRequest, closed: Closed) -> bool:
-        """Whether the workflow of a namespace has ended; if not, it was written to.
-
-        Raises:
-            TimeoutError: It does neither.
-        """
+        """Whether the workflow of a namespace has ended; if not, it was written to."""
         workflow_id = self._transport.thread_workflow_id(request.thread_id, closed.namespace)
         handle = self._transport.client.get_workflow_handle(workflow_id)
         loop = asyncio.get_running_loop()
-        pause_s, signalled = 0.02, 0.0
-        async with asyncio.timeout(END_S):
-            while True:
-                try:
-                    if (await handle.describe()).status != WorkflowExecutionStatus.RUNNING:
-                        return True
-                    if loop.time() > signalled + SIGNAL_AGAIN_S:
-                        as_kept = [closed.incarnation, closed.base, closed.end, request.at]
-                        await handle.signal(names.RETIRE_SIGNAL, args=as_kept)
-                        signalled = loop.time()
-                    elif await self._has_changed(workflow_id, closed):
-                        return False
-                except RPCError as exc:
-                    if is_gone(exc):
-                        return True
-                    raise
-                await asyncio.sleep(pause_s)
-                pause_s = min(1.0, 2 * pause_s)
+        pause_s, signalled = 0.02, -SIGNAL_AGAIN_S
+        while True:
+            try:
+                if (await handle.describe()).status != WorkflowExecutionStatus.RUNNING:
+                    return True
+                if loop.time() > signalled + SIGNAL_AGAIN_S:
+                    as_kept = [closed.incarnation, closed.base, closed.end, request.at]
+                    await handle.signal(names.RETIRE_SIGNAL, args=as_kept)
+                    signalled = loop.time()
+                elif await self._has_changed(workflow_id, closed):
+                    return False
+            except RPCError as exc:
+                if is_gone(exc):
+                    return True
+                raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.0, 2 * pause_s)
 
     async def _has_changed(self, workflow_id: str, closed: Closed) -> bool:
         """Whether the log of a namespace is another than the one on the shelf, for good."""

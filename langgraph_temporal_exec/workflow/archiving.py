@@ -32,6 +32,9 @@ BEAT_TIMEOUT = timedelta(seconds=10)
 """Until a worker that died while it closed namespaces, or opened them again, is noticed: somebody
 may wait for them."""
 
+MAX_PAUSE_S = 3_600.0
+"""Of namespaces that cannot be closed, for ever maybe: each try is three events."""
+
 PAUSE_S = 30.0
 """Pause before an archive that cannot be made as asked for is asked for again."""
 

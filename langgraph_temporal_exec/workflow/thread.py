@@ -145,6 +145,7 @@ class ThreadWorkflow:
             cancelled, heartbeats tell its process as well.
         _paused: The last archive could not be made; for a while none is asked for.
         _closing_paused: Not all namespaces could be closed; for a while none is.
+        _closing_pause_s: How long that is next time; longer and longer.
         _children: Workflows of nested namespaces.
         _recalled: What shelves hold of closed namespaces that are about to be opened again.
         _alarm: Rings for the first interrupt that answers itself.
@@ -159,6 +160,7 @@ class ThreadWorkflow:
             self._start, run_id=workflow.info().run_id, now_s=workflow.now().timestamp()
         )
         if not self._start.namespace:
+            # Here, because Updates may come before ``run``.
             self._state.closing.enabled = workflow.patched(NAMESPACES_CLOSED)
         self._restored = self._state.restart()
         self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
@@ -171,6 +173,7 @@ class ThreadWorkflow:
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
         self._closing_paused = False
+        self._closing_pause_s = archiving.PAUSE_S
         self._children = Children(self._start)
         self._recalled: dict[str, ReopenReply] = {}
         self._alarm = Alarm(self._answer_overdue)
@@ -608,18 +611,22 @@ class ThreadWorkflow:
             self._state.closing.given_up(request)
         if reply is None or _left_out(request, reply):
             await self._pause_closing()
+        else:
+            self._closing_pause_s = archiving.PAUSE_S
 
     async def _await_retired(self, request: RetireRequest) -> None:
         reply = await archiving.retire(request, self._upkeep)
         if reply is not None:
             self._state.close_ended(request, reply)
-            return
-        self._state.closing.given_up(request)
-        await self._pause_closing()
+        else:
+            self._state.closing.given_up(request)
+        if reply is None or reply.left:
+            await self._pause_closing()
 
     async def _pause_closing(self) -> None:
         self._closing_paused = True
-        await asyncio.sleep(archiving.PAUSE_S)
+        pause_s, self._closing_pause_s = self._closing_pause_s, 2 * self._closing_pause_s
+        await asyncio.sleep(min(pause_s, archiving.MAX_PAUSE_S))
         self._closing_paused = False
 
     async def _recall(

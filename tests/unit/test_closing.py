@@ -60,10 +60,10 @@ def shelve(state: ThreadState, **reply: Any) -> CloseRequest:
     return request
 
 
-def retire(state: ThreadState, *changed: str) -> RetireRequest:
+def retire(state: ThreadState, *changed: str, left: tuple[str, ...] = ()) -> RetireRequest:
     request = state.close()
     assert isinstance(request, RetireRequest)
-    state.close_ended(request, RetireReply(changed=changed))
+    state.close_ended(request, RetireReply(changed=changed, left=left))
     return request
 
 
@@ -120,7 +120,9 @@ def test_who_is_entered_meanwhile_stays_open() -> None:
     state.closed(request, CloseReply(closed=tuple(map(as_closed, request.namespaces))))
     assert state.namespaces == ["a:1", "a:2"]
     assert state.closing.leaving == ("a:3",)
-    # And those that were written to before they could end.
+    # And those that were written to before they could end; of others it is asked again.
+    retire(state, left=("a:3",))
+    assert state.closing.leaving == ("a:3",)
     retire(state, "a:3")
     assert state.namespaces == ["a:1", "a:2", "a:3"]
 

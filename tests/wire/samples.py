@@ -240,7 +240,7 @@ SAMPLES: dict[str, Any] = {
     ),
     "close_reply": m.CloseReply(shelves=PACK, closed=(CLOSED,), gone=("old",), garbage=BLOB),
     "retire_request": m.RetireRequest(thread_id="t", closed=(CLOSED,), at=1),
-    "retire_reply": m.RetireReply(changed=("ns",)),
+    "retire_reply": m.RetireReply(changed=("ns",), left=("n2",)),
     "reopen_request": m.ReopenRequest(thread_id="t", namespace="ns", shelves=PACK),
     "reopen_reply": m.ReopenReply(kept=KEPT),
     "task_input": m.TaskInput(key="k"),

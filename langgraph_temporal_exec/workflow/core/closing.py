@@ -150,7 +150,7 @@ class Closing:
             return ()
         self.asked = None
         changed = [c.namespace for c in self.state.retiring if c.namespace in reply.changed]
-        self.state.retiring = ()
+        self.state.retiring = tuple(c for c in self.state.retiring if c.namespace in reply.left)
         return tuple(changed)
 
     def given_up(self, request: CloseRequest | RetireRequest) -> None:
