@@ -15,12 +15,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
+from temporalio.worker import Replayer
 
 from langgraph_temporal_exec import Retention
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
 from langgraph_temporal_exec.storage import shelves
 from langgraph_temporal_exec.storage.blobs import delete_execution
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.conftest import TemporalServer
 from tests.storage.conftest import MakeSaver
 from tests.storage.graphs import agents
@@ -232,6 +234,21 @@ async def test_one_asks_while_its_siblings_are_closed(
         ours, theirs = await nested(graph), await nested(model)
         for topic in range(3):
             assert await states(graph, ours[topic]) == await states(model, theirs[topic])
+
+
+async def test_closing_and_continuing_as_new(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    """What is recorded is carried over, and all histories replay."""
+    async with used(make_saver, 3, 2, roll_events=25, archive_bytes=2_000) as (graph, model):
+        await closed(client, task_queue)
+        assert await executions(client, task_queue, "ContinuedAsNew")
+        await check_same(graph, model, (0, 3, 5))
+    replayer = Replayer(workflows=[ThreadWorkflow])
+    of_thread = f"WorkflowId STARTS_WITH '{names.thread_workflow_id(task_queue, 't')}'"
+    async for execution in client.list_workflows(of_thread):
+        handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+        await replayer.replay_workflow(await handle.fetch_history())
 
 
 async def test_a_thread_with_closed_namespaces_is_copied_and_deleted(
