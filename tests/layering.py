@@ -178,6 +178,7 @@ _INNER = [
     # Moves opaque bytes about: it must never need a value of LangGraph's.
     _layer(
         "worker.upkeep",
+        modules={"worker.upkeep", "worker.shelving"},
         ours={"errors", "foundation", "protocol", "storage"},
         third_party={"temporalio"},
         side="Worker side:",

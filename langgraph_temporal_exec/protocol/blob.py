@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from .stored import (
     OpList,
     Segment,
     SegmentList,
+    Shelf,
+    Shelves,
 )
 from .wire import pack, unpack
 
@@ -74,3 +77,36 @@ def decompress(data: bytes) -> tuple[bytes, ...]:
 def decompress_segments(data: bytes) -> tuple[Segment, ...]:
     """The inverse of ``compress_segments``."""
     return unpack(SegmentList, inflate(data, at_most=MAX_INFLATED_BYTES)).segments
+
+
+SHELF_KEY_BYTES = 8
+"""Of each closed namespace in the list of shelves. Two of them alike cost a look at a shelf."""
+
+
+def shelf_key(namespace: str) -> bytes:
+    """By what a closed namespace is found in the list of shelves."""
+    return hashlib.sha256(namespace.encode()).digest()[:SHELF_KEY_BYTES]
+
+
+def is_on(keys: bytes, key: bytes) -> bool:
+    """Whether a namespace is on a shelf, by its key and those of the shelf."""
+    at = keys.find(key)
+    while at >= 0 and at % SHELF_KEY_BYTES:
+        # The end of one key and the beginning of the next.
+        at = keys.find(key, at + 1)
+    return at >= 0
+
+
+def compress_shelf(shelf: Shelf | Shelves) -> bytes:
+    """A shelf, or the list of shelves, as bytes of a blob."""
+    return zlib.compress(pack(shelf), 6)
+
+
+def decompress_shelf(data: bytes) -> Shelf:
+    """The inverse of ``compress_shelf``, of one shelf."""
+    return unpack(Shelf, inflate(data, at_most=MAX_INFLATED_BYTES))
+
+
+def decompress_shelves(data: bytes) -> Shelves:
+    """The inverse of ``compress_shelf``, of the list."""
+    return unpack(Shelves, inflate(data, at_most=MAX_INFLATED_BYTES))

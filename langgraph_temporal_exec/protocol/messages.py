@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from .inflate import inflate
 from .standing import Standing
-from .stored import BlobRef, Pack, Segment
+from .stored import BlobRef, Kept, Pack, Segment
 from .wire import WireError
 
 RULES = 1
@@ -32,6 +32,9 @@ class ThreadStart:
     new by itself (0: when the server suggests it). ``archive_bytes`` is the size of the log at
     which it moves into archives (0: the default). ``rules`` are those by which the workflow decides
     (``RULES``). ``graph`` names the graph of a namespace, a sub-agent for example, if it has one.
+    Of a namespace that was closed and is opened again ``epoch`` is that of its thread, and
+    ``opened_at`` the length of the thread's log: what told an earlier workflow of it to close is
+    older.
 
     Args:
         thread_id: The thread.
@@ -49,6 +52,8 @@ class ThreadStart:
     archive_bytes: int = 0
     rules: int = 0
     graph: str = ""
+    epoch: int = 0
+    opened_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -274,7 +279,8 @@ class StepRequest:
     have not started yet, for which the sender wants to know whether they are lost. ``outcome``
     ends the run. An ``extra`` request appends ops before the one with the same ``seq``: results of
     lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
-    of ``open``, in the same order; "" for one without.
+    of ``open``, in the same order; "" for one without. ``new`` are those of ``open`` that the
+    sender knows to have never been opened; of others it is looked whether they were closed.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -295,6 +301,7 @@ class StepRequest:
     outcome: bytes = b""
     extra: bool = False
     open_as: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -323,7 +330,8 @@ class AppendRequest:
     Of ops that edit a state, ``base`` is the checkpoint that was edited and ``due`` are the nodes
     to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
-    of its source, and with ``spent``, as in ``Applied``.
+    of its source, and with ``spent``, as in ``Applied``. ``over`` are nested namespaces that the
+    sender has written to and is done with: those that have ended may be closed again.
 
     Args:
         ops: Entries to append, packed.
@@ -343,6 +351,7 @@ class AppendRequest:
     standing: Standing | None = None
     status: str = ""
     spent: str = ""
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -351,6 +360,7 @@ class ReadRequest:
 
     ``erasing``: also answered after the thread was deleted, to whoever removes what is left.
     ``runs``: name the runs as well. ``standing``: tell where the thread stands, for a copy.
+    ``closing``: give all of a namespace that is at rest.
 
     Args:
         incarnation: Identity of the log that ``cursor`` belongs to; "": the reader knows none.
@@ -362,6 +372,7 @@ class ReadRequest:
     erasing: bool = False
     runs: bool = False
     standing: bool = False
+    closing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -403,6 +414,8 @@ class ReadReply:
 
     ``runs`` are the latest runs, oldest first, if they were asked for; the last of them are
     ``announced`` and have not asked for the thread yet. ``spent`` is that of ``Applied``.
+    ``shelves`` says where closed namespaces are; those in ``forgotten`` are dropped. ``snapshot``
+    is all of a namespace, if that was asked for and nothing is under way in it.
 
     Args:
         page: Entries after the reader's cursor.
@@ -419,6 +432,9 @@ class ReadReply:
     standing: Standing | None = None
     announced: tuple[str, ...] = ()
     spent: str = ""
+    shelves: Pack | None = None
+    forgotten: tuple[str, ...] = ()
+    snapshot: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -471,6 +487,112 @@ class DiscardRequest:
 
     thread_id: str
     garbage: BlobRef
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloseRequest:
+    """Activity input of ``langgraph:close``: put nested namespaces that have ended on shelves.
+
+    Args:
+        thread_id: The thread.
+        namespaces: The namespaces, whose workflows are open.
+        forget: Closed ones of which nothing is to be left.
+        shelves: Where closed ones are; ``None``: there are none.
+    """
+
+    thread_id: str
+    namespaces: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    shelves: Pack | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Closed:
+    """Part of ``CloseReply``, ``RetireRequest`` and ``Snapshot``: a namespace that is on a shelf.
+
+    Args:
+        namespace: The namespace.
+        incarnation: Identity of the log that was put there.
+        base: Number of its first entry that is in no archive.
+        end: Its length.
+    """
+
+    namespace: str
+    incarnation: str
+    base: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloseReply:
+    """Activity result of ``langgraph:close``.
+
+    ``gone`` are those that have no open workflow. What is in none of both is not at rest yet.
+    ``garbage`` is a pack of ``BlobList``, as in ``ArchiveReply``.
+
+    Args:
+        shelves: Where closed namespaces are now; ``None``: there are none.
+        closed: Those that are on a shelf.
+    """
+
+    shelves: Pack | None = None
+    closed: tuple[Closed, ...] = ()
+    gone: tuple[str, ...] = ()
+    garbage: BlobRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetireRequest:
+    """Activity input of ``langgraph:retire``: let the workflows of closed namespaces end.
+
+    Args:
+        thread_id: The thread.
+        closed: The namespaces, as they are on their shelves.
+        at: Length of the thread's log; a workflow that was opened later does not end.
+    """
+
+    thread_id: str
+    closed: tuple[Closed, ...]
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetireReply:
+    """Activity result of ``langgraph:retire``.
+
+    Args:
+        changed: Namespaces that somebody has written to since: they stay open.
+        left: Those that are still to end.
+    """
+
+    changed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReopenRequest:
+    """Activity input of ``langgraph:reopen``: take a closed namespace from its shelf.
+
+    Args:
+        thread_id: The thread.
+        namespace: The namespace.
+        shelves: Where closed ones are.
+    """
+
+    thread_id: str
+    namespace: str
+    shelves: Pack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReopenReply:
+    """Activity result of ``langgraph:reopen``.
+
+    Args:
+        kept: The namespace; ``None``: it is on no shelf, so it was never closed.
+    """
+
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -849,6 +971,24 @@ class Waiter:
     run_workflow_id: str
 
 
+@dataclass(kw_only=True, slots=True)
+class ClosingState:
+    """Part of ``Snapshot``: the nested namespaces of a thread that have ended (see
+    ``workflow/core/closing.py``).
+
+    Args:
+        over: Open ones that are to be closed, in this order.
+        retiring: Those that are on a shelf, and whose workflows are to end.
+        forget: Closed ones of which nothing is to be left.
+        shelves: Where closed ones are; ``None``: there are none.
+    """
+
+    over: tuple[str, ...] = ()
+    retiring: tuple[Closed, ...] = ()
+    forget: tuple[str, ...] = ()
+    shelves: Pack | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
     """Part of ``ThreadStart``: the state as carried over continue-as-new.
@@ -880,6 +1020,7 @@ class Snapshot:
         given_spent: Whether that is not given any more (see ``Applied``).
         home: As in ``ThreadState``.
         priority: As in ``ThreadState``.
+        closing: As there; ``None``: no namespaces are or were closed.
     """
 
     epoch: int
@@ -908,6 +1049,7 @@ class Snapshot:
     given_spent: bool = False
     home: Home | None = None
     priority: RunPriority | None = None
+    closing: ClosingState | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

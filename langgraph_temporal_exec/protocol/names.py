@@ -17,6 +17,9 @@ DRIVE_ACTIVITY = "langgraph:drive"
 ARCHIVE_ACTIVITY = "langgraph:archive"
 DISCARD_ACTIVITY = "langgraph:discard"
 ERASE_ACTIVITY = "langgraph:erase"
+CLOSE_ACTIVITY = "langgraph:close"
+RETIRE_ACTIVITY = "langgraph:retire"
+REOPEN_ACTIVITY = "langgraph:reopen"
 LISTEN_ACTIVITY = "langgraph:listen"
 STOP_ACTIVITY = "langgraph:stop"
 
@@ -41,6 +44,7 @@ STOP_SIGNAL = "stop"
 MOVE_SIGNAL = "move"
 ANNOUNCE_SIGNAL = "announce"
 LEAVE_SIGNAL = "leave"
+RETIRE_SIGNAL = "retire"
 
 # Names of LangGraph's that workflows must know without importing it; `seam/private.py` compares
 # them with what is installed.

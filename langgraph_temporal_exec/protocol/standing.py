@@ -137,8 +137,7 @@ class Standing:
         node = op.task_path.removeprefix(PULL_PATH) if op.task_path.startswith(PULL_PATH) else ""
         if ERROR_CHANNEL in channels:
             place.failed = _with(place.failed, task)
-        # With the values elsewhere it is no question: those are few and small.
-        if channels - _CONTROL or (not channels and op.body is not None):
+        if is_result(op):
             place.done = _with(place.done, task)
             place.asking = _without(place.asking, task)
             if ERROR_CHANNEL not in channels:
@@ -176,6 +175,13 @@ class Standing:
             place.done = ()
         if not (place.waits or place.nodes or place.failed):
             del self.places[checkpoint_id]
+
+
+def is_result(op: Op) -> bool:
+    """Whether writes are a task's output, rather than a question, an answer or an error."""
+    channels = {v.channel for v in op.values}
+    # With the values elsewhere it is no question: those are few and small.
+    return bool(channels - _CONTROL) or (not channels and op.body is not None)
 
 
 def _with(tasks: tuple[str, ...], task: str) -> tuple[str, ...]:

@@ -207,6 +207,56 @@ class SegmentList:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Part of ``Shelf``: a closed namespace.
+
+    Args:
+        namespace: The namespace.
+        life: Of its log (``Incarnation.life``).
+        snapshot: Its state, as its workflow had it at the end: a ``Snapshot``, packed.
+    """
+
+    namespace: str
+    life: str
+    snapshot: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shelf:
+    """Blob content, compressed: closed namespaces of one thread.
+
+    Args:
+        kept: The namespaces.
+    """
+
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shelved:
+    """Part of ``Shelves``: one shelf, and what is on it.
+
+    Args:
+        ref: A ``Shelf``.
+        keys: Of its namespaces that are not on a later shelf as well: ``shelf_key`` of each.
+    """
+
+    ref: BlobRef
+    keys: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shelves:
+    """Content of the pack in which a thread says where its closed namespaces are.
+
+    Args:
+        shelves: All of them, oldest first.
+    """
+
+    shelves: tuple[Shelved, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BlobList:
     """Blob content: blobs to be removed.
 

@@ -46,7 +46,7 @@ from typing import Any
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError
@@ -60,8 +60,12 @@ from ..protocol.messages import (
     ArchiveRequest,
     AttachReply,
     AttachRequest,
+    CloseReply,
+    CloseRequest,
     ReadReply,
     ReadRequest,
+    RetireReply,
+    RetireRequest,
     StepReply,
     StepRequest,
     TaskInput,
@@ -90,6 +94,7 @@ _SIGNALS = (
     names.FENCE_SIGNAL,
     names.ANSWER_SIGNAL,
     names.DELETE_SIGNAL,
+    names.RETIRE_SIGNAL,
 )
 _ENDED = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: "activity_task_completed_event_attributes",
@@ -174,11 +179,14 @@ class HistoryReader:
         return state.read(request)
 
     async def state(self, workflow_id: str) -> ThreadState | None:
-        """The state its history leads to; ``None`` when there is no such workflow."""
+        """The state its history leads to; ``None`` when there is no such workflow any more."""
         handle = self._client.get_workflow_handle(workflow_id)
         try:
             # Cheap, and tells whether the history has to be read at all.
             description = await handle.describe()
+            # Deleted, or on a shelf of its thread.
+            if description.status is WorkflowExecutionStatus.COMPLETED:
+                return None
             key = (workflow_id, description.run_id, description.history_length)
             if key not in self._states:
                 handle = self._client.get_workflow_handle(workflow_id, run_id=description.run_id)
@@ -240,8 +248,8 @@ class _Fold:
         _steps: Steps that were accepted and are not applied yet, by the event of their acceptance.
         _answers: Events of the acceptance of answers whose runs have not begun yet.
         _attached: Events of the acceptance of attaches that are not completed yet.
-        _scheduled: What each Activity is about, by the event that scheduled it: a task's key, or an
-            archive. Others change nothing.
+        _scheduled: What each Activity is about, by the event that scheduled it: a task's key, an
+            archive, or namespaces that are closed. Others change nothing.
         _inbound: Signals, and ends of Activities, that have not taken effect.
         _task_started: Event at which the latest workflow task was started; 0: none was.
         _now: The workflow's clock, which stands still within a task.
@@ -256,7 +264,7 @@ class _Fold:
         self._steps: dict[int, StepRequest] = {}
         self._answers: list[int] = []
         self._attached: set[int] = set()
-        self._scheduled: dict[int, str | ArchiveRequest] = {}
+        self._scheduled: dict[int, str | ArchiveRequest | CloseRequest | RetireRequest] = {}
         self._inbound: list[HistoryEvent] = []
         self._task_started = 0
         self._now = 0.0
@@ -315,6 +323,8 @@ class _Fold:
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
         self._fresh = not start.snapshot
         self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
+        # Whether it did is in the history: nothing is begun here.
+        self.state.closing.enabled = not start.namespace
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -329,6 +339,12 @@ class _Fold:
                 request = unpack(ArchiveRequest, data)
                 self.state.log.archiving = request
                 self._scheduled[event.event_id] = request
+            elif kind in (names.CLOSE_ACTIVITY, names.RETIRE_ACTIVITY):
+                is_close = kind == names.CLOSE_ACTIVITY
+                closing: CloseRequest | RetireRequest
+                closing = unpack(CloseRequest, data) if is_close else unpack(RetireRequest, data)
+                self.state.closing.asked = closing
+                self._scheduled[event.event_id] = closing
             return
         key = unpack(TaskInput, data).key
         self._scheduled[event.event_id] = key
@@ -354,6 +370,18 @@ class _Fold:
                 self.state.log.archived(about, reply)
             else:
                 self.state.log.not_archived(about)
+            return
+        if isinstance(about, (CloseRequest, RetireRequest)):
+            # The next one may be scheduled already: this one has waited here.
+            self.state.closing.asked = about
+            if not completed:
+                self.state.closing.given_up(about)
+            elif isinstance(about, CloseRequest):
+                closed = unpack(CloseReply, await self._one(attributes.result.payloads))
+                self.state.closed(about, closed)
+            else:
+                ended = unpack(RetireReply, await self._one(attributes.result.payloads))
+                self.state.close_ended(about, ended)
             return
         # A key is of one attempt; those of superseded ones are not among the running tasks.
         key, epoch = about, self.state.epoch

@@ -56,8 +56,12 @@ async def prune(store: Store, threads: Iterable[str], strategy: str) -> None:
             await store.delete(thread_id)
             continue
         replica = store.recorded(thread_id)
-        for ns in await namespaces(store, replica):
-            await drop(store, replica, ns, lambda ids: ids[:-1])
+        dropped = [
+            ns
+            for ns in await namespaces(store, replica)
+            if await drop(store, replica, ns, lambda ids: ids[:-1])
+        ]
+        await _leave(store, thread_id, dropped)
 
 
 async def retain(store: Store, thread_id: str, retention: Retention) -> None:
@@ -77,16 +81,17 @@ async def retain(store: Store, thread_id: str, retention: Retention) -> None:
         return older if cutoff is None else [i for i in older if _made(i) < cutoff]
 
     gone = set(await drop(store, replica, "", doomed, compact=False))
-    over = []
+    over, left = [], []
     for ns in found[1:]:
         # Named after the task it ran in, which belongs to a checkpoint that is no more.
         task_id = task_of(ns)
         if tasks.get(task_id) in gone:
             over.append(ns)
-        else:
-            await drop(store, replica, ns, doomed, compact=False)
+        elif await drop(store, replica, ns, doomed, compact=False):
+            left.append(ns)
     if over:
         await store.transport.append(thread_id, "", AppendRequest(close=tuple(over)))
+    await _leave(store, thread_id, left)
 
 
 def _made(checkpoint_id: str) -> datetime:
@@ -120,6 +125,13 @@ async def drop(
     return doomed
 
 
+async def _leave(store: Store, thread_id: str, namespaces: Iterable[str]) -> None:
+    """Whoever has written to nested namespaces is done with them: they may be closed again."""
+    over = tuple(ns for ns in namespaces if ns)
+    if over:
+        await store.transport.append(thread_id, "", AppendRequest(over=over))
+
+
 async def delete_for_runs(store: Store, run_ids: set[str]) -> None:
     """Drop the checkpoints of runs, by the ``run_id`` in their metadata."""
     threads = dict.fromkeys(store.replicas)
@@ -143,6 +155,7 @@ async def delete_for_runs(store: Store, run_ids: set[str]) -> None:
         for ns, chosen in doomed.items():
             await store.reader.refresh_all(replica, ns)
             await drop(store, replica, ns, chosen.intersection)
+        await _leave(store, thread_id, doomed)
     if problem is not None:
         raise StorageError(
             f"{len(unread)} of {len(threads)} threads cannot be read ({unread[:3]}; {problem}), so "
@@ -153,10 +166,13 @@ async def delete_for_runs(store: Store, run_ids: set[str]) -> None:
 async def undo_runs(store: Store, thread_id: str, run_ids: frozenset[str]) -> None:
     """Drop what runs have made, by the run each op was written in; may be repeated."""
     replica = store.recorded(thread_id)
+    dropped = []
     for ns in await namespaces(store, replica):
         ops = await _whole_log(store.reader, thread_id, ns)
         made = {op.checkpoint_id for op in ops if op.kind == OpKind.PUT and op.run_id in run_ids}
-        await drop(store, replica, ns, made.intersection)
+        if await drop(store, replica, ns, made.intersection):
+            dropped.append(ns)
+    await _leave(store, thread_id, dropped)
     request = AppendRequest(undone=tuple(sorted(run_ids)))
     await store.transport.append(thread_id, "", request)
 
@@ -193,6 +209,7 @@ async def copy_thread(store: Store, source: str, target: str) -> None:
         await store.transport.append(target, "", stands)
     if first.spent:
         await store.transport.append(target, "", AppendRequest(ops=(), spent=first.spent))
+    await _leave(store, target, sorted(copied))
 
 
 async def _whole_log(reader: Reader, thread_id: str, ns: str) -> list[Op]:

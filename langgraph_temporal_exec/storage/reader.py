@@ -1,13 +1,14 @@
 """Shared: brings a process's view of a thread up to date and answers questions from it.
 
 **What it models.** A ``Replica`` is what is known; a reader is who fetches what is missing. It has
-no memory of its own. Three things can be fetched:
+no memory of its own. Four things can be fetched:
 
 - *Pages* of a log: by Query, from the worker that has the workflow, or from the workflow's history
   when none answers. A Query that no worker takes fails only when its time is up
   (temporalio/temporal#5252), so ``HistoryReader.or_worker`` has both ways race.
 - *Archives* and the head: packs, inline or in blobs. A pack of a higher level lists archives.
 - *Blobs*: large values, and bodies of large ops. They need no worker.
+- *Shelves*: nested namespaces that are closed. They are asked when a namespace has no workflow.
 
 **How much is read.** A cold process reads the latest part only: the head (what the latest
 checkpoint needs of the archives) and the log behind it, which moves into an archive at 256 kB.
@@ -35,11 +36,12 @@ Each of them at most ``TRIES`` times; then it is a ``StorageError``, whose remed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from temporalio.service import RPCError
 
 from ..errors import StorageError
 from ..protocol.blob import Upload, decompress, decompress_segments
@@ -47,11 +49,12 @@ from ..protocol.log import read_ops
 from ..protocol.messages import LogPage, ReadReply, ReadRequest
 from ..protocol.stored import BlobRef, Op, Pack, Segment
 from ..values.ops import with_body
+from . import shelves
 from .blobs import BlobGoneError, BlobStore
 from .history import HistoryReader
 from .replica import MissingBlobsError, Replica
 from .resolver import UnknownBaseError
-from .thread_client import Transport
+from .thread_client import UNBOUNDED_CURSOR, Transport
 
 T = TypeVar("T")
 
@@ -178,8 +181,15 @@ class Reader:
             ServerUnavailableError: Temporal does not answer.
         """
         workflow_id = self._transport.thread_workflow_id(thread_id, checkpoint_ns)
-        return await self._history.or_worker(
-            workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
+        # A worker would answer for a closed workflow as well, but replay all of it each time.
+        if not checkpoint_ns or not await self._has_completed(workflow_id):
+            reply = await self._history.or_worker(
+                workflow_id, request, self._transport.read(thread_id, checkpoint_ns, request)
+            )
+            if reply is not None or not checkpoint_ns:
+                return reply
+        return await self._shelved(
+            thread_id, checkpoint_ns, request, lambda asked: self.read(thread_id, "", asked)
         )
 
     async def recorded(
@@ -191,7 +201,45 @@ class Reader:
         answers, which takes more than ten times the work of folding its history.
         """
         workflow_id = self._transport.thread_workflow_id(thread_id, checkpoint_ns)
-        return await self._history.read(workflow_id, request)
+        reply = await self._history.read(workflow_id, request)
+        if reply is not None or not checkpoint_ns:
+            return reply
+        return await self._shelved(
+            thread_id, checkpoint_ns, request, lambda asked: self.recorded(thread_id, "", asked)
+        )
+
+    async def _has_completed(self, workflow_id: str) -> bool:
+        try:
+            return await self._transport.has_completed(workflow_id)
+        except (RPCError, RuntimeError):
+            # Whoever asks next says so in our words.
+            return False
+
+    async def _shelved(
+        self,
+        thread_id: str,
+        checkpoint_ns: str,
+        request: ReadRequest,
+        read: Callable[[ReadRequest], Awaitable[ReadReply | None]],
+    ) -> ReadReply | None:
+        """One page of a namespace that was closed; ``None``: it was not.
+
+        Args:
+            thread_id: The thread.
+            checkpoint_ns: The namespace.
+            request: What is asked for.
+            read: Reads the thread itself.
+        """
+        for _ in range(TRIES):
+            thread = await read(ReadRequest(cursor=UNBOUNDED_CURSOR))
+            if thread is None or checkpoint_ns in thread.forgotten:
+                return None
+            try:
+                kept = await shelves.find(self.blobs, thread_id, thread.shelves, checkpoint_ns)
+            except BlobGoneError:
+                continue
+            return None if kept is None else shelves.read(kept, request)
+        raise self._too_fast(thread_id, checkpoint_ns)
 
     async def absorb(
         self, replica: Replica, checkpoint_ns: str, page: LogPage, namespaces: Sequence[str]

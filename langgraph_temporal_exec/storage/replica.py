@@ -134,6 +134,8 @@ class Replica:
 
     Attributes:
         known_namespaces: Those that a reply or an op has named, the latest or all of them.
+        opened: Nested ones that the log, or an attempt of this process, has ever named: those that
+            have ended as well.
         flush: Set while an attempt of this process folds what it has not sent yet: has it sent for
             a namespace. ``None``: all that is here is in the log.
         _spaces: What was read, by namespace.
@@ -147,6 +149,7 @@ class Replica:
     def __init__(self, thread_id: str, blobs: BlobStore) -> None:
         self.thread_id = thread_id
         self.known_namespaces: set[str] = set()
+        self.opened: set[str] = set()
         self.flush: Callable[[str], Awaitable[None]] | None = None
         self._blobs = blobs
         self._spaces: dict[str, _Namespace] = {}
@@ -388,6 +391,7 @@ class Replica:
                 # Emptied and read anew since, but not as far.
                 return False
             self.known_namespaces.update(namespaces)
+            self.opened.update(namespaces)
             for op in ops:
                 self._fold(checkpoint_ns, op)
             space.cursor = max(space.cursor, page.start + len(page.ops))
@@ -439,6 +443,7 @@ class Replica:
         """
         with self._lock:
             self.known_namespaces.add(checkpoint_ns)
+            self.opened.add(checkpoint_ns)
             self._fold(checkpoint_ns, op)
 
     def forget_namespace(self, checkpoint_ns: str) -> None:
@@ -454,6 +459,7 @@ class Replica:
                 self._clear(namespace)
             self._spaces.clear()
             self.known_namespaces.clear()
+            self.opened.clear()
 
     def _fold_head(self, ns: str, space: _Namespace, head: Iterable[Op]) -> None:
         for op in head:
@@ -494,6 +500,7 @@ class Replica:
                 self._drop(ns, op.dropped)
         elif op.kind == OpKind.OPEN:
             self.known_namespaces.update(op.opened)
+            self.opened.update(op.opened)
 
     def _put(self, ns: str, space: _Namespace, op: Op, *, older: bool) -> None:
         checkpoint_id = op.checkpoint_id

@@ -64,6 +64,7 @@ from ..protocol.messages import (
 from ..protocol.wire import pack, unpack
 from .rpc import (
     SERVER_AWAY_S,
+    StaleReadError,
     failure_text,
     has_type,
     is_gone,
@@ -122,6 +123,10 @@ DELETED_S = 60.0
 """How long a new call waits for a deleted thread of the same name to be gone."""
 
 ERASE_WAIT_S = 300.0
+
+OPEN_TRIES = 10
+OPEN_PAUSE_S = 0.3
+"""How often a namespace is opened again that is closed before it can be written to."""
 
 STUCK_EVENTS = 20
 """Latest events of a workflow that are looked through for why its task failed."""
@@ -255,14 +260,35 @@ class Transport:
                 )
 
         workflow_id = self.thread_workflow_id(thread_id)
-        await self._bounded(workflow_id, send_update(self.client, send_root, deleted_s=DELETED_S))
-        if not root:
-            child = self._handle(thread_id, checkpoint_ns)
+        child = self._handle(thread_id, checkpoint_ns)
 
-            async def send_child() -> None:
-                await child.execute_update(names.APPEND_UPDATE, pack(request))
+        async def send_child() -> None:
+            await child.execute_update(names.APPEND_UPDATE, pack(request))
 
-            await self._bounded(child.id, send_update(self.client, send_child))
+        async def send_to_root() -> None:
+            update = send_update(self.client, send_root, deleted_s=DELETED_S)
+            await self._bounded(workflow_id, update)
+
+        if root:
+            await send_to_root()
+            return
+        for left in reversed(range(OPEN_TRIES)):
+            try:
+                await send_to_root()
+            except StaleReadError:
+                # It is about to continue as new; nothing of this builds on what it holds.
+                if not left:
+                    raise
+                await asyncio.sleep(OPEN_PAUSE_S)
+                continue
+            try:
+                await self._bounded(child.id, send_update(self.client, send_child))
+            except RPCError as exc:
+                # Closed again before this came.
+                if not is_gone(exc) or not left:
+                    raise
+            else:
+                return
 
     async def delete(self, thread_id: str) -> None:
         """End the thread's workflows; a thread that does not exist is no error."""
@@ -292,6 +318,16 @@ class Transport:
                 return True
             raise
         return description.status not in _OPEN
+
+    async def has_completed(self, workflow_id: str) -> bool:
+        """Whether a workflow has ended by itself, or is not known any more."""
+        try:
+            description = await self.client.get_workflow_handle(workflow_id).describe()
+        except RPCError as exc:
+            if is_gone(exc):
+                return True
+            raise
+        return description.status is WorkflowExecutionStatus.COMPLETED
 
     async def resume(self, thread_id: str, value: Any) -> str:
         """Answer what a thread waits for; the id of the run that goes on.

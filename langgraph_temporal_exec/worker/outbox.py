@@ -117,6 +117,7 @@ class Outbox:
         _tasks: Tasks that wait for the next step, or for room among ``MAX_RUNNING``.
         _held: Tasks whose checkpoint has not been put yet, by its id.
         _open: Namespaces to be opened, with the names of their graphs.
+        _new: Those of them, sent or not, that never had a workflow.
         _opened: Those who wait in ``open``, by namespace.
         _watch: Keys of tasks that should have started by now, to be asked about.
         _requires: Keys of the tasks whose results must be in the log before the next step.
@@ -155,6 +156,7 @@ class Outbox:
         self._ops: list[Entry] = []
         self._tasks: list[TaskSpec] = []
         self._open: list[tuple[str, str]] = []
+        self._new: set[str] = set()
         self._opened: dict[str, asyncio.Future[None]] = {}
         self._watch: list[str] = []
         self._requires: set[str] = set()
@@ -232,9 +234,9 @@ class Outbox:
             self._watch.append(key)
             self._kick()
 
-    async def open(self, namespace: str, graph: str = "") -> None:
+    async def open(self, namespace: str, graph: str = "", *, new: bool = False) -> None:
         """Make sure a namespace has its workflow, which Temporal's UI shows under its graph's
-        name.
+        name. ``new``: it never had one.
 
         Does not wait for what else is to be sent: tasks that wait for room among ``MAX_RUNNING``
         may wait for those that open namespaces.
@@ -244,6 +246,8 @@ class Outbox:
         if namespace not in self._opened:
             self._opened[namespace] = asyncio.get_running_loop().create_future()
             self._open.append((namespace, graph))
+            if new:
+                self._new.add(namespace)
             self._kick()
         await asyncio.shield(self._opened[namespace])
 
@@ -359,6 +363,7 @@ class Outbox:
                 tasks=tuple(tasks),
                 open=tuple(namespace for namespace, _ in self._open),
                 open_as=tuple(graph for _, graph in self._open),
+                new=tuple(namespace for namespace, _ in self._open if namespace in self._new),
                 watch=tuple(self._watch),
             )
             self._open, self._watch = [], []

@@ -49,6 +49,7 @@ from .live import LiveTasks
 from .moving import Mover
 from .ports import CalledRun
 from .registry import GraphRegistry
+from .shelving import Shelving
 from .slots import Slots
 from .upkeep import Upkeep
 
@@ -166,6 +167,7 @@ class WorkerHost:
     async def _start(self) -> None:
         activities = self._activities = Activities(self, self.registry, self.embedded)
         upkeep = Upkeep(self._transport, self.store.reader)
+        shelving = Shelving(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         settings = self._settings
         if settings.health_port is not None:
@@ -240,7 +242,10 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=names.upkeep_queue(self._options.task_queue),
-                    activities=[upkeep.archive, upkeep.discard, upkeep.erase],
+                    activities=[
+                        *(upkeep.archive, upkeep.discard, upkeep.erase),
+                        *(shelving.close, shelving.retire, shelving.reopen),
+                    ],
                     max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),

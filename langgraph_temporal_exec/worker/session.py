@@ -81,7 +81,6 @@ from ..errors import (
 )
 from ..logs import about
 from ..options import Retry
-from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
     Applied,
@@ -143,7 +142,7 @@ class Session:
         _options: The saver's options.
         _incarnation: Identity of the thread's log when it was granted.
         _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
-        _existing: Nested namespaces that had a workflow before, so that they must be read.
+        _existing: Nested namespaces that there were before, so that they must be read.
         _loaded: Namespaces that were read, or need not be.
         _live: Tasks whose writes have not come, by namespace, checkpoint and task id.
         _outboxes: By namespace; "" is the thread itself.
@@ -188,7 +187,7 @@ class Session:
         self.replica = replica
         self._options = host.store.options
         self._incarnation = grant.page.incarnation if grant.page else ""
-        self._existing = set(grant.namespaces)
+        self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
         self._outboxes: dict[str, Outbox] = {}
@@ -545,12 +544,8 @@ class Session:
 
     async def load(self, checkpoint_ns: str) -> None:
         """Read a namespace that existed before this attempt, once."""
-        # What this attempt itself has begun is all here. With so many namespaces, the thread does
-        # not name all of them.
-        known = (
-            checkpoint_ns in self._existing or len(self._existing) >= names.REMEMBERED_NAMESPACES
-        )
-        if checkpoint_ns in self._loaded or not known:
+        # What this attempt itself has begun is all here.
+        if checkpoint_ns in self._loaded or checkpoint_ns not in self._existing:
             return
         await self._reader.refresh(self.replica, checkpoint_ns)
         self._loaded.add(checkpoint_ns)
@@ -685,7 +680,11 @@ class Session:
 
             # The workflow of a namespace is a child of the thread's, which alone can start it.
             async def ready() -> None:
-                await self._outbox("").open(checkpoint_ns, self._graphs.get(checkpoint_ns, ""))
+                await self._outbox("").open(
+                    checkpoint_ns,
+                    self._graphs.get(checkpoint_ns, ""),
+                    new=checkpoint_ns not in self._existing,
+                )
 
             outbox = Outbox(
                 StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id),

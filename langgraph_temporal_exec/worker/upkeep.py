@@ -35,6 +35,7 @@ from ..protocol.messages import (
 from ..protocol.stored import (
     BlobList,
     BlobRef,
+    Kept,
     Op,
     OpKind,
     Pack,
@@ -42,6 +43,7 @@ from ..protocol.stored import (
     Value,
 )
 from ..protocol.wire import pack, unpack
+from ..storage import shelves
 from ..storage.blobs import BlobGoneError
 from ..storage.reader import Reader
 from ..storage.resolver import Resolver, UnknownBaseError
@@ -109,7 +111,7 @@ class Upkeep:
     async def _archive(self, data: bytes) -> bytes:
         request = unpack(ArchiveRequest, data)
         contents = await self._contents(request)
-        work = _Work(self._reader, request.thread_id)
+        work = Work(self._reader, request.thread_id)
         reply = await (
             self._compact(request, contents, work)
             if request.compact
@@ -147,9 +149,7 @@ class Upkeep:
         )
         return _Contents(page=first, raw=raw, ops=ops, head=head)
 
-    async def _move(
-        self, request: ArchiveRequest, contents: _Contents, work: _Work
-    ) -> ArchiveReply:
+    async def _move(self, request: ArchiveRequest, contents: _Contents, work: Work) -> ArchiveReply:
         try:
             if _lacks_archives(contents):
                 raise UnknownBaseError
@@ -160,7 +160,7 @@ class Upkeep:
             # What the head needs, or builds on, is in the archives only.
             archived = await self._reader.segments(request.thread_id, contents.page.segments)
             ops = [op for segment in archived for op in segment] + contents.ops
-            work = _Work(self._reader, request.thread_id)
+            work = Work(self._reader, request.thread_id)
             work.learn(ops)
             packed_head, head_refs = await self._head(Log.of(ops).head(), contents, work)
         segment = Segment(
@@ -169,12 +169,12 @@ class Upkeep:
             pack=await work.store(compress(contents.raw), ARCHIVE),
         )
         segments = await self._merged([*contents.page.segments, segment], work)
-        old = _refs(contents.head, (HEAD,)) + _pack_refs(contents.page.head)
+        old = refs_of(contents.head, (HEAD,)) + pack_refs(contents.page.head)
         garbage = await work.garbage(old, head_refs)
         return ArchiveReply(segments=segments, head=packed_head, garbage=garbage)
 
     async def _compact(
-        self, request: ArchiveRequest, contents: _Contents, work: _Work
+        self, request: ArchiveRequest, contents: _Contents, work: Work
     ) -> ArchiveReply:
         """Rewrite everything without what was dropped."""
         flat = await self._reader.flat(request.thread_id, contents.page.segments)
@@ -191,26 +191,26 @@ class Upkeep:
             for i, chunk in enumerate(_chunks(kept))
         ]
         whole = await self._reader.whole(request.thread_id, kept)
-        work = _Work(self._reader, request.thread_id)
+        work = Work(self._reader, request.thread_id)
         work.learn(whole)
         packed_head, head_refs = await self._head(Log.of(whole).head(), contents, work)
         merged = await self._merged(segments, work)
-        old = _refs([*ops, *contents.head]) + _pack_refs(contents.page.head)
+        old = refs_of([*ops, *contents.head]) + pack_refs(contents.page.head)
         old += [s.pack.ref for s in (*flat, *contents.page.segments) if s.pack.ref]
-        new = _refs(whole) + head_refs + [s.pack.ref for s in (*segments, *merged) if s.pack.ref]
+        new = refs_of(whole) + head_refs + [s.pack.ref for s in (*segments, *merged) if s.pack.ref]
         garbage = await work.garbage(old, new)
         return ArchiveReply(segments=merged, head=packed_head, garbage=garbage)
 
     async def _head(
-        self, head: Sequence[Op], contents: _Contents, work: _Work
+        self, head: Sequence[Op], contents: _Contents, work: Work
     ) -> tuple[Pack, list[BlobRef]]:
-        known = {name for ref in _refs(contents.head, (HEAD,)) for name in ref.pieces}
+        known = {name for ref in refs_of(contents.head, (HEAD,)) for name in ref.pieces}
         kept = await work.self_contained(head, HEAD, known=known)
         data = compress(kept)
         packed = Pack(data=data) if len(data) <= HEAD_INLINE_BYTES else await work.store(data, HEAD)
-        return packed, _refs(read_ops(kept), (HEAD,)) + _pack_refs(packed)
+        return packed, refs_of(read_ops(kept), (HEAD,)) + pack_refs(packed)
 
-    async def _merged(self, segments: list[Segment], work: _Work) -> tuple[Segment, ...]:
+    async def _merged(self, segments: list[Segment], work: Work) -> tuple[Segment, ...]:
         """Sum up archives, so that their number stays bounded."""
         level = 0
         while True:
@@ -270,18 +270,11 @@ class Upkeep:
             if reply is None:
                 break
             page = reply.page
-            refs += _pack_refs(page.head)
-            # A second try finds some of them gone.
-            with contextlib.suppress(BlobGoneError):
-                ops = await self._reader.whole(request.thread_id, page.ops)
-                flat = await self._reader.flat(request.thread_id, page.segments)
-                refs += [s.pack.ref for s in (*flat, *page.segments) if s.pack.ref]
-                for segment in await self._reader.segments(request.thread_id, flat):
-                    ops += segment
-                if page.head is not None:
-                    ops += await self._reader.unpack(request.thread_id, page.head)
-                refs += _refs(ops)
-                opened.update(dict.fromkeys(n for op in ops for n in op.opened))
+            found, named = await refs_of_page(self._reader, request.thread_id, page)
+            refs += found
+            opened.update(dict.fromkeys(named))
+            if reply.shelves is not None and not page.more:
+                refs += await refs_of_shelves(self._reader, request.thread_id, reply.shelves)
             incarnation, cursor = page.incarnation, page.start + len(page.ops)
             more = page.more
         return refs, list(opened)
@@ -303,8 +296,13 @@ class Upkeep:
                 raise
 
 
-class _Work:
-    """Values and blobs of one Activity."""
+class Work:
+    """Values and blobs of one Activity.
+
+    Args:
+        reader: Reads and writes blobs.
+        thread_id: The thread they belong to.
+    """
 
     def __init__(self, reader: Reader, thread_id: str) -> None:
         self._reader = reader
@@ -403,6 +401,47 @@ class _Work:
         return packed.ref
 
 
+async def refs_of_page(
+    reader: Reader, thread_id: str, page: LogPage
+) -> tuple[list[BlobRef], list[str]]:
+    """All blobs of a page and of the archives before it, and the namespaces it names."""
+    refs = pack_refs(page.head)
+    ops: list[Op] = []
+    # A second try finds some of them gone.
+    with contextlib.suppress(BlobGoneError):
+        ops += await reader.whole(thread_id, page.ops)
+        flat = await reader.flat(thread_id, page.segments)
+        refs += [s.pack.ref for s in (*flat, *page.segments) if s.pack.ref]
+        for segment in await reader.segments(thread_id, flat):
+            ops += segment
+        if page.head is not None:
+            ops += await reader.unpack(thread_id, page.head)
+    refs += refs_of(ops)
+    return refs, [name for op in ops for name in op.opened]
+
+
+async def refs_of_kept(reader: Reader, thread_id: str, kept: Kept) -> list[BlobRef]:
+    """All blobs of a closed namespace."""
+    refs: list[BlobRef] = []
+    incarnation, cursor, more = "", 0, True
+    while more:
+        page = shelves.read(kept, ReadRequest(incarnation=incarnation, cursor=cursor)).page
+        refs += (await refs_of_page(reader, thread_id, page))[0]
+        incarnation, cursor, more = page.incarnation, page.start + len(page.ops), page.more
+    return refs
+
+
+async def refs_of_shelves(reader: Reader, thread_id: str, listed: Pack) -> list[BlobRef]:
+    """All blobs of all closed namespaces, and those they are kept in."""
+    refs = pack_refs(listed)
+    with contextlib.suppress(BlobGoneError):
+        for shelved in await shelves.listed(reader.blobs, thread_id, listed):
+            refs.append(shelved.ref)
+            for kept in await shelves.content(reader.blobs, thread_id, shelved.ref):
+                refs += await refs_of_kept(reader, thread_id, kept)
+    return refs
+
+
 def _lacks_archives(contents: _Contents) -> bool:
     """Whether what the latest checkpoint needs is in the archives only.
 
@@ -421,11 +460,13 @@ def _lacks_archives(contents: _Contents) -> bool:
     return branched or log.lacks(live[-1])
 
 
-def _refs(ops: Iterable[Op], scopes: Sequence[str] = ()) -> list[BlobRef]:
+def refs_of(ops: Iterable[Op], scopes: Sequence[str] = ()) -> list[BlobRef]:
+    """Blobs that ops refer to by themselves."""
     return [r for op in ops for r in blobs_of(op) if not scopes or r.scope in scopes]
 
 
-def _pack_refs(packed: Pack | None) -> list[BlobRef]:
+def pack_refs(packed: Pack | None) -> list[BlobRef]:
+    """The blob of a pack, if it is in one."""
     return [packed.ref] if packed is not None and packed.ref is not None else []
 
 

@@ -1,4 +1,4 @@
-"""Workflow side: the Activities that keep a log small, as the thread workflow asks for them."""
+"""Workflow side: the Activities that keep a thread small, as its workflow asks for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,29 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
-    from ..protocol.messages import ArchiveReply, ArchiveRequest, DiscardRequest, EraseRequest
+    from ..protocol.messages import (
+        ArchiveReply,
+        ArchiveRequest,
+        CloseReply,
+        CloseRequest,
+        DiscardRequest,
+        EraseRequest,
+        ReopenReply,
+        ReopenRequest,
+        RetireReply,
+        RetireRequest,
+    )
     from ..protocol.stored import BlobRef
     from ..protocol.wire import pack, unpack
 
 ARCHIVE_TIMEOUT = timedelta(minutes=5)
+
+BEAT_TIMEOUT = timedelta(seconds=10)
+"""Until a worker that died while it closed namespaces, or opened them again, is noticed: somebody
+may wait for them."""
+
+MAX_PAUSE_S = 3_600.0
+"""Of namespaces that cannot be closed, for ever maybe: each try is three events."""
 
 PAUSE_S = 30.0
 """Pause before an archive that cannot be made as asked for is asked for again."""
@@ -47,6 +65,60 @@ async def archive(request: ArchiveRequest, queue: str) -> ArchiveReply | None:
     except (ActivityError, asyncio.CancelledError):
         return None
     return unpack(ArchiveReply, result)
+
+
+async def close(request: CloseRequest, queue: str) -> CloseReply | None:
+    """Put namespaces that have ended on shelves; ``None`` when it was not done."""
+    try:
+        result: bytes = await workflow.execute_activity(
+            names.CLOSE_ACTIVITY,
+            pack(request),
+            task_queue=queue,
+            result_type=bytes,
+            summary=f"keep {len(request.namespaces)} namespaces that have ended",
+            start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError):
+        return None
+    return unpack(CloseReply, result)
+
+
+async def retire(request: RetireRequest, queue: str) -> RetireReply | None:
+    """Let the workflows of namespaces end that are on shelves; ``None`` when it was not done."""
+    try:
+        result: bytes = await workflow.execute_activity(
+            names.RETIRE_ACTIVITY,
+            pack(request),
+            task_queue=queue,
+            result_type=bytes,
+            summary=f"close {len(request.closed)} namespaces",
+            start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError):
+        return None
+    return unpack(RetireReply, result)
+
+
+async def reopen(request: ReopenRequest, queue: str) -> ReopenReply | None:
+    """Take a closed namespace from its shelf; ``None`` when it was not done."""
+    try:
+        result: bytes = await workflow.execute_activity(
+            names.REOPEN_ACTIVITY,
+            pack(request),
+            task_queue=queue,
+            result_type=bytes,
+            summary=f"open {request.namespace} again"[:200],
+            start_to_close_timeout=ARCHIVE_TIMEOUT,
+            heartbeat_timeout=BEAT_TIMEOUT,
+            retry_policy=BACK_OFF,
+        )
+    except (ActivityError, asyncio.CancelledError):
+        return None
+    return unpack(ReopenReply, result)
 
 
 async def discard(thread_id: str, garbage: BlobRef, queue: str) -> None:

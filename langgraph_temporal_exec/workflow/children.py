@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
     from ..protocol.messages import ThreadStart
+    from ..protocol.stored import Kept
     from ..protocol.wire import pack
 
 
@@ -35,12 +37,23 @@ class Children:
         self._start = start
         self._opening: set[str] = set()
 
-    async def open(self, namespace: str, graph: str = "") -> None:
+    async def open(
+        self,
+        namespace: str,
+        graph: str = "",
+        *,
+        kept: Kept | None = None,
+        epoch: int = 0,
+        opened_at: int = 0,
+    ) -> None:
         """Start the workflow of a namespace, unless it is there.
 
         Args:
             namespace: The namespace.
             graph: Name of its graph, such as the sub-agent's, for Temporal's UI; "" for none.
+            kept: What it begins with, if it was closed.
+            epoch: Of the thread.
+            opened_at: Length of the thread's log.
         """
         thread = self._start
         start = ThreadStart(
@@ -52,6 +65,14 @@ class Children:
             rules=thread.rules,
             graph=graph,
         )
+        if kept is not None:
+            start = replace(
+                start,
+                incarnation=kept.life,
+                snapshot=kept.snapshot,
+                epoch=epoch,
+                opened_at=opened_at,
+            )
         self._opening.add(namespace)
         try:
             child = await workflow.start_child_workflow(

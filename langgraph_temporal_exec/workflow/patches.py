@@ -20,6 +20,11 @@ STOP_AT_ONCE = "cancel-at-once"
 Before, only heartbeats brought the news. To be removed when no run that was cancelled by a 0.1.0
 development version is open or to be replayed."""
 
+NAMESPACES_CLOSED = "namespaces-closed"
+"""Patch: a thread closes nested namespaces that have ended (``core/closing.py``). Whether it does
+is decided as a run of its workflow begins: one that is open closes them from its next
+continue-as-new on. To be removed as ``RESULTS_FIRST``."""
+
 CANCELLED_IS_CANCELLED = "cancelled-is-cancelled"
 """Patch: a cancelled run whose attempt failed by itself (its thread was deleted, and the next step
 refused) ends as cancelled, not as failed. To be removed when runs begun without it have ended and

@@ -12,7 +12,7 @@ state. It cannot lose anything by that, for these reasons:
 - It waits until all handlers have ended, and what runs in the background (``_background``).
 - What is in ``_repeatable`` it leaves. Tasks and removals are in the snapshot and are begun anew
   (``ThreadState.restart``); tasks get other Activities, which find the same live tasks. An archive
-  is asked for again, because the log is still as long.
+  is asked for again, because the log is still as long, and so is the closing of namespaces.
 - An Update that is answered in the last workflow task may come to the next run a second time
   (temporalio/temporal#6375). Steps and attaches may be repeated without harm.
 
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -49,8 +50,13 @@ with workflow.unsafe.imports_passed_through():
         AppendRequest,
         ArchiveRequest,
         AttachRequest,
+        CloseReply,
+        CloseRequest,
         EraseRequest,
         ReadRequest,
+        ReopenReply,
+        ReopenRequest,
+        RetireRequest,
         RunBounds,
         StepReply,
         StepRequest,
@@ -80,7 +86,7 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .patches import HOMES, RESULTS_FIRST, STARTS_PACED
+    from .patches import HOMES, NAMESPACES_CLOSED, RESULTS_FIRST, STARTS_PACED
     from .refusals import (
         bad_answer,
         check_ops,
@@ -114,9 +120,15 @@ NEXT_WORKFLOW_TASK_S = 0.001
 """Any timer makes the next workflow task."""
 
 
+def _left_out(request: CloseRequest, reply: CloseReply) -> bool:
+    """Whether some of the namespaces are not at rest yet."""
+    return len(reply.closed) + len(reply.gone) < len(request.namespaces)
+
+
 @workflow.defn(name=names.THREAD_WORKFLOW)
 class ThreadWorkflow:
-    """One thread, or one nested namespace of it; stays open, its history is the store.
+    """One thread, or one nested namespace of it; its history is the store. That of a thread stays
+    open, that of a namespace until it has ended (``core/closing.py``).
 
     Attributes:
         _start: What it was started with, or continued.
@@ -132,7 +144,10 @@ class ThreadWorkflow:
         _repeatable: What it leaves behind: the next run takes it up again, or, of a run that was
             cancelled, heartbeats tell its process as well.
         _paused: The last archive could not be made; for a while none is asked for.
+        _closing_paused: Not all namespaces could be closed; for a while none is.
+        _closing_pause_s: How long that is next time; longer and longer.
         _children: Workflows of nested namespaces.
+        _recalled: What shelves hold of closed namespaces that are about to be opened again.
         _alarm: Rings for the first interrupt that answers itself.
         _upkeep: Task queue of archives and removals.
         _rollover: When to continue as new.
@@ -144,6 +159,9 @@ class ThreadWorkflow:
         self._state = ThreadState.begun(
             self._start, run_id=workflow.info().run_id, now_s=workflow.now().timestamp()
         )
+        if not self._start.namespace:
+            # Here, because Updates may come before ``run``.
+            self._state.closing.enabled = workflow.patched(NAMESPACES_CLOSED)
         self._restored = self._state.restart()
         self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}
@@ -154,7 +172,10 @@ class ThreadWorkflow:
         self._background: set[asyncio.Task[None]] = set()
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
+        self._closing_paused = False
+        self._closing_pause_s = archiving.PAUSE_S
         self._children = Children(self._start)
+        self._recalled: dict[str, ReopenReply] = {}
         self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._rollover = Rollover(roll_events=self._start.roll_events)
@@ -165,14 +186,27 @@ class ThreadWorkflow:
         await self._perform([e for e in self._restored if self._is_due(e)])
         while True:
             await workflow.wait_condition(
-                lambda: self._state.deleted or self._may_roll() or self._wants_archive()
+                lambda: (
+                    self._state.deleted
+                    or self._may_roll()
+                    or self._wants_archive()
+                    or self._wants_closing()
+                    or self._may_retire()
+                )
             )
             if self._state.deleted:
                 await self._erase()
                 return
+            if self._may_retire():
+                # All of it is on a shelf of the thread, and in Temporal nothing of it stays open.
+                self._state.retired = True
+                return
             if self._may_roll():
                 break
-            self._archive()
+            if self._wants_archive():
+                self._archive()
+            else:
+                self._close()
         workflow.continue_as_new(
             pack(
                 ThreadStart(
@@ -185,6 +219,7 @@ class ThreadWorkflow:
                     archive_bytes=self._start.archive_bytes,
                     rules=RULES,
                     graph=self._start.graph,
+                    opened_at=self._start.opened_at,
                 )
             ),
             task_queue=self._rollover.move_to or None,
@@ -259,16 +294,19 @@ class ThreadWorkflow:
         self._enter()
         r = unpack(StepRequest, request)
         await self._perform(self._state.enter_epoch(r.epoch))
-        await workflow.wait_condition(
-            lambda: self._state.refuses(r.epoch) or self._state.ready(r) or self._must_roll()
-        )
-        self._check_epoch(r.epoch)
-        if self._must_roll():
-            # Within a run there is always a next step under way, so the only gap to continue
-            # as new in is before it is applied. Steps that wait for an earlier one go as well.
-            return pack(StepReply(again=True))
-        if missing := self._state.missing(r):
-            return pack(StepReply(lost=missing))
+        while True:
+            await workflow.wait_condition(
+                lambda: self._state.refuses(r.epoch) or self._state.ready(r) or self._must_roll()
+            )
+            self._check_epoch(r.epoch)
+            if self._must_roll():
+                # Within a run there is always a next step under way, so the only gap to continue
+                # as new in is before it is applied. Steps that wait for an earlier one go as well.
+                return pack(StepReply(again=True))
+            if missing := self._state.missing(r):
+                return pack(StepReply(lost=missing))
+            if await self._recall(r.open, r.new, lambda: self._state.refuses(r.epoch)):
+                break
         effects = self._state.step(r)
         # Of this very step: another may end the next run before the effects are performed.
         end = self._state.outcome_end if r.outcome else 0
@@ -293,9 +331,16 @@ class ThreadWorkflow:
         """Append from outside any run."""
         self._enter()
         r = unpack(AppendRequest, request)
+        while not await self._recall(r.open, (), lambda: self._state.deleted):
+            self._check_alive()
+            if self._must_roll():
+                # Sent again by whoever reads the thread anew.
+                raise stale(self._start.thread_id)
         if self._state.is_stale(r):
             # Compacted since the validator looked.
             raise stale(self._start.thread_id)
+        for namespace in r.close:
+            self._recalled.pop(namespace, None)
         await self._perform(self._state.append(r))
         await self._children.opened(r.open)
 
@@ -409,6 +454,11 @@ class ThreadWorkflow:
         """The parent thread was deleted."""
         await self._perform(self._state.signalled(names.DELETE_SIGNAL, args))
 
+    @workflow.signal(name=names.RETIRE_SIGNAL)
+    def retire(self, *args: Any) -> None:
+        """All of this namespace is on a shelf of the thread: its log, as it was then."""
+        self._state.signalled(names.RETIRE_SIGNAL, args)
+
     @workflow.signal(name=names.MOVE_SIGNAL)
     def move(self, *args: Any) -> None:
         """Nobody serves this task queue any more: go on, with all namespaces, on another one."""
@@ -418,7 +468,7 @@ class ThreadWorkflow:
         if queue == workflow.info().task_queue:
             return
         self._rollover.move_to = queue
-        for namespace in self._state.namespaces:
+        for namespace in (*self._state.namespaces, *self._state.closing.leaving):
             self._spawn(self._children.signal(namespace, names.MOVE_SIGNAL, queue))
 
     @workflow.query(name=names.READ_QUERY)
@@ -443,7 +493,14 @@ class ThreadWorkflow:
                 if handle is not None:
                     handle.cancel()
             elif isinstance(effect, OpenNamespace):
-                await self._children.open(effect.namespace, effect.graph)
+                recalled = self._recalled.pop(effect.namespace, None)
+                await self._children.open(
+                    effect.namespace,
+                    effect.graph,
+                    kept=recalled.kept if recalled else None,
+                    epoch=self._state.epoch,
+                    opened_at=self._state.log.end,
+                )
             elif isinstance(effect, FenceNamespace):
                 # Awaited: the new attempt must not read a namespace its predecessor still writes.
                 await self._children.signal(effect.namespace, names.FENCE_SIGNAL, effect.epoch)
@@ -537,6 +594,92 @@ class ThreadWorkflow:
         self._paused = True
         await asyncio.sleep(archiving.PAUSE_S)
         self._paused = False
+
+    def _wants_closing(self) -> bool:
+        return not self._closing_paused and self._state.wants_closing()
+
+    def _may_retire(self) -> bool:
+        at_rest = workflow.all_handlers_finished() and not self._background
+        return at_rest and not self._activities and self._state.may_retire()
+
+    def _close(self) -> None:
+        request = self._state.close()
+        if isinstance(request, CloseRequest):
+            self._spawn_repeatable(self._await_closed(request))
+        elif request is not None:
+            self._spawn_repeatable(self._await_retired(request))
+
+    async def _await_closed(self, request: CloseRequest) -> None:
+        reply = await archiving.close(request, self._upkeep)
+        if reply is not None:
+            await self._perform(self._state.closed(request, reply))
+        else:
+            self._state.closing.given_up(request)
+        if reply is None or _left_out(request, reply):
+            await self._pause_closing()
+        else:
+            self._closing_pause_s = archiving.PAUSE_S
+
+    async def _await_retired(self, request: RetireRequest) -> None:
+        reply = await archiving.retire(request, self._upkeep)
+        if reply is not None:
+            self._state.close_ended(request, reply)
+        else:
+            self._state.closing.given_up(request)
+        if reply is None or reply.left:
+            await self._pause_closing()
+
+    async def _pause_closing(self) -> None:
+        self._closing_paused = True
+        pause_s, self._closing_pause_s = self._closing_pause_s, 2 * self._closing_pause_s
+        await asyncio.sleep(min(pause_s, archiving.MAX_PAUSE_S))
+        self._closing_paused = False
+
+    async def _recall(
+        self, namespaces: tuple[str, ...], new: tuple[str, ...], is_over: Callable[[], bool]
+    ) -> bool:
+        """Have at hand what shelves hold of namespaces that are about to be opened.
+
+        Args:
+            namespaces: Those to be opened.
+            new: Those of them that were never opened.
+            is_over: Whether nobody wants them any more.
+
+        Returns:
+            Whether it was; if not, this has waited, and all that holds is to be looked at again.
+        """
+        wanted = [n for n in self._state.recalled(namespaces, new) if n not in self._recalled]
+        if not wanted:
+            return True
+        # Their workflows are told to end, and cannot be taken back.
+        await workflow.wait_condition(
+            lambda: self._state.closing.none_leaves(wanted) or self._must_roll() or is_over()
+        )
+        shelves = self._state.closing.state.shelves
+        if self._must_roll() or is_over() or shelves is None:
+            return False
+        recalling = [
+            asyncio.create_task(
+                self._take(
+                    ReopenRequest(
+                        thread_id=self._start.thread_id, namespace=namespace, shelves=shelves
+                    )
+                )
+            )
+            for namespace in wanted
+        ]
+        await workflow.wait_condition(
+            lambda: all(t.done() for t in recalling) or self._must_roll() or is_over()
+        )
+        for task in recalling:
+            task.cancel()
+        return False
+
+    async def _take(self, request: ReopenRequest) -> None:
+        reply = await archiving.reopen(request, self._upkeep)
+        # Unless it was opened, or dropped, meanwhile.
+        if reply is not None and self._state.recalled((request.namespace,)):
+            self._recalled[request.namespace] = reply
 
     async def _discard(self, effect: Discard) -> None:
         await archiving.discard(self._start.thread_id, effect.garbage, self._upkeep)

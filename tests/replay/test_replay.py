@@ -37,7 +37,9 @@ async def test_every_history_replays(client: Client, task_queue: str) -> None:
             bound = graph.with_config(checkpointer=saver)
             await bound.ainvoke({"x": ["in"]}, config(graph.name))
             await bound.ainvoke(Command(resume="yes"), config(graph.name))
-    histories = await fetch(client, task_queue)
+    # The namespace that has ended may be on a shelf already, which is no history of workflow code.
+    found = await fetch(client, task_queue)
+    histories = [h for h in found if f"{task_queue}/blob/" not in h.workflow_id]
     # Two threads, one of them with a namespace, and four runs.
     assert len(histories) == 7
     replayer = Replayer(workflows=[ThreadWorkflow, RunWorkflow])

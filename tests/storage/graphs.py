@@ -1,4 +1,4 @@
-"""Graphs whose state grows or is large."""
+"""Graphs whose state grows or is large, or that use a sub-agent often."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import interrupt
+from langgraph.types import Send, interrupt
 
 KB = "lorem ipsum dolor sit amet "
 
@@ -114,4 +114,50 @@ def big() -> Any:
         .add_edge("make", "inner")
         .add_edge("inner", "ask")
         .compile(name="big")
+    )
+
+
+class Found(TypedDict, total=False):
+    start: int
+    count: int
+    found: Annotated[list[str], operator.add]
+
+
+class Study(TypedDict, total=False):
+    topic: int
+    notes: Annotated[list[str], operator.add]
+    found: Annotated[list[str], operator.add]
+
+
+def agents(asking: tuple[int, ...] = ()) -> Any:
+    """Sends ``count`` topics to a sub-agent each, all at once; some of them ask."""
+
+    def look(state: Study) -> Study:
+        return {"notes": [f"looked at {state['topic']}"]}
+
+    def tell(state: Study) -> Study:
+        topic = state["topic"]
+        said = f" {interrupt(topic)}" if topic in asking else ""
+        return {"found": [f"{topic}: {len(state['notes'])}{said}"]}
+
+    study = (
+        StateGraph(Study)
+        .add_node("look", look)
+        .add_node("tell", tell)
+        .add_edge(START, "look")
+        .add_edge("look", "tell")
+        .compile()
+    )
+
+    def topics(state: Found) -> list[Send]:
+        numbers = range(state["start"], state["start"] + state["count"])
+        return [Send("study", {"topic": n, "notes": []}) for n in numbers]
+
+    return (
+        StateGraph(Found)
+        .add_node("plan", lambda state: {})
+        .add_node("study", study)
+        .add_edge(START, "plan")
+        .add_conditional_edges("plan", topics, ["study"])
+        .compile(name="agents")
     )

@@ -242,6 +242,9 @@ class _Transport(Transport):
         reply = state.read(request) if state is not None else None
         return None if reply is None or reply.deleted else reply
 
+    async def has_completed(self, workflow_id: str) -> bool:
+        return workflow_id not in self._world.states
+
     async def delete(self, thread_id: str) -> None:
         await self._world.end(thread_id, "")
 

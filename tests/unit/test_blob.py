@@ -67,3 +67,15 @@ def test_a_pack_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Monkey
     assert blob.decompress(blob.compress([b"\0" * 5_000])) == (b"\0" * 5_000,)
     with pytest.raises(WireError, match="more than 10,000 bytes"):
         blob.decompress(blob.compress([b"\0" * 20_000]))
+
+
+def test_a_closed_namespace_is_found_by_its_key() -> None:
+    keys = [blob.shelf_key(f"a:{n}") for n in range(50)]
+    assert {len(key) for key in keys} == {blob.SHELF_KEY_BYTES}
+    listed = b"".join(keys[:40])
+    assert [blob.is_on(listed, key) for key in keys] == [True] * 40 + [False] * 10
+    # What lies across two keys is none.
+    assert not blob.is_on(listed, listed[3 : 3 + blob.SHELF_KEY_BYTES])
+    across = listed[3 : 3 + blob.SHELF_KEY_BYTES]
+    assert blob.is_on(listed + across, across)
+    assert not blob.is_on(b"", keys[0])

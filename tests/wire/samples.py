@@ -91,6 +91,8 @@ ERROR = m.ErrorInfo(
 )
 LISTENER = m.Listener(run_id="r", mailbox="m", stream_id="s", queue="q", deltas=True)
 BOUNDS = m.RunBounds(heartbeat_s=2.5, max_lost_attempts=3, give_up_s=4.5, run_timeout_s=8.5)
+CLOSED = m.Closed(namespace="ns", incarnation="life.1", base=1, end=2)
+KEPT = st.Kept(namespace="ns", life="life", snapshot=b"\x31")
 DEADLINE = m.Deadline(interrupt_id="i", within_s=6.5, default=b"\x13", bounds=BOUNDS, at_s=7.5)
 STANDING = Standing(
     top="c2",
@@ -118,6 +120,8 @@ SAMPLES: dict[str, Any] = {
         archive_bytes=10,
         rules=1,
         graph="g",
+        epoch=11,
+        opened_at=12,
     ),
     "attach_request": m.AttachRequest(
         run_id="r",
@@ -164,6 +168,7 @@ SAMPLES: dict[str, Any] = {
         outcome=b"\x0b",
         extra=True,
         open_as=("g",),
+        new=("ns",),
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
     "append_request": m.AppendRequest(
@@ -180,9 +185,10 @@ SAMPLES: dict[str, Any] = {
         standing=STANDING,
         status="error",
         spent="c1",
+        over=("ns",),
     ),
     "read_request": m.ReadRequest(
-        incarnation="life", cursor=1, erasing=True, runs=True, standing=True
+        incarnation="life", cursor=1, erasing=True, runs=True, standing=True, closing=True
     ),
     "read_reply": m.ReadReply(
         page=PAGE,
@@ -193,6 +199,9 @@ SAMPLES: dict[str, Any] = {
         standing=STANDING,
         announced=("r",),
         spent="c1",
+        shelves=PACK,
+        forgotten=("old",),
+        snapshot=b"\x30",
     ),
     "announcement": ANNOUNCEMENT,
     "archive_request": m.ArchiveRequest(
@@ -250,6 +259,7 @@ SAMPLES: dict[str, Any] = {
         given_spent=True,
         home=HOME,
         priority=PRIORITY,
+        closing=m.ClosingState(over=("ns",), retiring=(CLOSED,), forget=("old",), shelves=PACK),
     ),
     "worker_card": m.WorkerCard(
         worker="w",
@@ -263,6 +273,16 @@ SAMPLES: dict[str, Any] = {
         graphs=("g",),
         runs=("r",),
     ),
+    "shelf": st.Shelf(kept=(KEPT,)),
+    "shelves": st.Shelves(shelves=(st.Shelved(ref=BLOB, keys=b"\x32"),)),
+    "close_request": m.CloseRequest(
+        thread_id="t", namespaces=("ns",), forget=("old",), shelves=PACK
+    ),
+    "close_reply": m.CloseReply(shelves=PACK, closed=(CLOSED,), gone=("old",), garbage=BLOB),
+    "retire_request": m.RetireRequest(thread_id="t", closed=(CLOSED,), at=1),
+    "retire_reply": m.RetireReply(changed=("ns",), left=("n2",)),
+    "reopen_request": m.ReopenRequest(thread_id="t", namespace="ns", shelves=PACK),
+    "reopen_reply": m.ReopenReply(kept=KEPT),
     "task_input": m.TaskInput(key="k"),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
     "run_start": m.RunStart(

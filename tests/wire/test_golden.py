@@ -59,17 +59,20 @@ PARTS = {
         "Applied",
         "BlobRef",
         "CallerStream",
+        "Closed",
+        "ClosingState",
         "Deadline",
         "ErrorInfo",
         "Home",
         "Inherited",
+        "Kept",
         "LogPage",
         "MailItem",
         "Pack",
         "RunPriority",
         "Standing",
     ),
-    *("Segment", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
+    *("Segment", "Shelved", "TaskSpec", "ThreadSummary", "Value", "Waiter"),
 }
 
 

@@ -64,12 +64,17 @@ from ...protocol.messages import (
     AttachReply,
     AttachRequest,
     AttachStatus,
+    CloseReply,
+    CloseRequest,
+    ClosingState,
     Deadline,
     ErrorInfo,
     Home,
     Outcome,
     ReadReply,
     ReadRequest,
+    RetireReply,
+    RetireRequest,
     RunPriority,
     Snapshot,
     StepRequest,
@@ -88,12 +93,14 @@ from ...protocol.names import (
     NULL_TASK_ID,
     REMEMBERED_NAMESPACES,
     RESUME_CHANNEL,
+    RETIRE_SIGNAL,
     RUN_CLOSED_SIGNAL,
     STOP_SIGNAL,
 )
-from ...protocol.standing import Standing
+from ...protocol.standing import Standing, is_result
 from ...protocol.stored import Op, OpKind
 from ...protocol.wire import WireError, pack, pack_plain, unpack
+from .closing import OPEN_NAMESPACES, Closing, task_of
 from .effects import (
     AnswerTaken,
     CancelRun,
@@ -120,6 +127,9 @@ REMEMBERED_OUTCOME_BYTES = 1_000
 
 MAX_WAITING = 2_000
 """Runs that may wait for one thread."""
+
+MAX_SHELVED_BYTES = 400_000
+"""Of a namespace that is put on a shelf, without its archives: a reply of 512 kB warns."""
 
 MAX_ANNOUNCED = 2_000
 """Announced runs that are shown before any worker has taken them; of more, the latest."""
@@ -156,6 +166,11 @@ class ThreadState:
         has_home: Whether threads have homes at all, which histories of earlier releases do not
             know (``patches.HOMES``).
         priority: Of the last run; the runs that the thread starts itself get it too.
+        closing: Nested namespaces that have ended.
+        opened_at: Of a nested namespace that was closed and opened again: the length of its
+            thread's log then.
+        retire_at: Of a nested namespace: as its log is on a shelf of the thread.
+        retired: Its workflow has ended, and the shelf is the truth about it.
     """
 
     log: ThreadLog
@@ -181,6 +196,10 @@ class ThreadState:
     home: Home | None = None
     has_home: bool = False
     priority: RunPriority | None = None
+    closing: Closing = field(default_factory=Closing)
+    opened_at: int = 0
+    retire_at: tuple[str, int, int] = ("", 0, 0)
+    retired: bool = False
 
     @classmethod
     def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
@@ -194,10 +213,14 @@ class ThreadState:
         life = start.incarnation or run_id
         root, by_log = not start.namespace, start.rules >= 1
         if start.snapshot:
-            return cls.restore(life, root=root, snapshot=start.snapshot, by_log=by_log)
-        summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
-        log = ThreadLog(life=life)
-        return cls(log=log, root=root, by_log=by_log, summary=summary)
+            state = cls.restore(life, root=root, snapshot=start.snapshot, by_log=by_log)
+        else:
+            summary = ThreadSummary(thread_id=start.thread_id, created_s=now_s, updated_s=now_s)
+            state = cls(log=ThreadLog(life=life), root=root, by_log=by_log, summary=summary)
+        state.opened_at = start.opened_at
+        # What was fenced while it was closed.
+        state.fence(start.epoch)
+        return state
 
     def touch(self, now_s: float) -> None:
         """Something is about to be written."""
@@ -592,6 +615,11 @@ class ThreadState:
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
         closed = [n for n in request.close if n in self.namespaces]
         self.namespaces = [n for n in self.namespaces if n not in closed]
+        self.closing.forget(request.close)
+        asking = self.standing.place.asking
+        self.closing.note_over(
+            n for n in request.over if n in self.namespaces and task_of(n) not in asking
+        )
         return effects + [DeleteNamespace(namespace=n) for n in request.close]
 
     def _note_graph(self, request: AppendRequest) -> None:
@@ -616,12 +644,15 @@ class ThreadState:
         for namespace, graph in zip_longest(namespaces, graphs[: len(namespaces)], fillvalue=""):
             if namespace not in self.namespaces:
                 self.namespaces.append(namespace)
-                del self.namespaces[:-REMEMBERED_NAMESPACES]
+                limit = OPEN_NAMESPACES if self.closing.enabled else REMEMBERED_NAMESPACES
+                del self.namespaces[:-limit]
                 self.log.append(pack(Op(kind=OpKind.OPEN, opened=(namespace,))))
                 effects.append(OpenNamespace(namespace=namespace, graph=graph))
+            self.closing.entered(namespace)
             if self.active is not None and namespace not in self.active.namespaces:
                 # Those that were used long ago are over, and need no fence.
-                recent = self.active.namespaces[1 - REMEMBERED_NAMESPACES :]
+                limit = OPEN_NAMESPACES // 2 if self.closing.enabled else REMEMBERED_NAMESPACES
+                recent = self.active.namespaces[1 - limit :]
                 self.active.namespaces = (*recent, namespace)
         return effects
 
@@ -641,6 +672,8 @@ class ThreadState:
             self.log.archiving = None
         if op.kind == OpKind.DROP:
             self.log.garbage = True
+        if self.root and op.kind == OpKind.WRITES and is_result(op):
+            self.closing.note_result(op.task_id, self.namespaces)
         if not own_run:
             return []
         if self.root:
@@ -687,6 +720,8 @@ class ThreadState:
         self.summary = replace(self.summary, error_type=kind, error_text=text, closed_run="")
         if not full.refused:
             self._note_end(full)
+            if full.status == "done" and not self.standing.place.waits:
+                self.closing.note_over(self.namespaces)
         # A refused answer was not taken, and must be given anew. That of an earlier run stays.
         withdrawn = full.refused and self.active is not None and self.active.null_writes
         self.given_spent = self.given_spent or full.answered or withdrawn
@@ -733,6 +768,9 @@ class ThreadState:
             return self.stop(cast(str, args[0]), *cast(Sequence[float], args[1:]))
         if name == FENCE_SIGNAL and len(args) == 1 and _is_epoch(args[0]):
             return self.fence(cast(int, args[0]))
+        if name == RETIRE_SIGNAL and len(args) == 4 and all(map(_is_epoch, args[1:])):
+            incarnation, base, end, at = args
+            self.retire(str(incarnation), cast(int, base), cast(int, end), cast(int, at))
         if name == ANSWER_SIGNAL and len(args) == 2 and _is_epoch(args[0]):
             epoch, task_id = args
             if isinstance(task_id, str):
@@ -745,8 +783,8 @@ class ThreadState:
         """The log after the reader's cursor, one page."""
         return ReadReply(
             page=self.log.page(request.incarnation, request.cursor),
-            namespaces=tuple(self.namespaces),
-            deleted=self.deleted and not request.erasing,
+            namespaces=(*self.namespaces, *self.closing.leaving),
+            deleted=(self.deleted or self.retired) and not request.erasing,
             summary=replace(
                 self.summary,
                 status=self.status,
@@ -758,12 +796,98 @@ class ThreadState:
             standing=self.standing if request.standing else None,
             announced=tuple(self.announced) if request.runs else (),
             spent=self.spent,
+            shelves=self.closing.state.shelves,
+            forgotten=self.closing.state.forget,
+            snapshot=self.at_rest() if request.closing else b"",
         )
 
     def _runs(self) -> tuple[str, ...]:
         active = [self.active.run_id] if self.active else []
         waiting = (waiter.run_id for waiter in self.waiting)
         return (*self.ended, *active, *waiting, *self.announced)
+
+    # -- namespaces that have ended -----------------------------------------------------------
+
+    def at_rest(self) -> bytes:
+        """All of a nested namespace, if it can be put on a shelf now."""
+        # An archive is on its way if it is larger.
+        small = self.log.size < MAX_SHELVED_BYTES
+        return self.snapshot() if small and self._rests() else b""
+
+    def _rests(self) -> bool:
+        busy = self.running or self.log.archiving is not None or self.log.discards
+        return not (self.root or busy or self.deleted or self.retired)
+
+    def retire(self, incarnation: str, base: int, end: int, at: int) -> None:
+        """A nested namespace learns that all of it is on a shelf of its thread.
+
+        Args:
+            incarnation: Of the log as it is there.
+            base: Number of its first entry.
+            end: Its length.
+            at: Length of the thread's log when it was put there.
+        """
+        if at >= self.opened_at:
+            self.retire_at = (incarnation, base, end)
+
+    def may_retire(self) -> bool:
+        """Whether its workflow may end: it is on a shelf as it is now."""
+        return self._rests() and self.retire_at == (
+            self.log.incarnation,
+            self.log.base,
+            self.log.end,
+        )
+
+    def in_use(self) -> tuple[str, ...]:
+        """Nested namespaces that the active run has entered, the latest."""
+        return self.active.namespaces if self.active is not None else ()
+
+    def wants_closing(self) -> bool:
+        """Whether ``close`` has something to do."""
+        return self._closing() is not None
+
+    def close(self) -> CloseRequest | RetireRequest | None:
+        """What is to be done now to close namespaces, if anything."""
+        request = self._closing()
+        if request is not None:
+            self.closing.asked = request
+        return request
+
+    def _closing(self) -> CloseRequest | RetireRequest | None:
+        # While blobs are being removed none may be written that could be one of them.
+        if self.deleted or self.log.discards:
+            return None
+        return self.closing.next(self.in_use(), self.log.end, self.summary.thread_id)
+
+    def closed(self, request: CloseRequest, reply: CloseReply) -> list[Effect]:
+        """Namespaces are on shelves: from now on they may only be read, or opened again."""
+        garbage = self.closing.closed(request, reply, self.in_use())
+        gone = {*self.closing.leaving, *(n for n in reply.gone if n not in self.in_use())}
+        self.namespaces = [n for n in self.namespaces if n not in gone]
+        if garbage is None:
+            return []
+        self.log.discards.append(garbage)
+        return [Discard(garbage=garbage)]
+
+    def close_ended(self, request: RetireRequest, reply: RetireReply) -> None:
+        """Workflows of namespaces have ended, but for those that somebody wrote to."""
+        self.namespaces += self.closing.retired(request, reply)
+
+    def recalled(self, namespaces: Sequence[str], new: Sequence[str] = ()) -> tuple[str, ...]:
+        """Of namespaces that are to be opened those that may be on a shelf.
+
+        Args:
+            namespaces: Those to be opened.
+            new: Those of them that the sender knows to have never been opened.
+        """
+        if not (self.closing.has_shelves or self.closing.leaving):
+            return ()
+        # Somebody else may have opened one since the sender has read the log.
+        known_new = set(new) if self.active is not None and self.active.alone else set()
+        known_new -= set(self.closing.leaving)
+        # What was dropped begins anew, though it may be on a shelf for a moment.
+        known_new |= set(self.closing.state.forget)
+        return tuple(n for n in namespaces if n not in self.namespaces and n not in known_new)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -778,7 +902,7 @@ class ThreadState:
         self.active = None
         self.waiting.clear()
         self.announced.clear()
-        effects += [DeleteNamespace(namespace=n) for n in self.namespaces]
+        effects += [DeleteNamespace(namespace=n) for n in (*self.namespaces, *self.closing.leaving)]
         self.log.archiving = None
         self.deleted = True
         return effects
@@ -791,6 +915,7 @@ class ThreadState:
         small += 120 * (len(self.log.segments) + len(self.log.discards))
         small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
+        small += self.closing.size()
         return self.log.size + small + (len(self.log.head.data) if self.log.head else 0)
 
     def snapshot(self) -> bytes:
@@ -823,6 +948,7 @@ class ThreadState:
                 given_spent=self.given_spent,
                 home=self.home,
                 priority=self.priority,
+                closing=self.closing.snapshot(),
             )
         )
 
@@ -863,6 +989,7 @@ class ThreadState:
             home=s.home,
             has_home=s.home is not None,
             priority=s.priority,
+            closing=Closing(state=s.closing or ClosingState()),
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 
