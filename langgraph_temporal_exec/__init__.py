@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         NotDurableError,
         NotWaitingError,
         NoWorkersError,
+        PlacementError,
         RemoteError,
         RunCancelledError,
         RunFailedError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         ServerUnavailableError,
         StorageError,
         StreamLostError,
+        SubagentTimeoutError,
         TaskQueueError,
         TemporalExecError,
         ThreadBusyError,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from .idempotency import idempotency_key
     from .interrupts import interrupt_with_default
     from .logs import RunLogFilter
-    from .options import NodeOptions, Retention
+    from .options import NodeOptions, Retention, SubagentOptions
     from .runs import Run, RunFailure, RunStatus
     from .saver import TemporalSaver
     from .threads import ThreadInfo, ThreadStatus
@@ -55,6 +57,7 @@ _EXPORTS = {
     "NodeOptions": "options",
     "NotDurableError": "errors",
     "NotWaitingError": "errors",
+    "PlacementError": "errors",
     "RemoteError": "errors",
     "Retention": "options",
     "Run": "runs",
@@ -67,6 +70,8 @@ _EXPORTS = {
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
     "StreamLostError": "errors",
+    "SubagentOptions": "options",
+    "SubagentTimeoutError": "errors",
     "TaskQueueError": "errors",
     "TemporalExecError": "errors",
     "TemporalSaver": "saver",
@@ -94,6 +99,7 @@ __all__ = [
     "NodeOptions",
     "NotDurableError",
     "NotWaitingError",
+    "PlacementError",
     "RemoteError",
     "Retention",
     "Run",
@@ -106,6 +112,8 @@ __all__ = [
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
+    "SubagentOptions",
+    "SubagentTimeoutError",
     "TaskQueueError",
     "TemporalExecError",
     "TemporalSaver",

@@ -177,6 +177,9 @@ class AttachReply:
 class TaskSpec:
     """Part of ``StepRequest``: schedule one task as an Activity named after its node.
 
+    ``parcel``: what another worker needs to run the task; then ``queue`` is one that several
+    workers may poll. b"": the process that asks has the task itself.
+
     Args:
         key: Names the task within its attempt; the process finds the live task by it.
         node: The node, which becomes the Activity's type.
@@ -192,6 +195,39 @@ class TaskSpec:
     summary: str = ""
     heartbeat_s: float = 10.0
     step: int = 0
+    parcel: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """Part of ``TaskSpec`` and ``TaskInput``: a task for another worker.
+
+    ``body`` is opaque (see ``worker/away.py``): what the task's checkpoint does not hold. A large
+    one is a blob, ``body_ref``.
+
+    Args:
+        run_id: The run.
+        attempt: Number of the attempt that waits for the task.
+        epoch: Its epoch.
+        thread_id: The thread.
+        thread_workflow_id: Its workflow.
+        run_workflow_id: Workflow id of the run.
+        graph: Name of the run's graph.
+        mailbox: Workflow id of the mailbox of the process that drives the run.
+        body: See above.
+        body_ref: See above.
+    """
+
+    run_id: str
+    attempt: int
+    epoch: int
+    thread_id: str
+    thread_workflow_id: str
+    run_workflow_id: str
+    graph: str
+    mailbox: str
+    body: bytes = b""
+    body_ref: BlobRef | None = None
 
 
 class TaskStatus(IntEnum):
@@ -215,7 +251,9 @@ class StepRequest:
     have not started yet, for which the sender wants to know whether they are lost. ``outcome``
     ends the run. An ``extra`` request appends ops before the one with the same ``seq``: results of
     lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
-    of ``open``, in the same order; "" for one without.
+    of ``open``, in the same order; "" for one without. ``cancel`` are tasks that nobody waits for
+    any more. ``round`` orders those who write to a namespace in one epoch, as ``TaskInput.round``;
+    0: the process that drives the run.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -236,6 +274,8 @@ class StepRequest:
     outcome: bytes = b""
     extra: bool = False
     open_as: tuple[str, ...] = ()
+    cancel: tuple[str, ...] = ()
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,12 +285,14 @@ class StepReply:
     With ``again`` (the workflow is about to continue as new) or with a required task in
     ``lost`` nothing was applied, and the sender repeats the request under the same ``seq``;
     the writes of a lost task then travel among its ops. ``log_end`` answers an outcome: the length
-    of the log, if all of it since the attempt was granted came from the attempt, else 0.
+    of the log, if all of it since the attempt was granted came from the attempt, else 0. ``ended``
+    are watched tasks that are over, and not lost: what they left is in the log.
     """
 
     again: bool = False
     lost: tuple[str, ...] = ()
     log_end: int = 0
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,7 +306,9 @@ class AppendRequest:
     Of ops that edit a state, ``base`` is the checkpoint that was edited and ``due`` are the nodes
     to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
-    of its source, and with ``spent``, as in ``Applied``.
+    of its source, and with ``spent``, as in ``Applied``. ``epoch``: the sender acts for the attempt
+    that has the thread, which must still be this one; 0: for none. ``open_as``: as in
+    ``StepRequest``.
 
     Args:
         ops: Entries to append, packed.
@@ -284,6 +328,8 @@ class AppendRequest:
     standing: Standing | None = None
     status: str = ""
     spent: str = ""
+    epoch: int = 0
+    open_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -433,11 +479,17 @@ class EraseRequest:
 class TaskInput:
     """Activity input of a task: the key under which its process finds the live task.
 
+    ``parcel``: as in ``TaskSpec``. ``round``: when the task was scheduled, in milliseconds since
+    1970: of those who run the same task after each other in one epoch, the later has the higher
+    one, and what the earlier still writes to nested namespaces is refused.
+
     Args:
         key: As in ``TaskSpec``.
     """
 
     key: str
+    parcel: bytes = b""
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -760,6 +812,7 @@ class Snapshot:
         announced: As there.
         given_at: The checkpoint with the latest resume value.
         given_spent: Whether that is not given any more (see ``Applied``).
+        round: As in ``ThreadState``.
     """
 
     epoch: int
@@ -786,6 +839,7 @@ class Snapshot:
     announced: tuple[Announcement, ...] = ()
     given_at: str = ""
     given_spent: bool = False
+    round: int = 0
 
 
 # -- streams: on their way to a caller in another process ------------------------------------------

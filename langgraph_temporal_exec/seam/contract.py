@@ -9,13 +9,19 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
+from .placed import Away
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    ``tools``: the names of the tools it is to call, one for each call.
+    ``tools``: the tools it is to call, for people to read, one for each call; ``calls``: their
+    names, and the sub-agents they delegate to ("" for none). ``graph``: the name of the graph it is
+    of, if that has one. ``peers``: how many tasks of its superstep are to run, itself included.
+    ``spread``: what the call says of that; ``None``: nothing. ``obstacle``: why it can run nowhere
+    else; "": it can.
     """
 
     id: str
@@ -25,6 +31,11 @@ class SeamTask:
     checkpoint_stored: bool
     step: int
     tools: tuple[str, ...]
+    calls: tuple[tuple[str, str], ...] = ()
+    graph: str = ""
+    peers: int = 1
+    spread: Any = None
+    obstacle: str = ""
 
 
 class Session(Protocol):
@@ -37,8 +48,20 @@ class Session(Protocol):
         """The run."""
         ...
 
-    def ships(self, node: str) -> bool:
-        """Whether tasks of this node run as Activities."""
+    def ships(self, task: SeamTask) -> bool:
+        """Whether a task runs as an Activity."""
+        ...
+
+    def places(self, task: SeamTask) -> bool:
+        """Whether a task is run by another worker."""
+        ...
+
+    async def arun_placed(self, task: SeamTask, away: Away) -> Any:
+        """Have another worker run an async task."""
+        ...
+
+    def run_placed(self, task: SeamTask, away: Away) -> Any:
+        """Have another worker run a sync task; waits in this thread."""
         ...
 
     async def arun_task(self, task: SeamTask, run: Callable[[], Any]) -> Any:
@@ -71,8 +94,8 @@ class Session(Protocol):
         """Part of the resume is impossible: to be raised when all else has ended."""
         ...
 
-    def timeout(self, node: str) -> timedelta | None:
-        """The timeout that replaces the one a node was added with."""
+    def timeout(self, task: SeamTask) -> timedelta | None:
+        """The timeout that replaces the one the task's node was added with."""
         ...
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:

@@ -34,6 +34,7 @@ from collections.abc import (
 )
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, NoReturn, cast
 
 from langchain_core.messages import AIMessage
@@ -44,9 +45,10 @@ from langgraph.types import Command, TimeoutPolicy
 
 from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError
-from . import langchain, private
+from . import langchain, placed, private
 from .chunks import VALUES, are_interrupts
 from .contract import Durable, Marked, SeamTask, Session
+from .placed import Away
 from .private import (
     CONF,
     CONFIG_KEY_CHECKPOINT_NS,
@@ -69,6 +71,8 @@ from .private import (
 from .resumable import missing_nodes
 
 DURABLE = "__langgraph_temporal__"
+SPREAD = "spread"
+"""Key of ``configurable``: whether the tasks of a superstep of this call may run on all workers."""
 _ASKED = "__langgraph_temporal_asked__"
 """Of a loop: what its tasks waited for when it began."""
 
@@ -78,6 +82,7 @@ __all__ = [
     "INTERRUPT",
     "NULL_TASK_ID",
     "RESUME",
+    "Away",
     "Durable",
     "Marked",
     "SeamTask",
@@ -391,9 +396,12 @@ def session_of(config: Mapping[str, Any]) -> Session | None:
     return durable.session if durable is not None else None
 
 
-def _timed(task: Any, session: Session) -> Any:
-    """The task with the timeout of the saver's options, if they have one for its node."""
-    timeout = session.timeout(task.name)
+def _timed(task: Any, session: Session, view: SeamTask) -> Any:
+    """The task with the timeout of the saver's options, if they have one for it."""
+    return _with_timeout(task, session.timeout(view))
+
+
+def _with_timeout(task: Any, timeout: timedelta | None) -> Any:
     if timeout is None:
         return task
     # As LangGraph itself does when a node is added with a timeout.
@@ -404,8 +412,8 @@ def _timed(task: Any, session: Session) -> Any:
 # -- names ------------------------------------------------------------------------------------
 
 
-def called_tools(task: Any) -> tuple[str, ...]:
-    """Names of the tools a task is to call, one for each call; none if it is no tool task.
+def _tool_calls(task: Any) -> Sequence[Any]:
+    """The tool calls that a task is to make; none if it is no tool task.
 
     What was sent to a task is its own: ``Send("tools", [call])`` of LangChain's agents, the
     ``ToolCallWithContext`` of ``create_react_agent`` (and of agents before that), a bare call, or
@@ -418,7 +426,7 @@ def called_tools(task: Any) -> tuple[str, ...]:
     if not calls and (key := private.tool_messages_key(task.proc)) is not None:
         messages = _messages(task.input, key)
         calls = next((m.tool_calls for m in reversed(messages) if isinstance(m, AIMessage)), ())
-    return tuple(_tool_name(call) for call in calls)
+    return calls
 
 
 def _calls_sent(value: Any) -> list[Any]:
@@ -441,8 +449,14 @@ def _is_tool_call(value: Any) -> bool:
 
 def _tool_name(call: Any) -> str:
     """The tool; for the one by which deepagents delegates, with the sub-agent."""
+    agent = _subagent(call)
+    return f"{call['name']} ({agent})" if agent else str(call["name"])
+
+
+def _subagent(call: Any) -> str:
+    """The sub-agent to which deepagents' tool delegates; "" of another tool."""
     agent = call["args"].get("subagent_type")
-    return f"{call['name']} ({agent})" if isinstance(agent, str) else str(call["name"])
+    return agent if isinstance(agent, str) else ""
 
 
 def _messages(state: Any, key: str) -> Sequence[Any]:
@@ -501,17 +515,24 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
     loop = private.loop_of(configurable)
     # A graph compiled with checkpointer=False carries its parent's saver in the config but
     # keeps no state; with durability="exit" nothing is recorded before the end.
-    if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
+    if loop.checkpointer is None or loop.durability == "exit":
         return None
-    return SeamTask(
+    calls = _tool_calls(task)
+    view = SeamTask(
         id=task.id,
         name=task.name,
         checkpoint_ns=loop.config[CONF].get("checkpoint_ns", ""),
         checkpoint_id=loop.checkpoint["id"],
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
-        tools=called_tools(task),
+        tools=tuple(map(_tool_name, calls)),
+        calls=tuple((str(call["name"]), _subagent(call)) for call in calls),
+        graph=placed.graph_name(loop),
+        peers=sum(1 for other in list(loop.tasks.values()) if not other.writes),
+        spread=loop.config[CONF].get(SPREAD),
+        obstacle=placed.obstacle(task, loop),
     )
+    return view if session.ships(view) else None
 
 
 def _session_of_task(task: Any) -> tuple[Session | None, str]:
@@ -540,7 +561,12 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         view = _seam_task(task, session, configurable)
         if view is None:
             return await run(task)
-        timed = _timed(task, session)
+        if session.places(view):
+            stream = bool(kwargs.get("stream"))
+            return await session.arun_placed(
+                view, _away(task, configurable, below, stream=stream, sync=False)
+            )
+        timed = _timed(task, session, view)
         return await session.arun_task(view, lambda: run(timed))
 
     return arun_with_retry
@@ -564,10 +590,60 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         view = _seam_task(task, session, configurable)
         if view is None:
             return run(task)
-        timed = _timed(task, session)
+        if session.places(view):
+            return session.run_placed(
+                view, _away(task, configurable, below, stream=False, sync=True)
+            )
+        timed = _timed(task, session, view)
         return session.run_task(view, lambda: run(timed))
 
     return run_with_retry
+
+
+def _away(
+    task: Any, configurable: Mapping[str, Any], below: _Below | None, *, stream: bool, sync: bool
+) -> Away:
+    loop = private.loop_of(configurable)
+    asked = None if below is None else below.asked
+    return Away(task, loop, stream=stream, sync=sync, asked=asked)
+
+
+async def arun_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> None:
+    """Run a task that came from another worker, as LangGraph runs it there.
+
+    Raises:
+        BaseException: As in place.
+    """
+    session, where = _session_of_task(rebuilt.task)
+    below = _below_of(rebuilt, session)
+    with contained(where):
+        await _original(private.ARUN_TASK)(
+            _with_timeout(rebuilt.task, timeout),
+            None,
+            stream=rebuilt.stream,
+            configurable=rebuilt.configurable,
+        )
+    if below is not None:
+        await below.acheck()
+
+
+def run_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> None:
+    """Sync ``arun_placed``, in the calling OS thread."""
+    session, where = _session_of_task(rebuilt.task)
+    below = _below_of(rebuilt, session)
+    with contained(where, sync=True):
+        _original(private.RUN_TASK)(
+            _with_timeout(rebuilt.task, timeout), None, configurable=rebuilt.configurable
+        )
+    if below is not None:
+        below.check()
+
+
+def _below_of(rebuilt: placed.Rebuilt, session: Session | None) -> _Below | None:
+    if not rebuilt.asked or session is None:
+        return None
+    saver = rebuilt.task.config[CONF][CONFIG_KEY_CHECKPOINTER]
+    return _Below(task=rebuilt.task, saver=saver, session=session, asked=rebuilt.asked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -587,6 +587,11 @@ class Transport:
         kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
         return await self._is_polled(run.task_queue, kind, now_s - POLLED_S)
 
+    async def is_polled(self, queue: str) -> bool:
+        """Whether somebody takes Activities from a task queue, or that is not known."""
+        kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        return await self._is_polled(queue, kind, time.time() - POLLED_S)
+
     async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self.client.namespace,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from .._loops import LoopThread
+from ..caller.hub import Mailbox
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .live import LiveTasks
@@ -18,12 +19,14 @@ class Host(Protocol):
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         queue: Task queue that only this process polls.
+        mailbox: Where other workers send what tasks do that were sent to them.
     """
 
     store: Store
     loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
+    mailbox: Mailbox
 
 
 class CalledRun(Protocol):

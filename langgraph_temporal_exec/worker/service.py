@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._loops import LoopThread, settle
+from ..caller.hub import Mailbox
 from ..errors import UsageError, WorkerStoppedError
 from ..protocol import names
 from ..storage.store import Store
@@ -28,6 +29,7 @@ from .drive import Activities
 from .embedded import EmbeddedRuns
 from .live import LiveTasks
 from .moving import Mover
+from .placed import PlacedTasks
 from .ports import CalledRun
 from .registry import GraphRegistry
 from .upkeep import Upkeep
@@ -69,6 +71,7 @@ class WorkerHost:
         queue: Task queue that only this process polls.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks of the process.
+        mailbox: Where tasks that other workers run send what they do.
         registry: Graphs that are served.
         embedded: Runs whose callers are in this process.
         stopped: It polls no more.
@@ -90,6 +93,7 @@ class WorkerHost:
         self.store = store
         self.queue = names.process_queue(store.options.task_queue, process)
         self.tasks = LiveTasks()
+        self.mailbox = Mailbox(store.transport)
         self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
         self.embedded = EmbeddedRuns(self)
@@ -112,6 +116,7 @@ class WorkerHost:
 
     async def _start(self) -> None:
         activities = Activities(self, self.registry, self.embedded)
+        placed = PlacedTasks(self, self.registry)
         upkeep = Upkeep(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
         common: dict[str, Any] = {
@@ -160,6 +165,13 @@ class WorkerHost:
                     max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),
+                Worker(
+                    client,
+                    task_queue=names.tasks_queue(self._options.task_queue),
+                    activities=[placed.run],
+                    max_concurrent_activities=MAX_TASKS,
+                    **common,
+                ),
             ]
         except RuntimeError as exc:
             raise UsageError(
@@ -198,6 +210,7 @@ class WorkerHost:
         logger.info("worker %s stops", self.queue)
         await self.loop_thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
+        await asyncio.to_thread(self.mailbox.close)
         await settle()
         logger.info("worker %s has stopped", self.queue)
 
