@@ -65,8 +65,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             ``nodes={name: NodeOptions(inline=True)}``.
         nodes: Options of nodes by their names, in whatever graph, or as "graph:node" in one. It
             is the saver of the worker that decides.
-        tools: Options of tools by their names, wherever they are called: of the task that calls one.
-            ``task_queue`` has other workers run it. It is the saver of the worker that decides.
+        tools: Options of tools by their names, wherever they are called: of the task that calls
+            one. ``task_queue`` has other workers run it. It is the saver of the worker that
+            decides, of this and of the next two.
         subagents: Options of deepagents' sub-agents by their names, or one for all of them.
         spread: Let the tasks of a superstep run on all workers of the task queue, rather than in
             the process that drives the run. Per call: the same key in ``configurable``.

@@ -13,13 +13,44 @@ from .placed import Away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCall:
+    """A tool call that a task is to make.
+
+    Args:
+        name: Name of the tool.
+        id: LangChain's id of the call.
+        subagent: Name of the sub-agent to which it delegates; "" for none.
+    """
+
+    name: str
+    id: str
+    subagent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """For how long a task may run, and what follows.
+
+    Args:
+        timeout: That long; ``None``: what its node was added with.
+        call_id: Id of the tool call that is answered if it takes longer; "": the task fails then.
+        exceeded: Called then: what the tool call is answered with, or it raises what the task
+            fails with. ``None``: as the node was added.
+    """
+
+    timeout: timedelta | None = None
+    call_id: str = ""
+    exceeded: Callable[[], str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    ``tools``: the tools it is to call, for people to read, one for each call; ``calls``: their
-    names, and the sub-agents they delegate to ("" for none). ``graph``: the name of the graph it is
-    of, if that has one. ``peers``: how many tasks of its superstep are to run, itself included.
+    ``tools``: the tools it is to call, for people to read, one for each of its ``calls``.
+    ``graph``: the name of the graph it is of, if that has one. ``peers``: how many tasks of its
+    superstep are to run, itself included.
     ``spread``: what the call says of that; ``None``: nothing. ``obstacle``: why it can run nowhere
     else; "": it can.
     """
@@ -31,7 +62,7 @@ class SeamTask:
     checkpoint_stored: bool
     step: int
     tools: tuple[str, ...]
-    calls: tuple[tuple[str, str], ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     graph: str = ""
     peers: int = 1
     spread: Any = None
@@ -94,8 +125,8 @@ class Session(Protocol):
         """Part of the resume is impossible: to be raised when all else has ended."""
         ...
 
-    def timeout(self, task: SeamTask) -> timedelta | None:
-        """The timeout that replaces the one the task's node was added with."""
+    def limits(self, task: SeamTask) -> Limits:
+        """For how long a task may run."""
         ...
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:

@@ -21,6 +21,7 @@ here are listed there, and verified.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import (
     AsyncGenerator,
@@ -40,14 +41,14 @@ from typing import Any, NoReturn, cast
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, NodeTimeoutError
 from langgraph.types import Command, TimeoutPolicy
 
 from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError
 from . import langchain, placed, private
 from .chunks import VALUES, are_interrupts
-from .contract import Durable, Marked, SeamTask, Session
+from .contract import Durable, Limits, Marked, SeamTask, Session, ToolCall
 from .placed import Away
 from .private import (
     CONF,
@@ -84,6 +85,7 @@ __all__ = [
     "RESUME",
     "Away",
     "Durable",
+    "Limits",
     "Marked",
     "SeamTask",
     "Session",
@@ -396,16 +398,35 @@ def session_of(config: Mapping[str, Any]) -> Session | None:
     return durable.session if durable is not None else None
 
 
-def _timed(task: Any, session: Session, view: SeamTask) -> Any:
-    """The task with the timeout of the saver's options, if they have one for it."""
-    return _with_timeout(task, session.timeout(view))
+NO_LIMITS = Limits()
+
+
+def _check_limits(task: Any, limits: Limits) -> None:
+    """Raise if a task cannot be timed."""
+    if limits.timeout is not None:
+        # As LangGraph itself does when a node is added with a timeout.
+        validate_timeout_supported(task.proc, name=task.name)
+
+
+@contextlib.contextmanager
+def _limited(task: Any, limits: Limits) -> Iterator[None]:
+    """What a task is that has taken too long: a failure, or an answered tool call."""
+    try:
+        yield
+    except NodeTimeoutError as exc:
+        # Not one of a node inside.
+        if exc.node != task.name or limits.exceeded is None:
+            raise
+        try:
+            text = limits.exceeded()
+        except Exception as told:
+            raise told from exc
+        placed.answer_call(task, limits.call_id, text)
 
 
 def _with_timeout(task: Any, timeout: timedelta | None) -> Any:
     if timeout is None:
         return task
-    # As LangGraph itself does when a node is added with a timeout.
-    validate_timeout_supported(task.proc, name=task.name)
     return replace(task, timeout=TimeoutPolicy(run_timeout=timeout))
 
 
@@ -451,6 +472,10 @@ def _tool_name(call: Any) -> str:
     """The tool; for the one by which deepagents delegates, with the sub-agent."""
     agent = _subagent(call)
     return f"{call['name']} ({agent})" if agent else str(call["name"])
+
+
+def _tool_call(call: Any) -> ToolCall:
+    return ToolCall(name=str(call["name"]), id=str(call["id"] or ""), subagent=_subagent(call))
 
 
 def _subagent(call: Any) -> str:
@@ -526,7 +551,7 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
         tools=tuple(map(_tool_name, calls)),
-        calls=tuple((str(call["name"]), _subagent(call)) for call in calls),
+        calls=tuple(map(_tool_call, calls)),
         graph=placed.graph_name(loop),
         peers=sum(1 for other in list(loop.tasks.values()) if not other.writes),
         spread=loop.config[CONF].get(SPREAD),
@@ -551,9 +576,9 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         configurable = kwargs.get("configurable") or {}
         below = _Below.of(task, configurable)
 
-        async def run(task: Any) -> Any:
-            with contained(where):
-                result = await original(task, *args, **kwargs)
+        async def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            with contained(where), _limited(task, limits):
+                result = await original(_with_timeout(task, limits.timeout), *args, **kwargs)
             if below is not None:
                 await below.acheck()
             return result
@@ -566,8 +591,9 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
             return await session.arun_placed(
                 view, _away(task, configurable, below, stream=stream, sync=False)
             )
-        timed = _timed(task, session, view)
-        return await session.arun_task(view, lambda: run(timed))
+        limits = session.limits(view)
+        _check_limits(task, limits)
+        return await session.arun_task(view, lambda: run(task, limits))
 
     return arun_with_retry
 
@@ -580,9 +606,9 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         configurable = kwargs.get("configurable") or {}
         below = _Below.of(task, configurable)
 
-        def run(task: Any) -> Any:
-            with contained(where, sync=True):
-                result = original(task, *args, **kwargs)
+        def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            with contained(where, sync=True), _limited(task, limits):
+                result = original(_with_timeout(task, limits.timeout), *args, **kwargs)
             if below is not None:
                 below.check()
             return result
@@ -594,8 +620,9 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
             return session.run_placed(
                 view, _away(task, configurable, below, stream=False, sync=True)
             )
-        timed = _timed(task, session, view)
-        return session.run_task(view, lambda: run(timed))
+        limits = session.limits(view)
+        _check_limits(task, limits)
+        return session.run_task(view, lambda: run(task, limits))
 
     return run_with_retry
 
@@ -608,7 +635,7 @@ def _away(
     return Away(task, loop, stream=stream, sync=sync, asked=asked)
 
 
-async def arun_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> None:
+async def arun_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
     """Run a task that came from another worker, as LangGraph runs it there.
 
     Raises:
@@ -616,9 +643,10 @@ async def arun_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> Non
     """
     session, where = _session_of_task(rebuilt.task)
     below = _below_of(rebuilt, session)
-    with contained(where):
+    _check_limits(rebuilt.task, limits)
+    with contained(where), _limited(rebuilt.task, limits):
         await _original(private.ARUN_TASK)(
-            _with_timeout(rebuilt.task, timeout),
+            _with_timeout(rebuilt.task, limits.timeout),
             None,
             stream=rebuilt.stream,
             configurable=rebuilt.configurable,
@@ -627,13 +655,14 @@ async def arun_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> Non
         await below.acheck()
 
 
-def run_placed(rebuilt: placed.Rebuilt, timeout: timedelta | None) -> None:
+def run_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
     """Sync ``arun_placed``, in the calling OS thread."""
     session, where = _session_of_task(rebuilt.task)
     below = _below_of(rebuilt, session)
-    with contained(where, sync=True):
+    _check_limits(rebuilt.task, limits)
+    with contained(where, sync=True), _limited(rebuilt.task, limits):
         _original(private.RUN_TASK)(
-            _with_timeout(rebuilt.task, timeout), None, configurable=rebuilt.configurable
+            _with_timeout(rebuilt.task, limits.timeout), None, configurable=rebuilt.configurable
         )
     if below is not None:
         below.check()

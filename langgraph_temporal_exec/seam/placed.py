@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.config import get_config
@@ -198,11 +199,24 @@ class Away:
         if self._free_answer is not None and more:
             private.take_free_answer(self._task)
 
+    def answer(self, call_id: str, text: str) -> None:
+        """The tool call of the task has failed, whatever became of the task."""
+        answer_call(self._task, call_id, text)
+
     def leave(self, how: str, value: Any) -> GraphBubbleUp:
         """What a task has raised that has not failed."""
         if how == INTERRUPTED:
             return GraphInterrupt(value)
         return ParentCommand(value) if how == TO_PARENT else GraphInterrupt()
+
+
+def answer_call(task: Any, call_id: str, text: str) -> None:
+    """Let a task that was to call a tool have written that the call has failed."""
+    task.writes.clear()
+    message = ToolMessage(content=text, tool_call_id=call_id, status="error")
+    output = {private.tool_messages_key(task.proc) or "messages": [message]}
+    for writer in task.writers:
+        writer.invoke(output, task.config)
 
 
 def how_it_left(exc: GraphBubbleUp) -> tuple[str, Any]:

@@ -345,7 +345,7 @@ def plain_configurable(loop: Any) -> dict[str, Any]:
 
 
 def replayed_from(loop: Any) -> tuple[str, tuple[str, ...]] | None:
-    """The checkpoint from which nested graphs of a loop are replayed, and those already replayed."""
+    """The checkpoint from which a loop's nested graphs are replayed, and those that were."""
     replay = loop.config[CONF].get(CONFIG_KEY_REPLAY_STATE)
     if replay is None:
         return None

@@ -40,6 +40,7 @@ from ..protocol.messages import MailItem, MailStatus
 from ..protocol.stored import Op
 from ..protocol.wire import WireError
 from ..seam import placed
+from ..seam.contract import SeamTask
 from ..seam.private import ERROR, ERROR_SOURCE_NODE, INTERRUPT, NO_WRITES
 from ..storage.mail import Ordered
 from ..values.callbacks import Telling, description, kind_of
@@ -175,11 +176,11 @@ def body_of(
     serde: SerializerProtocol,
     away: placed.Away,
     where: Placement,
+    task: SeamTask,
     options: Options,
     plan_of_answers: Mapping[str, Any],
     *,
     thread_id: str,
-    node: str,
 ) -> bytes:
     """What a task takes along that its checkpoint does not hold.
 
@@ -187,10 +188,10 @@ def body_of(
         serde: Writes it.
         away: The task.
         where: Where it goes.
+        task: The same, as the seam shows it.
         options: Those of the saver that decides, also of what runs inside the task.
         plan_of_answers: Of ``PlannedInput`` what concerns nested graphs.
         thread_id: The thread, for errors.
-        node: The node, for errors.
 
     Raises:
         PlacementError: Something of it cannot travel.
@@ -212,11 +213,10 @@ def body_of(
             if not isinstance(options.subagents, Mapping)
             else dict(options.subagents),
         },
-        "timeout": where.node.timeout,
-        "subagent": where.subagent,
-        "within": where.within,
+        "where": where,
+        "calls": [(call.name, call.id, call.subagent) for call in task.calls],
     }
-    said = f"Node {node!r} of thread {thread_id!r} is to run on task queue {where.queue!r}"
+    said = f"Node {task.name!r} of thread {thread_id!r} is to run on task queue {where.queue!r}"
     try:
         data = dump_exact(serde, whole, what="the task")
     except UnserializableError as exc:

@@ -51,6 +51,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import pack, unpack
 from ..seam import hooks, placed
+from ..seam.contract import ToolCall
 from ..storage.rpc import opaque, opaque_failures
 from ..values.exact import dump_exact, load_exact
 from ..values.exceptions import describe
@@ -58,6 +59,7 @@ from ..values.record import RunIdentity
 from .away import ALIVE, ENDED, LEFT, STARTED
 from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
 from .bound import BoundSaver
+from .placement import limits
 from .ports import Host
 from .proxies import manager_for
 from .registry import GraphRegistry
@@ -279,12 +281,15 @@ class _Placed:
         Raises:
             CancelledError: Nobody waits for the task any more, or this worker stops.
         """
-        timeout = body["timeout"]
+        calls = tuple(
+            ToolCall(name=name, id=id_, subagent=subagent) for name, id_, subagent in body["calls"]
+        )
+        within = limits(body["where"], calls, self._parcel.thread_id)
         work: TaskElsewhere[None] | None = None
         if rebuilt.sync:
-            done = _in_thread(lambda: hooks.run_placed(rebuilt, timeout), rebuilt.task.name)
+            done = _in_thread(lambda: hooks.run_placed(rebuilt, within), rebuilt.task.name)
         else:
-            work = TaskElsewhere(self._registry.user_loop(), hooks.arun_placed(rebuilt, timeout))
+            work = TaskElsewhere(self._registry.user_loop(), hooks.arun_placed(rebuilt, within))
             done = work.done
         future = asyncio.wrap_future(done)
         try:

@@ -2,16 +2,18 @@
 
 What is said of the tool it calls counts before what is said of its node, and that before
 ``spread``. A tool's options are those of a task that calls this tool alone: LangChain's agents send
-each call as a task of its own. Of one task with several calls, which a graph of the user's may have,
-they count if they are the same for all of them.
+each call as a task of its own. Of one task with several calls, which a graph of the user's may
+have, they count if they are the same for all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import SubagentTimeoutError
 from ..options import NodeOptions, Options, SubagentOptions, check_spread
-from ..seam.contract import SeamTask
+from ..seam.contract import Limits, SeamTask, ToolCall
 
 SUBAGENT_TOOL = "task"
 """Name of the tool by which deepagents delegates."""
@@ -47,12 +49,12 @@ def placement(options: Options, task: SeamTask) -> Placement:
         UsageError: ``configurable["spread"]`` of the call is no choice.
     """
     node = options.node(task.name, task.graph)
-    found = [_of_call(options, tool, subagent) for tool, subagent in task.calls]
+    found = [_of_call(options, call) for call in task.calls]
     subagent, within = "", None
     if found and all(one == found[0] for one in found):
         said = found[0]
         if isinstance(said, SubagentOptions):
-            subagent, within = task.calls[0][1], said
+            subagent, within = task.calls[0].subagent, said
             node = replace(
                 node,
                 inline=node.inline and not said.task_queue,
@@ -82,7 +84,36 @@ def placement(options: Options, task: SeamTask) -> Placement:
     )
 
 
-def _of_call(options: Options, tool: str, subagent: str) -> NodeOptions | SubagentOptions | None:
-    if tool == SUBAGENT_TOOL and subagent:
-        return options.subagent(subagent) or options.tools.get(tool)
-    return options.tools.get(tool)
+def _of_call(options: Options, call: ToolCall) -> NodeOptions | SubagentOptions | None:
+    if call.name == SUBAGENT_TOOL and call.subagent:
+        return options.subagent(call.subagent) or options.tools.get(call.name)
+    return options.tools.get(call.name)
+
+
+def limits(where: Placement, calls: Sequence[ToolCall], thread_id: str) -> Limits:
+    """For how long a task may run.
+
+    Args:
+        where: What becomes of it.
+        calls: The tool calls it is to make.
+        thread_id: The thread, for errors.
+    """
+    if where.within is None or where.within.timeout is None or len(calls) != 1:
+        return Limits(timeout=where.node.timeout)
+    call_id = calls[0].id
+    within = where.within
+    text = (
+        f"The sub-agent {where.subagent!r} did not end within its timeout of {within.timeout}, and "
+        "was cancelled."
+    )
+
+    def exceeded() -> str:
+        if within.on_timeout == "fail":
+            raise SubagentTimeoutError(
+                f"{text} (Thread {thread_id!r}, tool call {call_id}.) Give it more time, "
+                "`subagents={...: SubagentOptions(timeout=...)}`, or let the model that has "
+                "delegated go on with an error: on_timeout='tell'."
+            )
+        return f"Error: {text} Nothing of what it did is known here."
+
+    return Limits(timeout=within.timeout, call_id=call_id, exceeded=exceeded)

@@ -62,7 +62,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -127,7 +129,7 @@ from .away import (
 )
 from .live import LiveTask
 from .outbox import Entry, Outbox
-from .placement import Placement, placement
+from .placement import Placement, limits, placement
 from .ports import Host
 
 logger = logging.getLogger(__name__)
@@ -264,9 +266,9 @@ class Session:
         """Whether a task runs as an Activity."""
         return not placement(self._options, task).node.inline
 
-    def timeout(self, task: hooks.SeamTask) -> timedelta | None:
-        """The timeout that replaces the one the task's node was added with."""
-        return placement(self._options, task).node.timeout
+    def limits(self, task: hooks.SeamTask) -> hooks.Limits:
+        """For how long a task may run."""
+        return limits(placement(self._options, task), task.calls, self.run.thread_id)
 
     def places(self, task: hooks.SeamTask) -> bool:
         """Whether a task is run by another worker.
@@ -364,7 +366,9 @@ class Session:
             if current is not None:
                 live.runs_in(asyncio.get_running_loop(), current)
             while True:
-                came = await live.anext(placed.patience_s)
+                came = await live.anext(placed.wait_s)
+                if placed.is_overdue:
+                    return placed.give_up()
                 if isinstance(came, Telling):
                     await placed.told.atell(came)
                 elif came is None:
@@ -394,7 +398,9 @@ class Session:
         try:
             placed = self.loop_thread.wait(self._place(task, away))
             while True:
-                came = placed.live.next(placed.patience_s)
+                came = placed.live.next(placed.wait_s)
+                if placed.is_overdue:
+                    return placed.give_up()
                 if isinstance(came, Telling):
                     placed.told.tell(came)
                 elif came is None:
@@ -417,9 +423,7 @@ class Session:
         serde = away.reviving(self._host.store.serde)
         live = AwayTask(self._key(task), task.name, self._superseded, serde)
         thread_id = self.run.thread_id
-        body = body_of(
-            serde, away, where, self._options, self.answers, thread_id=thread_id, node=task.name
-        )
+        body = body_of(serde, away, where, task, self._options, self.answers, thread_id=thread_id)
         return await self.loop_thread.call(self._send_away(task, away, where, live, body))
 
     async def _send_away(
@@ -455,7 +459,8 @@ class Session:
             body_ref=upload.ref if upload else None,
         )
         mailbox_sinks.listen(live.key, live.put)
-        placed = Placed(task, away, where, live, upload, patience_s=self._watch_s)
+        within = limits(where, task.calls, self.run.thread_id)
+        placed = Placed(task, away, where, within, live, upload, patience_s=self._watch_s)
         try:
             self._dispatch(task, live, where, pack(parcel))
         except BaseException:
@@ -1029,6 +1034,7 @@ class Placed:
         task: What the session knows of it.
         away: What LangGraph's loop knows of it.
         where: Where it runs.
+        within: For how long.
         live: Takes what comes.
         upload: The blob of what travelled with it; ``None``: there is none.
         patience_s: Seconds of silence after which the thread is asked.
@@ -1037,6 +1043,7 @@ class Placed:
         watch_s: What it was at first.
         told: The callback handlers of the task.
         ended: Its result is here.
+        _until: When its sub-agent is given up, whatever its worker says; of a monotonic clock.
         removing: Removes the blob.
     """
 
@@ -1045,20 +1052,44 @@ class Placed:
         task: hooks.SeamTask,
         away: hooks.Away,
         where: Placement,
+        within: hooks.Limits,
         live: AwayTask,
         upload: Upload | None,
         *,
         patience_s: float,
     ) -> None:
+        self.patience_s = self.watch_s = patience_s
         self.task = task
         self.away = away
         self.where = where
+        self.within = within
+        self._until = self._overdue_at()
         self.live = live
         self.upload = upload
-        self.patience_s = self.watch_s = patience_s
         self.told = Told([[handler] for handler in away.handlers])
         self.ended = False
         self.removing: asyncio.Future[None] | None = None
+
+    def _overdue_at(self) -> float:
+        if self.within.timeout is None or self.within.exceeded is None:
+            return math.inf
+        # Its worker has the same timeout, and is to be heard first.
+        return time.monotonic() + self.within.timeout.total_seconds() + self.watch_s
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait for what comes next."""
+        return max(0.0, min(self.patience_s, self._until - time.monotonic()))
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a sub-agent is given up: no worker has begun it, or it does not stop."""
+        return time.monotonic() >= self._until
+
+    def give_up(self) -> None:
+        """Answer the tool call of a sub-agent that is overdue, or fail."""
+        assert self.within.exceeded is not None
+        self.away.answer(self.within.call_id, self.within.exceeded())
 
     def take(self, came: tuple[str, Any]) -> dict[str, Any] | None:
         """What has come; the result, if that is what it is."""
@@ -1074,6 +1105,7 @@ class Placed:
             self.patience_s = LEFT_PAUSE_S
         elif kind == STARTED:
             self.patience_s = self.watch_s
+            self._until = self._overdue_at()
         elif kind != ALIVE:
             self.away.emit(kind, value)
         return None

@@ -18,7 +18,7 @@ from tests.support.reading import check_status, check_without_worker
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 
-MODES = ("embedded", "remote")
+MODES = ("embedded", "remote", "placed")
 
 TRIES = 3
 """Scenarios give parallel tasks an order by delays, which a busy machine may outlast. Chunks that

@@ -9,18 +9,23 @@ import argparse
 import asyncio
 import operator
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langgraph.channels import UntrackedValue
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from tests.parity.scenarios.fakes import Scripted, Turn
+from tests.parity.stage import LEDGER
 from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,10 +53,15 @@ def ran(folder: Path, name: str) -> set[int]:
     return {int(path.suffix[1:]) for path in folder.glob(f"{name}.*")}
 
 
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    while not happened():  # noqa: ASYNC110 # it sets no event here
+        await asyncio.sleep(0.02)
+
+
 async def gate(name: str) -> None:
     """Wait until the test opens a gate."""
-    while not (Path(os.environ["PLACING"]) / f"open-{name}").exists():  # noqa: ASYNC110 # another process
-        await asyncio.sleep(0.02)
+    await until((Path(os.environ["PLACING"]) / f"open-{name}").exists)
 
 
 def everything() -> Any:
@@ -101,7 +111,7 @@ def everything() -> Any:
 def fan(width: int = 12) -> Any:
     """Many tasks in one superstep."""
 
-    async def plan(state: State) -> State:
+    def plan(state: State) -> State:
         return {"x": []}
 
     def part(state: Part) -> State:
@@ -126,7 +136,11 @@ def slow() -> Any:
 
     async def work(state: State) -> State:
         mark("begun")
-        await gate("work")
+        try:
+            await gate("work")
+        except asyncio.CancelledError:
+            mark("cancelled")
+            raise
         return {"x": [mark("done")]}
 
     async def beside(state: State) -> State:
@@ -142,9 +156,78 @@ def slow() -> Any:
     )
 
 
+def nested_node() -> Any:
+    """Two graphs that have a node of the same name, one nested in the other as a node."""
+
+    async def inner(state: State) -> State:
+        return {"x": [mark("inner work")]}
+
+    async def outer(state: State) -> State:
+        return {"x": [mark("outer work")]}
+
+    builder = StateGraph(State).add_node("work", inner).add_edge(START, "work")
+    return (
+        StateGraph(State)
+        .add_node("work", outer)
+        .add_node("nested", builder.compile(name="inside"))
+        .add_edge(START, "work")
+        .add_edge("work", "nested")
+        .compile(name="nested_node")
+    )
+
+
+class Hidden(TypedDict):
+    x: Annotated[list[Any], operator.add]
+    live: Annotated[Any, UntrackedValue]
+
+
+def untravelled() -> Any:
+    """Nodes that read and write what no checkpoint holds."""
+
+    async def make(state: Hidden) -> Any:
+        return {"live": "of this process"} if state["x"] == ["untracked"] else {"x": []}
+
+    async def work(state: Hidden) -> Any:
+        mark("work")
+        return {"live": "of that process"} if state["x"] == ["writes"] else {"x": ["worked"]}
+
+    return (
+        StateGraph(Hidden)
+        .add_node("make", make)
+        .add_node("work", work)
+        .add_edge(START, "make")
+        .add_edge("make", "work")
+        .compile(name="untravelled")
+    )
+
+
+@tool
+async def render(scene: str) -> str:
+    """Renders a scene."""
+    return mark(f"rendered {scene}")
+
+
+@tool
+async def search(query: str) -> str:
+    """Searches."""
+    return mark(f"searched {query}")
+
+
+def painter(checkpointer: Any = None) -> Any:
+    """An agent with two tools that are called at once."""
+    calls: list[Turn] = [
+        [("render", {"scene": "a"}), ("search", {"query": "b"}), ("render", {"scene": "c"})],
+        "painted",
+    ]
+    return create_agent(
+        model=Scripted(scripts={"paint": calls}), tools=[render, search], name="painter"
+    )
+
+
 def graphs() -> dict[str, Any]:
     """All of them."""
-    return {g.name: g for g in (everything(), fan(), slow())}
+    made = (everything(), fan(), slow(), nested_node(), untravelled(), painter())
+    return {g.name: g for g in made}
 
 
 async def main() -> None:
@@ -176,7 +259,7 @@ async def workers(
                 *(WARM, "-m", "tests.support.placing", "--address", address),
                 *("--task-queue", task_queue, "--id-prefix", id_prefix),
                 cwd=ROOT,
-                env={**os.environ, "PLACING": str(folder)},
+                env={**os.environ, "PLACING": str(folder), LEDGER: str(folder)},
                 stdout=asyncio.subprocess.PIPE,
             )
             processes.append(process)
