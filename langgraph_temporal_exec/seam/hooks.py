@@ -577,6 +577,7 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         below = _Below.of(task, configurable)
 
         async def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            result = None
             with contained(where), _limited(task, limits):
                 result = await original(_with_timeout(task, limits.timeout), *args, **kwargs)
             if below is not None:
@@ -607,6 +608,7 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         below = _Below.of(task, configurable)
 
         def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            result = None
             with contained(where, sync=True), _limited(task, limits):
                 result = original(_with_timeout(task, limits.timeout), *args, **kwargs)
             if below is not None:

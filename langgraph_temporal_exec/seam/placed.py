@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ from .private import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_REPLAY_STATE,
     CONFIG_KEY_RESUME_MAP,
+    CONFIG_KEY_RESUMING,
     CONFIG_KEY_RUNTIME,
     CONFIG_KEY_STREAM,
     NULL_TASK_ID,
@@ -326,6 +327,7 @@ async def rebuild(
     checkpointer: Any,
     callbacks: Any,
     emit: Emit,
+    known: Collection[str],
 ) -> Rebuilt:
     """Make a task from what came with it and from its checkpoint.
 
@@ -337,6 +339,7 @@ async def rebuild(
         checkpointer: For it and what it calls.
         callbacks: A callback manager with stand-ins, or ``None``.
         emit: Sends back what it streams.
+        known: Nested namespaces of the thread.
 
     Raises:
         PlacementError: The graph served here makes no such task.
@@ -394,6 +397,10 @@ async def rebuild(
             f"{parts['node']!r} (id {parts['task_id']}) from its checkpoint: its code differs from "
             "that of the worker which drives the run. Deploy the same code to both."
         )
+    namespace = task.config[CONF][CONFIG_KEY_CHECKPOINT_NS]
+    if any(ns == namespace or ns.startswith(f"{namespace}{private.NS_SEP}") for ns in known):
+        # It was run before, by a worker that was lost: what it called goes on, as after a retry.
+        task.config[CONF][CONFIG_KEY_RESUMING] = True
     if parts["resume_map"] is not None:
         # Not before: LangGraph would take the task's own answers from it once more.
         task.config[CONF][CONFIG_KEY_RESUME_MAP] = parts["resume_map"]

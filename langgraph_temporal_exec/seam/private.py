@@ -102,6 +102,7 @@ __all__ = [
     "ERROR_SOURCE_NODE",
     "INTERRUPT",
     "NO_WRITES",
+    "NS_SEP",
     "NULL_TASK_ID",
     "PUSH",
     "RESUME",

@@ -237,6 +237,7 @@ class _Placed:
             checkpointer=saver,
             callbacks=callbacks,
             emit=self._emit,
+            known=session.namespaces,
         )
         return body, rebuilt, session
 

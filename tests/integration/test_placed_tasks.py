@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from langgraph_temporal_exec import (
     TemporalSaver,
     UsageError,
 )
+from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
 from tests.parity.stage import LEDGER
 from tests.support.graphs import config
@@ -73,7 +74,7 @@ PREFIX = "placed-tasks"
 
 
 @pytest.fixture
-async def there(worker: tuple[str, int], folder: Path) -> There:
+def there(worker: tuple[str, int], folder: Path) -> There:
     for mark in folder.iterdir():
         mark.unlink()
     return There(*worker, folder)
@@ -92,7 +93,7 @@ def worker(temporal_server: TemporalServer, folder: Path) -> Iterator[tuple[str,
 
 
 @pytest.fixture
-async def own(client: Client, task_queue: str) -> AsyncIterator[Any]:
+def own(client: Client, task_queue: str) -> Callable[..., TemporalSaver]:
     """Makes savers with a task queue of the test's own."""
 
     def make(prefix: str = PREFIX, **options: Any) -> TemporalSaver:
@@ -104,7 +105,7 @@ async def own(client: Client, task_queue: str) -> AsyncIterator[Any]:
             **options,
         )
 
-    yield make
+    return make
 
 
 def _without_ids(value: Any) -> str:
@@ -191,7 +192,12 @@ async def test_a_superstep_on_all_workers(
 
 
 async def test_a_lost_worker_costs_its_task_alone(
-    temporal_server: TemporalServer, own: Any, there: There, thread_id: str, task_queue: str
+    temporal_server: TemporalServer,
+    client: Client,
+    own: Any,
+    there: There,
+    thread_id: str,
+    task_queue: str,
 ) -> None:
     """The worker is killed in the middle of a task: that task runs again on another one."""
     gpu = f"{task_queue}-gpu"
@@ -213,7 +219,13 @@ async def test_a_lost_worker_costs_its_task_alone(
         (second,) = there.ran("begun") - first
         assert there.ran("done") == {second}
         (run,) = [run async for run in saver.alist_runs(thread_id)]
-        assert (await run.astatus()).attempt == 1
+        history = await client.get_workflow_handle(
+            names.run_workflow_id(PREFIX, run.run_id)
+        ).fetch_history()
+        drives = [
+            e for e in history.events if e.HasField("activity_task_scheduled_event_attributes")
+        ]
+        assert len(drives) == 1
 
 
 async def test_what_cannot_travel_is_named(own: Any, there: There, thread_id: str) -> None:

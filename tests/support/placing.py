@@ -230,7 +230,8 @@ def graphs() -> dict[str, Any]:
     return {g.name: g for g in made}
 
 
-async def main() -> None:
+async def serve(served: dict[str, Any]) -> None:
+    """Be a worker, as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
@@ -242,21 +243,25 @@ async def main() -> None:
         id_prefix=args.id_prefix,
         heartbeat_timeout=HEARTBEAT,
     )
-    async with saver.worker(graphs()):
+    async with saver.worker(served):
         print(READY, flush=True)
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
 async def workers(
-    address: str, task_queues: Sequence[str], id_prefix: str, folder: Path
+    address: str,
+    task_queues: Sequence[str],
+    id_prefix: str,
+    folder: Path,
+    program: str = "tests.support.placing",
 ) -> AsyncIterator[list[asyncio.subprocess.Process]]:
     """Worker processes, one for each of the task queues."""
     processes = []
     try:
         for task_queue in task_queues:
             process = await asyncio.create_subprocess_exec(
-                *(WARM, "-m", "tests.support.placing", "--address", address),
+                *(WARM, "-m", program, "--address", address),
                 *("--task-queue", task_queue, "--id-prefix", id_prefix),
                 cwd=ROOT,
                 env={**os.environ, "PLACING": str(folder), LEDGER: str(folder)},
@@ -276,4 +281,4 @@ async def workers(
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(graphs()))
