@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
-from .placed import Away
+from .parcel import Away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,10 +46,10 @@ from langgraph.types import Command, TimeoutPolicy
 
 from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError
-from . import langchain, placed, private
+from . import langchain, parcel, private
 from .chunks import VALUES, are_interrupts
 from .contract import Durable, Limits, Marked, SeamTask, Session, ToolCall
-from .placed import Away
+from .parcel import Away
 from .private import (
     CONF,
     CONFIG_KEY_CHECKPOINT_NS,
@@ -421,7 +421,7 @@ def _limited(task: Any, limits: Limits) -> Iterator[None]:
             text = limits.exceeded()
         except Exception as told:
             raise told from exc
-        placed.answer_call(task, limits.call_id, text)
+        parcel.answer_call(task, limits.call_id, text)
 
 
 def _with_timeout(task: Any, timeout: timedelta | None) -> Any:
@@ -552,10 +552,10 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         step=loop.step,
         tools=tuple(map(_tool_name, calls)),
         calls=tuple(map(_tool_call, calls)),
-        graph=placed.graph_name(loop),
+        graph=parcel.graph_name(loop),
         peers=sum(1 for other in list(loop.tasks.values()) if not other.writes),
         spread=loop.config[CONF].get(SPREAD),
-        obstacle=placed.obstacle(task, loop),
+        obstacle=parcel.obstacle(task, loop),
     )
     return view if session.ships(view) else None
 
@@ -637,7 +637,7 @@ def _away(
     return Away(task, loop, stream=stream, sync=sync, asked=asked)
 
 
-async def arun_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
+async def arun_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
     """Run a task that came from another worker, as LangGraph runs it there.
 
     Raises:
@@ -657,7 +657,7 @@ async def arun_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
         await below.acheck()
 
 
-def run_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
+def run_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
     """Sync ``arun_placed``, in the calling OS thread."""
     session, where = _session_of_task(rebuilt.task)
     below = _below_of(rebuilt, session)
@@ -670,7 +670,7 @@ def run_placed(rebuilt: placed.Rebuilt, limits: Limits) -> None:
         below.check()
 
 
-def _below_of(rebuilt: placed.Rebuilt, session: Session | None) -> _Below | None:
+def _below_of(rebuilt: parcel.Rebuilt, session: Session | None) -> _Below | None:
     if not rebuilt.asked or session is None:
         return None
     saver = rebuilt.task.config[CONF][CONFIG_KEY_CHECKPOINTER]

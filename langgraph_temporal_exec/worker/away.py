@@ -7,7 +7,7 @@ other workers, and what the task does arrives at the mailbox of this process, in
 it happened::
 
     STARTED   a worker has it
-    CUSTOM, NESTED, HANDLED, and events   what it streams (``seam.placed``)
+    CUSTOM, NESTED, HANDLED, and events   what it streams (``seam.parcel``)
     ALIVE     the worker still has it
     LEFT      the worker gives it up in order: somebody else is to have it
     ENDED     its result, before the Activity reports it
@@ -39,7 +39,7 @@ from ..protocol.blob import Upload, plan
 from ..protocol.messages import MailItem, MailStatus
 from ..protocol.stored import Op
 from ..protocol.wire import WireError
-from ..seam import placed
+from ..seam import parcel
 from ..seam.contract import SeamTask
 from ..seam.private import ERROR, ERROR_SOURCE_NODE, INTERRUPT, NO_WRITES
 from ..storage.mail import Ordered
@@ -53,7 +53,7 @@ OVER, GONE = "over", "gone"
 """Of this process itself: the thread says that the task is over; nobody waits for it any more."""
 
 FAILED = "failed"
-"""How a task ended that raised an error; others: ``seam.placed``."""
+"""How a task ended that raised an error; others: ``seam.parcel``."""
 
 BODY_AT = 8_000
 """Bytes at which what travels with a task becomes a blob: thousands of specs are in a thread's
@@ -174,7 +174,7 @@ class AwayTask(LiveTask):
 
 def body_of(
     serde: SerializerProtocol,
-    away: placed.Away,
+    away: parcel.Away,
     where: Placement,
     task: SeamTask,
     options: Options,
@@ -265,7 +265,7 @@ def recorded(writes: Sequence[tuple[str, Any]]) -> dict[str, Any] | None:
     if INTERRUPT in by_channel:
         asked = by_channel[INTERRUPT]
         asked = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
-        result["left"] = (placed.INTERRUPTED, asked)
+        result["left"] = (parcel.INTERRUPTED, asked)
     elif ERROR in by_channel:
         error = by_channel[ERROR]
         known = isinstance(error, BaseException)

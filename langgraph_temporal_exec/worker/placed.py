@@ -6,7 +6,7 @@ hold (``away.body_of``). From it ``PlacedTasks.run`` does what the worker that d
 have done in place:
 
 1. reads the thread, and takes the checkpoint;
-2. has LangGraph make the task from it, with the same id (``seam.placed.rebuild``);
+2. has LangGraph make the task from it, with the same id (``seam.parcel.rebuild``);
 3. runs it with LangGraph's own retries and timeouts, where code of graphs runs here. Graphs that it
    calls are driven by a session of its own: their steps go to the workflows of their namespaces, in
    the epoch of the run and in a *round* of this Activity, so that of two workers which have had the
@@ -50,7 +50,8 @@ from ..protocol.messages import (
     TaskStatus,
 )
 from ..protocol.wire import pack, unpack
-from ..seam import hooks, placed
+from ..seam import hooks
+from ..seam import parcel as seam
 from ..seam.contract import ToolCall
 from ..storage.rpc import opaque, opaque_failures
 from ..values.exact import dump_exact, load_exact
@@ -184,7 +185,7 @@ class _Placed:
         raised = await self._executed(body, rebuilt, session)
         return await self._result(rebuilt, session, raised)
 
-    async def _rebuilt(self) -> tuple[dict[str, Any], placed.Rebuilt, Session]:
+    async def _rebuilt(self) -> tuple[dict[str, Any], seam.Rebuilt, Session]:
         parcel, store = self._parcel, self._store
         root = self._registry.get(parcel.graph)
         if root is None:
@@ -213,7 +214,7 @@ class _Placed:
                 f"and let it import the classes. The cause: {type(exc).__name__}: {exc}"
             ) from exc
         parts = body["parts"]
-        graph = placed.find_graph(root, self._registry.served(), parts["ns"], parts["graph"])
+        graph = seam.find_graph(root, self._registry.served(), parts["ns"], parts["graph"])
         session = await self._session(body, parts["ns"])
         saver = BoundSaver(store.with_serde(self._serde), session, _plan(body["answers"]))
         address = {
@@ -229,7 +230,7 @@ class _Placed:
             )
         description = body["callbacks"]
         callbacks = manager_for(description, self._relay.tell)
-        rebuilt = await placed.rebuild(
+        rebuilt = await seam.rebuild(
             graph,
             parts,
             found.checkpoint,
@@ -275,7 +276,7 @@ class _Placed:
         self._relay.offer((kind, parts))
 
     async def _executed(
-        self, body: dict[str, Any], rebuilt: placed.Rebuilt, session: Session
+        self, body: dict[str, Any], rebuilt: seam.Rebuilt, session: Session
     ) -> BaseException | None:
         """Run the node; what it raised.
 
@@ -312,7 +313,7 @@ class _Placed:
         return None
 
     async def _result(
-        self, rebuilt: placed.Rebuilt, session: Session, exc: BaseException | None
+        self, rebuilt: seam.Rebuilt, session: Session, exc: BaseException | None
     ) -> TaskOutput:
         if session.error is not None:
             # Superseded, or the server was away for long: whoever has the task now reports it.
@@ -339,7 +340,7 @@ class _Placed:
                 "refused": pack(describe(session.refused)) if session.refused else None,
             }
             if isinstance(exc, GraphBubbleUp):
-                result["left"] = placed.how_it_left(exc)
+                result["left"] = seam.how_it_left(exc)
             elif exc is not None:
                 result["error"] = pack(describe(exc))
             data = dump_exact(self._serde, (ENDED, result), what=f"what node {node!r} returned")

@@ -23,7 +23,7 @@ from tests.parity.serve import READY
 from tests.parity.stage import LEDGER
 
 ROOT = Path(__file__).parents[2]
-START_S = 60.0
+START_S = 240.0
 """Bound of starting and stopping a worker."""
 
 

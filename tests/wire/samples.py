@@ -64,7 +64,9 @@ SUMMARY = m.ThreadSummary(
 )
 ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
-SPEC = m.TaskSpec(key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2)
+SPEC = m.TaskSpec(
+    key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2, parcel=b"\x31"
+)
 ERROR = m.ErrorInfo(
     type_name="a.B",
     message="boom",
@@ -140,8 +142,10 @@ SAMPLES: dict[str, Any] = {
         outcome=b"\x0b",
         extra=True,
         open_as=("g",),
+        cancel=("k2",),
+        round=9,
     ),
-    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
+    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3, ended=("k1",)),
     "append_request": m.AppendRequest(
         ops=(b"\x0c",),
         open=("ns",),
@@ -156,6 +160,8 @@ SAMPLES: dict[str, Any] = {
         standing=STANDING,
         status="error",
         spent="c1",
+        epoch=3,
+        open_as=("g",),
     ),
     "read_request": m.ReadRequest(
         incarnation="life", cursor=1, erasing=True, runs=True, standing=True
@@ -222,8 +228,21 @@ SAMPLES: dict[str, Any] = {
         announced=(ANNOUNCEMENT,),
         given_at="c1",
         given_spent=True,
+        round=9,
     ),
-    "task_input": m.TaskInput(key="k"),
+    "task_input": m.TaskInput(key="k", parcel=b"\x31", round=9),
+    "parcel": m.Parcel(
+        run_id="r",
+        attempt=2,
+        epoch=3,
+        thread_id="t",
+        thread_workflow_id="tw",
+        run_workflow_id="rw",
+        graph="g",
+        mailbox="mb",
+        body=b"\x32",
+        body_ref=BLOB,
+    ),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
     "run_start": m.RunStart(
         run_id="r",
