@@ -156,6 +156,8 @@ AUPDATE = Needed(Pregel, "abulk_update_state", ("config", "supersteps"))
 UPDATE = Needed(Pregel, "bulk_update_state", ("config", "supersteps"))
 FIRST = Needed(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"))
 
+PUT_WRITES = Needed(_loop.AsyncPregelLoop, "put_writes", ("task_id", "writes"))
+
 _HOOKED = (
     *(ARUN_TASK, RUN_TASK, ASTREAM, SYNC_STREAM, AINVOKE, INVOKE),
     *(WITH_CONFIG, AUPDATE, UPDATE, FIRST),
@@ -183,7 +185,7 @@ _CALLED = (
     Needed(_runner, "_call", ("schedule_task",)),
     Needed(_runner, "_acall", ("schedule_task",)),
     Needed(_loop.PregelLoop, "accept_push"),
-    Needed(_loop.AsyncPregelLoop, "put_writes", ("task_id", "writes")),
+    PUT_WRITES,
     Needed(_runner.PregelRunner, "commit", ("task", "exception")),
     Needed(_algo, "prepare_single_task", ("task_path", "task_id_checksum", "for_execution")),
     Needed(_algo, "apply_writes", ("checkpoint", "channels", "tasks")),
@@ -198,13 +200,16 @@ _SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 LOOP_ATTRIBUTES = frozenset(
     {
         *("channels", "checkpoint", "checkpoint_id_saved", "checkpoint_pending_writes"),
-        *("checkpointer", "config", "durability", "input", "is_nested", "managed", "nodes"),
-        *("status", "step", "stop", "tasks", "_migrate_checkpoint"),
+        *("checkpoint_config", "checkpointer", "checkpointer_get_next_version", "config"),
+        *("durability", "input", "is_nested", "managed", "nodes", "status", "step", "stop"),
+        *("store", "stream", "submit", "tasks", "_migrate_checkpoint"),
     }
 )
-"""What the hooks read of a loop."""
+"""What the hooks read of a loop, or set of one of their own."""
 
-TASK_ATTRIBUTES = frozenset({"config", "id", "input", "name", "path", "proc", "timeout", "writes"})
+TASK_ATTRIBUTES = frozenset(
+    {"config", "id", "input", "name", "path", "proc", "timeout", "writers", "writes"}
+)
 """What they read of a task, or replace."""
 
 _AT_BREAKPOINT = ("interrupt_before", "interrupt_after")
@@ -458,8 +463,8 @@ class LoneLoop:
         loop.checkpoint_id_saved = checkpoint["id"]
         loop.checkpoint_pending_writes = []
         loop.step, loop.stop = step, stop
-        loop._written_task_ids = set()
-        loop._reapplied_task_ids = set()
+        # Else set when a loop begins.
+        vars(loop).update(_written_task_ids=set(), _reapplied_task_ids=set())
         loop.submit = cast(Any, self._submit)
         self.loop = loop
 
@@ -538,7 +543,7 @@ class LoneLoop:
         own = len(self.task.writes)
         runner = _runner.PregelRunner(
             submit=cast(Any, None),
-            put_writes=cast(Any, lambda: self.loop.put_writes),
+            put_writes=cast(Any, lambda: getattr(self.loop, PUT_WRITES.name)),
             node_error_handler_map=self.graph.node_error_handler_map,
         )
         runner.commit(self.task, exception)
