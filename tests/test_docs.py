@@ -36,7 +36,11 @@ PAGES = [
 
 
 @pytest.mark.parametrize(
-    "page", ["workers", "background-runs", "human-in-the-loop", "node-options", "threads"]
+    "page",
+    [
+        *("workers", "background-runs", "human-in-the-loop", "node-options", "threads"),
+        "other-workers",
+    ],
 )
 def test_examples_with_a_server_of_their_own(page: str, tmp_path: Path) -> None:
     path = HOW_TO / f"{page}.md"

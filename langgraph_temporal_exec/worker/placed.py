@@ -337,6 +337,7 @@ class _Placed:
                 "namespaces": session.written,
                 "deadlines": [pack(deadline) for deadline in session.deadlines],
                 "answered": session.answered_below,
+                "unsent": self._relay.unsent,
                 "refused": pack(describe(session.refused)) if session.refused else None,
             }
             if isinstance(exc, GraphBubbleUp):

@@ -532,6 +532,12 @@ class Session:
         self.answered_below = self.answered_below or result.get("answered", False)
         if result.get("refused") is not None:
             self.refuse(_as_exception(result["refused"]))
+        if result.get("unsent"):
+            self.log.warning(
+                "what node %r streams on another worker is not all here: %s",
+                placed.task.name,
+                result["unsent"],
+            )
         placed.away.settle([tuple(write) for write in result["writes"]])
         if "left" in result:
             raise placed.away.leave(*result["left"])
