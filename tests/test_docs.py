@@ -177,7 +177,7 @@ def test_every_example_is_run_by_a_test() -> None:
     marked = {p.stem for p in PAGES if "<!-- runnable: " in p.read_text(encoding="utf-8")}
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
-        *("threads", "encryption", "studio"),
+        *("other-workers", "threads", "encryption", "studio"),
     }
 
 
