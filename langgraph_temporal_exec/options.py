@@ -106,8 +106,8 @@ class SubagentOptions:
 
     Args:
         task_queue: As in ``NodeOptions``.
-        timeout: It is cancelled after this long. Only where the agent is called with ``ainvoke`` or
-            ``astream``.
+        timeout: It is cancelled after this long. Where the agent is called with ``invoke`` or
+            ``stream``, only together with ``task_queue``; what it does in OS threads goes on.
         on_timeout: "tell": the model that has delegated gets a tool message with the error, and the
             run goes on. "fail": the run fails with ``SubagentTimeoutError``.
 

@@ -49,8 +49,8 @@ class SeamTask:
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
     ``tools``: the tools it is to call, for people to read, one for each of its ``calls``.
-    ``graph``: the name of the graph it is of, if that has one. ``peers``: how many tasks of its
-    superstep are to run, itself included.
+    ``graph``: the name of the graph it is of, if that has one. ``peers``: how many tasks its
+    superstep has, itself included.
     ``spread``: what the call says of that; ``None``: nothing. ``obstacle``: why it can run nowhere
     else; "": it can.
     """

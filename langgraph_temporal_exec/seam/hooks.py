@@ -553,7 +553,7 @@ def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> 
         tools=tuple(map(_tool_name, calls)),
         calls=tuple(map(_tool_call, calls)),
         graph=parcel.graph_name(loop),
-        peers=sum(1 for other in list(loop.tasks.values()) if not other.writes),
+        peers=len(loop.tasks),
         spread=loop.config[CONF].get(SPREAD),
         obstacle=parcel.obstacle(task, loop),
     )
@@ -661,6 +661,9 @@ def run_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
     """Sync ``arun_placed``, in the calling OS thread."""
     session, where = _session_of_task(rebuilt.task)
     below = _below_of(rebuilt, session)
+    if limits.exceeded is not None:
+        # LangGraph times no sync task. Who waits for this one answers its tool call.
+        limits = NO_LIMITS
     _check_limits(rebuilt.task, limits)
     with contained(where, sync=True), _limited(rebuilt.task, limits):
         _original(private.RUN_TASK)(
