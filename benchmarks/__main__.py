@@ -16,7 +16,7 @@ from typing import cast
 
 from rich.console import Console
 
-from benchmarks import growth, large_state, report, shapes, tokens
+from benchmarks import growth, large_state, report, shapes, spread, tokens
 from benchmarks.lab import SERVER_FLAGS, Lab, LabError, Shape, open_lab, server_version
 from benchmarks.report import Entry, Json
 from benchmarks.timing import Measure
@@ -195,6 +195,8 @@ def main() -> None:
         )
     elif hasattr(shape, "SIZES_MB"):
         measuring = large_state.measure(options.runs, console, server_file=server_file)
+    elif hasattr(shape, "PROCESSES"):
+        measuring = spread.measure(options.runs, console, server_file=server_file)
     elif hasattr(shape, "delays"):
         measuring = tokens.measure(options.runs, console, server_file=server_file)
     else:

@@ -31,7 +31,7 @@ async def remote(lab: Lab) -> AsyncIterator[Measure]:
 @asynccontextmanager
 async def worker_elsewhere(lab: Lab, queue: str) -> AsyncIterator[TemporalSaver]:
     """A saver of this process, and a worker process that serves the shape's graph."""
-    command = [*_cli(), "worker", f"{lab.shape.__name__}:graph"]
+    command = [*cli(), "worker", f"{lab.shape.__name__}:graph"]
     command += ["--address", lab.address, "--task-queue", queue]
     async with lab.worker_process(queue, command, workflow_queue=queue, activity_queue=queue):
         saver = TemporalSaver(lab.client, task_queue=queue)
@@ -50,7 +50,7 @@ def _with(lab: Lab, saver: TemporalSaver) -> Measure:
     return measure
 
 
-def _cli() -> list[str]:
+def cli() -> list[str]:
     """The console script of this environment; not installed, its module."""
     script = Path(sys.executable).parent / "langgraph-temporal"
     if script.exists():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         NotDurableError,
         NotWaitingError,
         NoWorkersError,
+        PlacementError,
         RemoteError,
         RunCancelledError,
         RunFailedError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         ServerUnavailableError,
         StorageError,
         StreamLostError,
+        SubagentTimeoutError,
         TaskQueueError,
         TemporalExecError,
         ThreadBusyError,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from .idempotency import idempotency_key
     from .interrupts import interrupt_with_default
     from .logs import RunLogFilter
-    from .options import NodeOptions, Retention
+    from .options import NodeOptions, Retention, SubagentOptions
     from .runs import Run, RunFailure, RunStatus
     from .saver import TemporalSaver
     from .threads import ThreadInfo, ThreadStatus
@@ -59,6 +61,7 @@ _EXPORTS = {
     "NodeOptions": "options",
     "NotDurableError": "errors",
     "NotWaitingError": "errors",
+    "PlacementError": "errors",
     "RemoteError": "errors",
     "Retention": "options",
     "Run": "runs",
@@ -72,6 +75,8 @@ _EXPORTS = {
     "ServerUnavailableError": "errors",
     "StorageError": "errors",
     "StreamLostError": "errors",
+    "SubagentOptions": "options",
+    "SubagentTimeoutError": "errors",
     "TaskQueueError": "errors",
     "TemporalExecError": "errors",
     "TemporalSaver": "saver",
@@ -101,6 +106,7 @@ __all__ = [
     "NodeOptions",
     "NotDurableError",
     "NotWaitingError",
+    "PlacementError",
     "RemoteError",
     "Retention",
     "Run",
@@ -114,6 +120,8 @@ __all__ = [
     "ServerUnavailableError",
     "StorageError",
     "StreamLostError",
+    "SubagentOptions",
+    "SubagentTimeoutError",
     "TaskQueueError",
     "TemporalExecError",
     "TemporalSaver",

@@ -15,6 +15,8 @@ TemporalExecError
 |   `-- TaskQueueError            that of the thread or its run, which is not that of the call
 |-- GraphNotFoundError            workers poll, but none serves this graph
 |-- NodeExitError                 code of the graph raised SystemExit or the like
+|-- PlacementError                a task cannot run on another worker
+|-- SubagentTimeoutError          a sub-agent took too long, and the run was to fail then
 |-- ImpossibleResumeError         the graph has no such node any more; deploy one, or go elsewhere
 |-- StorageError                  a large value could not be stored or read; retrying may help
 |   `-- UnreadableError           whoever is to read a value has not what it was written with
@@ -110,6 +112,14 @@ class NodeExitError(TemporalExecError):
     ``KeyboardInterrupt``, ``GeneratorExit``, a ``CancelledError`` nobody asked for, and exceptions
     of the user's own that derive from ``BaseException`` come as this error too.
     """
+
+
+class PlacementError(TemporalExecError):
+    """A task cannot run on another worker: what it needs does not travel, or is not there."""
+
+
+class SubagentTimeoutError(TemporalExecError):
+    """A sub-agent took longer than it may, and its options say that the run fails."""
 
 
 class ImpossibleResumeError(TemporalExecError):

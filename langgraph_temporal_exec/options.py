@@ -104,6 +104,17 @@ def check_priority(value: object) -> int:
     return value
 
 
+def check_spread(value: object) -> bool:
+    """The value, if it is a choice.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"spread is {value!r}; it must be True or False.")
+    return value
+
+
 def check_fairness(key: object, weight: object) -> tuple[str, float]:
     """Both, if they are a fairness key and its weight; "" and 0.0 for ``None``.
 
@@ -207,23 +218,65 @@ class NodeOptions:
         retry: LangGraph's ``RetryPolicy``, or several, as if the node had been added with
             ``retry_policy=``, which this replaces. Or Temporal's, which is translated.
 
+        task_queue: Task queue of the workers that run it, instead of the one that drives the run:
+            ordinary workers of this package on that queue, with the same ``id_prefix`` and the same
+            graph. "": it runs in place. What such a worker retries, its own saver's options say.
+
     Raises:
-        UsageError: The timeout is not positive, or the policy is none.
+        UsageError: The timeout is not positive, the policy is none, or what is inline has a task
+            queue.
     """
 
     inline: bool = False
     timeout: timedelta | None = None
     summary: str = ""
     retry: Retry | None = None
+    task_queue: str = ""
 
     def __post_init__(self) -> None:
         if self.retry is not None:
             check_retry(self.retry)
+        if self.inline and self.task_queue:
+            raise UsageError(
+                f"NodeOptions(inline=True, task_queue={self.task_queue!r}): what runs inside the "
+                "loop cannot run on another worker. Leave one of the two out."
+            )
         if self.timeout is not None and self.timeout <= timedelta(0):
             raise UsageError(f"NodeOptions(timeout={self.timeout}) must be positive.")
 
 
 DEFAULT_NODE = NodeOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubagentOptions:
+    """Where a sub-agent of deepagents runs, and for how long.
+
+    ``TemporalSaver(subagents={"researcher": SubagentOptions(...)})``, or one for all of them. A
+    sub-agent is the call of the tool ``task``, with all that the sub-agent does.
+
+    Args:
+        task_queue: As in ``NodeOptions``.
+        timeout: It is cancelled after this long. Where the agent is called with ``invoke`` or
+            ``stream``, only together with ``task_queue``; what it does in OS threads goes on.
+        on_timeout: "tell": the model that has delegated gets a tool message with the error, and the
+            run goes on. "fail": the run fails with ``SubagentTimeoutError``.
+
+    Raises:
+        UsageError: An option is out of range.
+    """
+
+    task_queue: str = ""
+    timeout: timedelta | None = None
+    on_timeout: Literal["tell", "fail"] = "tell"
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and self.timeout <= timedelta(0):
+            raise UsageError(f"SubagentOptions(timeout={self.timeout}) must be positive.")
+        if self.on_timeout not in ("tell", "fail"):
+            raise UsageError(
+                f"SubagentOptions(on_timeout={self.on_timeout!r}) must be 'tell' or 'fail'."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +317,11 @@ class Options:
         task_queue: Temporal task queue of the workflows and of runs that are not bound to a
             process. Each worker process adds a queue of its own, derived from this name.
         graph: Name of the graph on the workers; ``None`` takes the graph's own ``name``.
-        nodes: Options of nodes, by their names.
+        nodes: Options of nodes, by their names; of one graph alone by "graph:node".
+        tools: Options of tools, by their names: of the task that calls one, if it calls no other.
+        subagents: Options of deepagents' sub-agents, by their names, or for all of them.
+        spread: Whether the tasks of a superstep run on all workers of the task queue, unless their
+            options say where.
         heartbeat_timeout: A worker that is silent for this long is considered dead and the run
             moves to another one. At least one second.
         no_worker_timeout: How long a caller waits for a sign of life of any worker before it
@@ -289,6 +346,9 @@ class Options:
     task_queue: str = "langgraph"
     graph: str | None = None
     nodes: Mapping[str, NodeOptions] = field(default_factory=dict)
+    tools: Mapping[str, NodeOptions] = field(default_factory=dict)
+    subagents: Mapping[str, SubagentOptions] | SubagentOptions = field(default_factory=dict)
+    spread: bool = False
     heartbeat_timeout: timedelta = timedelta(seconds=10)
     no_worker_timeout: timedelta = timedelta(seconds=10)
     id_prefix: str = "langgraph"
@@ -307,6 +367,7 @@ class Options:
         check_lost_attempts(self.max_lost_attempts)
         check_give_up(self.give_up_after)
         check_run_timeout(self.run_timeout)
+        check_spread(self.spread)
         if not self.task_queue:
             raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
         if not self.id_prefix or "/" in self.id_prefix:
@@ -326,9 +387,21 @@ class Options:
         if self.no_worker_timeout < timedelta(seconds=1):
             raise UsageError(f"no_worker_timeout is {self.no_worker_timeout}; the least is 1 s.")
 
-    def node(self, name: str) -> NodeOptions:
-        """Options of a node; the defaults if it has none."""
-        return self.nodes.get(name, DEFAULT_NODE)
+    def node(self, name: str, graph: str = "") -> NodeOptions:
+        """Options of a node; the defaults if it has none.
+
+        Args:
+            name: The node.
+            graph: Name of its graph, for options that are for the node of this graph alone.
+        """
+        own = self.nodes.get(f"{graph}:{name}") if graph else None
+        return own or self.nodes.get(name, DEFAULT_NODE)
+
+    def subagent(self, name: str) -> SubagentOptions | None:
+        """Options of a sub-agent; ``None`` if it has none."""
+        if isinstance(self.subagents, SubagentOptions):
+            return self.subagents
+        return self.subagents.get(name)
 
     @property
     def give_up_s(self) -> float:

@@ -35,7 +35,7 @@ from ._loops import Context
 from .caller.admission import Caller
 from .caller.hub import Mailbox
 from .errors import UnsupportedLangGraphError, UsageError
-from .options import Affinity, NodeOptions, Options, Retention, Strategy
+from .options import Affinity, NodeOptions, Options, Retention, Strategy, SubagentOptions
 from .protocol.messages import AppendRequest
 from .runs import Run, find_run, runs_of
 from .seam import hooks
@@ -72,8 +72,14 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         graph: Name of the graph on the workers; default: the graph's own ``name``.
         inline: Names of nodes that run inside the loop instead of as Activities: short for
             ``nodes={name: NodeOptions(inline=True)}``.
-        nodes: Options of nodes by their names, in whatever graph; it is the saver of the worker
-            that decides.
+        nodes: Options of nodes by their names, in whatever graph, or as "graph:node" in one. It
+            is the saver of the worker that decides.
+        tools: Options of tools by their names, wherever they are called: of the task that calls
+            one. ``task_queue`` has other workers run it. It is the saver of the worker that
+            decides, of this and of the next two.
+        subagents: Options of deepagents' sub-agents by their names, or one for all of them.
+        spread: Let the tasks of a superstep run on all workers of the task queue, rather than in
+            the process that drives the run. Per call: the same key in ``configurable``.
         heartbeat_timeout: A worker silent for this long counts as dead.
         no_worker_timeout: How long a call waits for a sign of life of any worker.
         id_prefix: First part of all workflow ids, the same for callers and workers. Deployments
@@ -115,6 +121,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         graph: str | None = None,
         inline: Iterable[str] = (),
         nodes: Mapping[str, NodeOptions] | None = None,
+        tools: Mapping[str, NodeOptions] | None = None,
+        subagents: Mapping[str, SubagentOptions] | SubagentOptions | None = None,
+        spread: bool = False,
         heartbeat_timeout: timedelta = timedelta(seconds=10),
         no_worker_timeout: timedelta = timedelta(seconds=10),
         id_prefix: str = "langgraph",
@@ -141,6 +150,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             task_queue=task_queue,
             graph=graph,
             nodes={**dict.fromkeys(inline, NodeOptions(inline=True)), **(nodes or {})},
+            tools=tools or {},
+            subagents=subagents if subagents is not None else {},
+            spread=spread,
             heartbeat_timeout=heartbeat_timeout,
             no_worker_timeout=no_worker_timeout,
             id_prefix=id_prefix,

@@ -157,6 +157,13 @@ _INNER = [
         third_party={*CHECKPOINTS, "langchain_core", "temporalio"},
         side="Shared:",
     ),
+    # The mailbox of a process: of callers for streams, of workers for tasks that others run.
+    _layer(
+        "caller.hub",
+        ours={"errors", "foundation", "protocol", "storage", "workflow.mailbox"},
+        third_party={"temporalio"},
+        side="Shared:",
+    ),
     # -- the two sides
     _layer(
         "caller",
@@ -170,7 +177,7 @@ _INNER = [
                 "seam.private",
                 "storage",
             ),
-            *("values", "workflow.mailbox"),
+            *("caller.hub", "values", "workflow.mailbox"),
         },
         third_party=LIBRARIES,
         side="Caller side:",
@@ -195,7 +202,7 @@ _INNER = [
                 "seam.private",
                 "storage",
             ),
-            *("values", "worker.upkeep", "workflow"),
+            *("caller.hub", "values", "worker.upkeep", "workflow", "workflow.mailbox"),
         },
         third_party=LIBRARIES,
         side="Worker side:",
@@ -221,7 +228,7 @@ LAYERS = {
                     "seam.private",
                     "storage",
                 ),
-                *("values", "worker"),
+                *("caller.hub", "values", "worker"),
             },
             third_party={*LIBRARIES, "pydantic"},
         ),

@@ -38,7 +38,11 @@ PAGES = [
 
 
 @pytest.mark.parametrize(
-    "page", ["workers", "background-runs", "human-in-the-loop", "node-options", "threads", "load"]
+    "page",
+    [
+        *("workers", "background-runs", "human-in-the-loop", "node-options", "threads"),
+        *("other-workers", "load"),
+    ],
 )
 def test_examples_with_a_server_of_their_own(page: str, tmp_path: Path) -> None:
     path = HOW_TO / f"{page}.md"
@@ -190,7 +194,7 @@ def test_every_example_is_run_by_a_test() -> None:
     marked = {p.stem for p in PAGES if "<!-- runnable: " in p.read_text(encoding="utf-8")}
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
-        *("threads", "encryption", "studio", "load"),
+        *("threads", "encryption", "studio", "load", "other-workers"),
     }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,8 +13,8 @@ from langchain_core.tracers.langchain import LangChainTracer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import AttemptSupersededError
-from ..seam.langchain import IGNORED_BY, ahandle_event, handle_event
-from ..values.callbacks import TAP, UNTAP, Kind, description, kind_of
+from ..seam.langchain import IGNORED_BY
+from ..values.callbacks import TAP, UNTAP, Kind, Telling, Told, description, kind_of
 from ..values.exact import load_exact
 
 
@@ -25,35 +24,6 @@ class Event:
 
     attempt: int
     data: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Told:
-    """One event for the handlers of one kind."""
-
-    kind: int
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-class _Tap:
-    """The output of a run on its way through one streaming handler."""
-
-    def __init__(self, handler: Any, run_id: UUID) -> None:
-        self._chunks: deque[Any] = deque()
-        self._tapped: AsyncIterator[Any] = handler.tap_output_aiter(run_id, self._output())
-
-    async def _output(self) -> AsyncIterator[Any]:
-        while self._chunks:
-            yield self._chunks.popleft()
-
-    async def chunk(self, chunk: Any) -> None:
-        self._chunks.append(chunk)
-        await anext(self._tapped, None)
-
-    async def end(self) -> None:
-        await anext(self._tapped, None)
 
 
 class Handlers:
@@ -75,13 +45,12 @@ class Handlers:
                 continue
             kind = kind_of(handler, inherited=handler in manager.inheritable_handlers)
             self._by_kind.setdefault(kind, []).append(handler)
-        self._groups = list(self._by_kind.values())
+        self._told = Told(list(self._by_kind.values()))
         self._manager = manager
         self._attempt = 0
         self._root: UUID | None = None
         self._same: dict[UUID, UUID] = {}
         self._open: dict[tuple[int, UUID], str] = {}
-        self._taps: dict[tuple[int, int], _Tap] = {}
 
     @property
     def description(self) -> dict[str, Any] | None:
@@ -93,48 +62,26 @@ class Handlers:
     async def atell(self, serde: SerializerProtocol, event: Event) -> None:
         """Tell the handlers of an event; exceptions are theirs if they have ``raise_error``."""
         for told in self._events(serde, event):
-            await self._atell(told)
+            await self._told.atell(told)
 
     def tell(self, serde: SerializerProtocol, event: Event) -> None:
         """Sync ``atell``, in the calling OS thread."""
         for told in self._events(serde, event):
-            self._tell(told)
+            self._told.tell(told)
 
     async def aclose(self, exc: BaseException | None) -> None:
         """The call is over: what handlers were told has begun must end for them."""
         for told in self._unfinished(exc, root=True):
-            await self._atell(told)
+            await self._told.atell(told)
 
     def close(self, exc: BaseException | None) -> None:
         """Sync ``aclose``."""
         for told in self._unfinished(exc, root=True):
-            self._tell(told)
-
-    async def _atell(self, told: _Told) -> None:
-        handlers = self._groups[told.kind]
-        if told.name == TAP:
-            number, run_id, chunk = told.args
-            for i, handler in enumerate(handlers):
-                tap = self._taps.setdefault((number, i), _Tap(handler, run_id))
-                await tap.chunk(chunk)
-        elif told.name == UNTAP:
-            for i in range(len(handlers)):
-                if (told.args[0], i) in self._taps:
-                    await self._taps.pop((told.args[0], i)).end()
-        else:
-            await ahandle_event(
-                handlers, told.name, IGNORED_BY[told.name], *told.args, **told.kwargs
-            )
-
-    def _tell(self, told: _Told) -> None:
-        # Handlers that tap outputs belong to `astream_events` and `astream_log`.
-        if told.name not in (TAP, UNTAP):
-            handlers = self._groups[told.kind]
-            handle_event(handlers, told.name, IGNORED_BY[told.name], *told.args, **told.kwargs)
+            self._told.tell(told)
 
     # -- runs that begin and end --------------------------------------------------------------
 
-    def _events(self, serde: SerializerProtocol, event: Event) -> Iterator[_Told]:
+    def _events(self, serde: SerializerProtocol, event: Event) -> Iterator[Telling]:
         """The event, after what an attempt that was lost has left open."""
         kind, name, args, kwargs = load_exact(serde, event.data)
         if name not in IGNORED_BY and name not in (TAP, UNTAP):
@@ -144,12 +91,12 @@ class Handlers:
             if self._attempt:
                 yield from self._unfinished(lost, root=False)
             self._attempt = event.attempt
-            self._taps.clear()
+            self._told.forget_taps()
         if name == "on_chain_start" and kwargs["parent_run_id"] == self._manager.parent_run_id:
             # Every attempt of a run begins it anew; to the handlers it is one.
             self._root = self._root or kwargs["run_id"]
             self._same[kwargs["run_id"]] = self._root
-        told = _Told(kind=kind, name=name, args=tuple(args), kwargs=self._as_one(kwargs))
+        told = Telling(kind=kind, name=name, args=tuple(args), kwargs=self._as_one(kwargs))
         run_id = told.kwargs.get("run_id")
         if isinstance(run_id, UUID):
             if name.endswith("_start"):
@@ -164,11 +111,11 @@ class Handlers:
         ids = ("run_id", "parent_run_id")
         return {k: self._same.get(v, v) if k in ids else v for k, v in kwargs.items()}
 
-    def _unfinished(self, exc: BaseException | None, *, root: bool) -> Iterator[_Told]:
+    def _unfinished(self, exc: BaseException | None, *, root: bool) -> Iterator[Telling]:
         error = exc or AttemptSupersededError("the end of it was not heard of")
         for (kind, run_id), started in reversed(list(self._open.items())):
             if run_id == self._root and not root:
                 continue
             del self._open[kind, run_id]
             name = started.replace("_start", "_error")
-            yield _Told(kind=kind, name=name, args=(error,), kwargs={"run_id": run_id})
+            yield Telling(kind=kind, name=name, args=(error,), kwargs={"run_id": run_id})

@@ -1,4 +1,4 @@
-"""Caller side: the mailbox of this process, where streams of remote runs arrive.
+"""Shared: the mailbox of this process, where streams of remote runs and of placed tasks arrive.
 
 All savers of one client share one ``_Hub``: one thread, one worker that polls, and one mailbox
 workflow per id prefix. Each saver has a ``Mailbox``, which LangGraph's copies of the saver share.

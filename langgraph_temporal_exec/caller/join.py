@@ -26,13 +26,14 @@ from ..protocol import names
 from ..protocol.messages import Listener, Outcome, ReadRequest
 from ..protocol.wire import WireError, pack, unpack
 from ..seam.chunks import Form, ShownInterrupts, ended
+from ..storage.mail import Ordered
 from ..storage.rpc import is_unanswered
 from ..storage.store import Store
 from ..storage.thread_client import UNBOUNDED_CURSOR, Transport
 from ..values.exact import load_exact
 from ..workflow import mailbox_sinks
 from .outcome import await_outcome, raise_failure
-from .remote import Inbox, Ordered, next_item
+from .remote import Inbox, next_item
 
 logger = logging.getLogger(__name__)
 

@@ -239,6 +239,9 @@ class AttachReply:
 class TaskSpec:
     """Part of ``StepRequest``: schedule one task as an Activity named after its node.
 
+    ``parcel``: what another worker needs to run the task; then ``queue`` is one that several
+    workers may poll. b"": the process that asks has the task itself.
+
     Args:
         key: Names the task within its attempt; the process finds the live task by it.
         node: The node, which becomes the Activity's type.
@@ -256,6 +259,39 @@ class TaskSpec:
     heartbeat_s: float = 10.0
     step: int = 0
     priority: RunPriority | None = None
+    parcel: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """Part of ``TaskSpec`` and ``TaskInput``: a task for another worker.
+
+    ``body`` is opaque (see ``worker/away.py``): what the task's checkpoint does not hold. A large
+    one is a blob, ``body_ref``.
+
+    Args:
+        run_id: The run.
+        attempt: Number of the attempt that waits for the task.
+        epoch: Its epoch.
+        thread_id: The thread.
+        thread_workflow_id: Its workflow.
+        run_workflow_id: Workflow id of the run.
+        graph: Name of the run's graph.
+        mailbox: Workflow id of the mailbox of the process that drives the run.
+        body: See above.
+        body_ref: See above.
+    """
+
+    run_id: str
+    attempt: int
+    epoch: int
+    thread_id: str
+    thread_workflow_id: str
+    run_workflow_id: str
+    graph: str
+    mailbox: str
+    body: bytes = b""
+    body_ref: BlobRef | None = None
 
 
 class TaskStatus(IntEnum):
@@ -281,6 +317,9 @@ class StepRequest:
     lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
     of ``open``, in the same order; "" for one without. ``new`` are those of ``open`` that the
     sender knows to have never been opened; of others it is looked whether they were closed.
+    of ``open``, in the same order; "" for one without. ``cancel`` are tasks that nobody waits for
+    any more. ``round`` orders those who write to a namespace in one epoch, as ``TaskInput.round``;
+    0: the process that drives the run.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -302,6 +341,8 @@ class StepRequest:
     extra: bool = False
     open_as: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    cancel: tuple[str, ...] = ()
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,12 +352,14 @@ class StepReply:
     With ``again`` (the workflow is about to continue as new) or with a required task in
     ``lost`` nothing was applied, and the sender repeats the request under the same ``seq``;
     the writes of a lost task then travel among its ops. ``log_end`` answers an outcome: the length
-    of the log, if all of it since the attempt was granted came from the attempt, else 0.
+    of the log, if all of it since the attempt was granted came from the attempt, else 0. ``ended``
+    are watched tasks that are over, and not lost: what they left is in the log.
     """
 
     again: bool = False
     lost: tuple[str, ...] = ()
     log_end: int = 0
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -332,6 +375,9 @@ class AppendRequest:
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
     of its source, and with ``spent``, as in ``Applied``. ``over`` are nested namespaces that the
     sender has written to and is done with: those that have ended may be closed again.
+    of its source, and with ``spent``, as in ``Applied``. ``epoch``: the sender acts for the attempt
+    that has the thread, which must still be this one; 0: for none. ``open_as``: as in
+    ``StepRequest``.
 
     Args:
         ops: Entries to append, packed.
@@ -352,6 +398,8 @@ class AppendRequest:
     status: str = ""
     spent: str = ""
     over: tuple[str, ...] = ()
+    epoch: int = 0
+    open_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -616,11 +664,17 @@ class EraseRequest:
 class TaskInput:
     """Activity input of a task: the key under which its process finds the live task.
 
+    ``parcel``: as in ``TaskSpec``. ``round``: when the task was scheduled, in milliseconds since
+    1970: of those who run the same task after each other in one epoch, the later has the higher
+    one, and what the earlier still writes to nested namespaces is refused.
+
     Args:
         key: As in ``TaskSpec``.
     """
 
     key: str
+    parcel: bytes = b""
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -1021,6 +1075,7 @@ class Snapshot:
         home: As in ``ThreadState``.
         priority: As in ``ThreadState``.
         closing: As there; ``None``: no namespaces are or were closed.
+        round: As in ``ThreadState``.
     """
 
     epoch: int
@@ -1050,6 +1105,7 @@ class Snapshot:
     home: Home | None = None
     priority: RunPriority | None = None
     closing: ClosingState | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -152,6 +152,11 @@ def upkeep_queue(task_queue: str) -> str:
     return f"{task_queue}{UPKEEP_SUFFIX}"
 
 
+def tasks_queue(task_queue: str) -> str:
+    """Task queue of tasks that any worker of a queue may run, whichever drives their runs."""
+    return f"{task_queue}#tasks"
+
+
 def blob_queue(task_queue: str) -> str:
     """Task queue nobody polls: the first workflow task of a blob never comes."""
     return f"{task_queue}#blobs"

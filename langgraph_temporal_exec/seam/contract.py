@@ -10,6 +10,40 @@ from typing import Any, Protocol
 from langchain_core.runnables import RunnableConfig
 
 from ..options import Retry
+from .parcel import Away
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCall:
+    """A tool call that a task is to make.
+
+    Args:
+        name: Name of the tool.
+        id: LangChain's id of the call.
+        subagent: Name of the sub-agent to which it delegates; "" for none.
+    """
+
+    name: str
+    id: str
+    subagent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """For how long a task may run, and what follows.
+
+    Args:
+        timeout: That long; ``None``: what its node was added with.
+        call_id: Id of the tool call that is answered if it takes longer; "": the task fails then.
+        exceeded: Called then: what the tool call is answered with, or it raises what the task
+            fails with. ``None``: as the node was added.
+        retry: The retry policy that replaces the one its node was added with; ``None``: none does.
+    """
+
+    timeout: timedelta | None = None
+    call_id: str = ""
+    exceeded: Callable[[], str] | None = None
+    retry: Retry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,8 +51,13 @@ class SeamTask:
     """What the executor needs to know of one Pregel task.
 
     ``checkpoint_stored``: the checkpoint was loaded from the saver, not put by this loop.
-    ``tools``: the names of the tools it is to call, one for each call. ``within``: id of the task
-    that has called this one's graph, or, in the functional API, this task; "": none has.
+    ``tools``: the tools it is to call, for people to read, one for each of its ``calls``.
+    ``within``: id of the task that has called this one's graph, or, in the functional API, this
+    task; "": none has.
+    ``graph``: the name of the graph it is of, if that has one. ``peers``: how many tasks its
+    superstep has, itself included.
+    ``spread``: what the call says of that; ``None``: nothing. ``obstacle``: why it can run nowhere
+    else; "": it can.
     """
 
     id: str
@@ -29,6 +68,11 @@ class SeamTask:
     step: int
     tools: tuple[str, ...]
     within: str
+    calls: tuple[ToolCall, ...] = ()
+    graph: str = ""
+    peers: int = 1
+    spread: Any = None
+    obstacle: str = ""
 
 
 class Session(Protocol):
@@ -41,8 +85,20 @@ class Session(Protocol):
         """The run."""
         ...
 
-    def ships(self, node: str) -> bool:
-        """Whether tasks of this node run as Activities."""
+    def ships(self, task: SeamTask) -> bool:
+        """Whether a task runs as an Activity."""
+        ...
+
+    def places(self, task: SeamTask) -> bool:
+        """Whether a task is run by another worker."""
+        ...
+
+    async def arun_placed(self, task: SeamTask, away: Away) -> Any:
+        """Have another worker run an async task."""
+        ...
+
+    def run_placed(self, task: SeamTask, away: Away) -> Any:
+        """Have another worker run a sync task; waits in this thread."""
         ...
 
     def note_within(self, task_id: str, within: str) -> None:
@@ -79,12 +135,8 @@ class Session(Protocol):
         """Part of the resume is impossible: to be raised when all else has ended."""
         ...
 
-    def timeout(self, node: str) -> timedelta | None:
-        """The timeout that replaces the one a node was added with."""
-        ...
-
-    def retry(self, node: str) -> Retry | None:
-        """The retry policy that replaces the one a node was added with."""
+    def limits(self, task: SeamTask) -> Limits:
+        """For how long a task may run."""
         ...
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:

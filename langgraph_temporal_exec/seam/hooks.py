@@ -21,6 +21,7 @@ here are listed there, and verified.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import (
     AsyncGenerator,
@@ -39,14 +40,15 @@ from typing import Any, NoReturn, cast
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, NodeTimeoutError
 from langgraph.types import Command, TimeoutPolicy
 
 from .._exits import Owned, contained, left_anywhere
 from ..errors import ImpossibleResumeError, NotDurableError
-from . import langchain, private
+from . import langchain, parcel, private
 from .chunks import VALUES, are_interrupts
-from .contract import Durable, Marked, SeamTask, Session
+from .contract import Durable, Limits, Marked, SeamTask, Session, ToolCall
+from .parcel import Away
 from .private import (
     CONF,
     CONFIG_KEY_CHECKPOINT_NS,
@@ -70,6 +72,8 @@ from .resumable import missing_nodes
 from .retries import policies
 
 DURABLE = "__langgraph_temporal__"
+SPREAD = "spread"
+"""Key of ``configurable``: whether the tasks of a superstep of this call may run on all workers."""
 _ASKED = "__langgraph_temporal_asked__"
 """Of a loop: what its tasks waited for when it began."""
 
@@ -79,7 +83,9 @@ __all__ = [
     "INTERRUPT",
     "NULL_TASK_ID",
     "RESUME",
+    "Away",
     "Durable",
+    "Limits",
     "Marked",
     "SeamTask",
     "Session",
@@ -392,26 +398,46 @@ def session_of(config: Mapping[str, Any]) -> Session | None:
     return durable.session if durable is not None else None
 
 
-def _with_options(task: Any, session: Session) -> Any:
-    """The task with the timeout and retries of the saver's options, if they have any for its node.
+NO_LIMITS = Limits()
 
-    Also of one that runs in place.
-    """
-    if (retry := session.retry(task.name)) is not None:
-        task = replace(task, retry_policy=policies(retry))
-    timeout = session.timeout(task.name)
-    if timeout is None:
+
+def _check_limits(task: Any, limits: Limits) -> None:
+    """Raise if a task cannot be timed."""
+    if limits.timeout is not None:
+        # As LangGraph itself does when a node is added with a timeout.
+        validate_timeout_supported(task.proc, name=task.name)
+
+
+@contextlib.contextmanager
+def _limited(task: Any, limits: Limits) -> Iterator[None]:
+    """What a task is that has taken too long: a failure, or an answered tool call."""
+    try:
+        yield
+    except NodeTimeoutError as exc:
+        # Not one of a node inside.
+        if exc.node != task.name or limits.exceeded is None:
+            raise
+        try:
+            text = limits.exceeded()
+        except Exception as told:
+            raise told from exc
+        parcel.answer_call(task, limits.call_id, text)
+
+
+def _with_limits(task: Any, limits: Limits) -> Any:
+    """The task with the timeout and retries of the saver's options."""
+    if limits.retry is not None:
+        task = replace(task, retry_policy=policies(limits.retry))
+    if limits.timeout is None:
         return task
-    # As LangGraph itself does when a node is added with a timeout.
-    validate_timeout_supported(task.proc, name=task.name)
-    return replace(task, timeout=TimeoutPolicy(run_timeout=timeout))
+    return replace(task, timeout=TimeoutPolicy(run_timeout=limits.timeout))
 
 
 # -- names ------------------------------------------------------------------------------------
 
 
-def called_tools(task: Any) -> tuple[str, ...]:
-    """Names of the tools a task is to call, one for each call; none if it is no tool task.
+def _tool_calls(task: Any) -> Sequence[Any]:
+    """The tool calls that a task is to make; none if it is no tool task.
 
     What was sent to a task is its own: ``Send("tools", [call])`` of LangChain's agents, the
     ``ToolCallWithContext`` of ``create_react_agent`` (and of agents before that), a bare call, or
@@ -424,7 +450,7 @@ def called_tools(task: Any) -> tuple[str, ...]:
     if not calls and (key := private.tool_messages_key(task.proc)) is not None:
         messages = _messages(task.input, key)
         calls = next((m.tool_calls for m in reversed(messages) if isinstance(m, AIMessage)), ())
-    return tuple(_tool_name(call) for call in calls)
+    return calls
 
 
 def _calls_sent(value: Any) -> list[Any]:
@@ -447,8 +473,18 @@ def _is_tool_call(value: Any) -> bool:
 
 def _tool_name(call: Any) -> str:
     """The tool; for the one by which deepagents delegates, with the sub-agent."""
+    agent = _subagent(call)
+    return f"{call['name']} ({agent})" if agent else str(call["name"])
+
+
+def _tool_call(call: Any) -> ToolCall:
+    return ToolCall(name=str(call["name"]), id=str(call["id"] or ""), subagent=_subagent(call))
+
+
+def _subagent(call: Any) -> str:
+    """The sub-agent to which deepagents' tool delegates; "" of another tool."""
     agent = call["args"].get("subagent_type")
-    return f"{call['name']} ({agent})" if isinstance(agent, str) else str(call["name"])
+    return agent if isinstance(agent, str) else ""
 
 
 def _messages(state: Any, key: str) -> Sequence[Any]:
@@ -500,27 +536,37 @@ def _durable_of(checkpointer: Any) -> Marked | None:
     return durable
 
 
-def _seam_task(task: Any, session: Session, configurable: Mapping[str, Any]) -> SeamTask | None:
-    """The neutral view of a task, if it is to run as an Activity."""
+def _seam_task(
+    task: Any, session: Session, configurable: Mapping[str, Any]
+) -> tuple[SeamTask, bool] | None:
+    """The neutral view of a task, and whether it is to run as an Activity; ``None``: it is none of
+    the user's."""
     if task.name == START:
         return None
     loop = private.loop_of(configurable)
-    within = private.task_around(task, loop)
-    # A graph compiled with checkpointer=False carries its parent's saver in the config but
-    # keeps no state; with durability="exit" nothing is recorded before the end.
-    if loop.checkpointer is None or loop.durability == "exit" or not session.ships(task.name):
-        session.note_within(task.id, within)
-        return None
-    return SeamTask(
+    calls = _tool_calls(task)
+    view = SeamTask(
         id=task.id,
         name=task.name,
         checkpoint_ns=loop.config[CONF].get("checkpoint_ns", ""),
         checkpoint_id=loop.checkpoint["id"],
         checkpoint_stored=loop.checkpoint["id"] == loop.checkpoint_id_saved,
         step=loop.step,
-        tools=called_tools(task),
-        within=within,
+        tools=tuple(map(_tool_name, calls)),
+        within=private.task_around(task, loop),
+        calls=tuple(map(_tool_call, calls)),
+        graph=parcel.graph_name(loop),
+        peers=len(loop.tasks),
+        spread=loop.config[CONF].get(SPREAD),
+        obstacle=parcel.obstacle(task, loop),
     )
+    # A graph compiled with checkpointer=False carries its parent's saver in the config but
+    # keeps no state; with durability="exit" nothing is recorded before the end.
+    recorded = loop.checkpointer is not None and loop.durability != "exit"
+    ships = recorded and session.ships(view)
+    if not ships:
+        session.note_within(task.id, view.within)
+    return view, ships
 
 
 def _session_of_task(task: Any) -> tuple[Session | None, str]:
@@ -539,18 +585,28 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         configurable = kwargs.get("configurable") or {}
         below = _Below.of(task, configurable)
 
-        async def run(task: Any) -> Any:
-            with contained(where):
-                result = await original(task, *args, **kwargs)
+        async def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            result = None
+            with contained(where), _limited(task, limits):
+                result = await original(_with_limits(task, limits), *args, **kwargs)
             if below is not None:
                 await below.acheck()
             return result
 
-        view = _seam_task(task, session, configurable)
-        task = _with_options(task, session)
-        if view is None:
+        found = _seam_task(task, session, configurable)
+        if found is None:
             return await run(task)
-        return await session.arun_task(view, lambda: run(task))
+        view, ships = found
+        if ships and session.places(view):
+            stream = bool(kwargs.get("stream"))
+            return await session.arun_placed(
+                view, _away(task, configurable, below, stream=stream, sync=False)
+            )
+        limits = session.limits(view)
+        _check_limits(task, limits)
+        if not ships:
+            return await run(task, limits)
+        return await session.arun_task(view, lambda: run(task, limits))
 
     return arun_with_retry
 
@@ -563,20 +619,80 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         configurable = kwargs.get("configurable") or {}
         below = _Below.of(task, configurable)
 
-        def run(task: Any) -> Any:
-            with contained(where, sync=True):
-                result = original(task, *args, **kwargs)
+        def run(task: Any, limits: Limits = NO_LIMITS) -> Any:
+            result = None
+            with contained(where, sync=True), _limited(task, limits):
+                result = original(_with_limits(task, limits), *args, **kwargs)
             if below is not None:
                 below.check()
             return result
 
-        view = _seam_task(task, session, configurable)
-        task = _with_options(task, session)
-        if view is None:
+        found = _seam_task(task, session, configurable)
+        if found is None:
             return run(task)
-        return session.run_task(view, lambda: run(task))
+        view, ships = found
+        if ships and session.places(view):
+            return session.run_placed(
+                view, _away(task, configurable, below, stream=False, sync=True)
+            )
+        limits = session.limits(view)
+        _check_limits(task, limits)
+        if not ships:
+            return run(task, limits)
+        return session.run_task(view, lambda: run(task, limits))
 
     return run_with_retry
+
+
+def _away(
+    task: Any, configurable: Mapping[str, Any], below: _Below | None, *, stream: bool, sync: bool
+) -> Away:
+    loop = private.loop_of(configurable)
+    asked = None if below is None else below.asked
+    return Away(task, loop, stream=stream, sync=sync, asked=asked)
+
+
+async def arun_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
+    """Run a task that came from another worker, as LangGraph runs it there.
+
+    Raises:
+        BaseException: As in place.
+    """
+    session, where = _session_of_task(rebuilt.task)
+    below = _below_of(rebuilt, session)
+    _check_limits(rebuilt.task, limits)
+    with contained(where), _limited(rebuilt.task, limits):
+        await _original(private.ARUN_TASK)(
+            _with_limits(rebuilt.task, limits),
+            None,
+            stream=rebuilt.stream,
+            configurable=rebuilt.configurable,
+        )
+    if below is not None:
+        await below.acheck()
+
+
+def run_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
+    """Sync ``arun_placed``, in the calling OS thread."""
+    session, where = _session_of_task(rebuilt.task)
+    below = _below_of(rebuilt, session)
+    if limits.exceeded is not None:
+        # LangGraph times no sync task. Who waits for this one answers its tool call.
+        limits = NO_LIMITS
+    _check_limits(rebuilt.task, limits)
+    with contained(where, sync=True), _limited(rebuilt.task, limits):
+        _original(private.RUN_TASK)(
+            _with_limits(rebuilt.task, limits), None, configurable=rebuilt.configurable
+        )
+    if below is not None:
+        below.check()
+
+
+def _below_of(rebuilt: parcel.Rebuilt, session: Session | None) -> _Below | None:
+    if not rebuilt.asked or session is None:
+        return None
+    saver = rebuilt.task.config[CONF][CONFIG_KEY_CHECKPOINTER]
+    return _Below(task=rebuilt.task, saver=saver, session=session, asked=rebuilt.asked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,16 +33,23 @@ try:
     from langgraph._internal._config import ensure_config
     from langgraph._internal._constants import (
         CONF,
+        CONFIG_KEY_CACHE,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINT_NS,
         CONFIG_KEY_CHECKPOINTER,
+        CONFIG_KEY_REPLAY_STATE,
         CONFIG_KEY_RESUME_MAP,
         CONFIG_KEY_RESUMING,
+        CONFIG_KEY_RUNTIME,
+        CONFIG_KEY_SCRATCHPAD,
+        CONFIG_KEY_STREAM,
         CONFIG_KEY_STREAM_MESSAGES_V2,
         CONFIG_KEY_TASK_ID,
         ERROR,
         ERROR_SOURCE_NODE,
+        INPUT,
         INTERRUPT,
+        NO_WRITES,
         NS_END,
         NS_SEP,
         NULL_TASK_ID,
@@ -51,7 +58,9 @@ try:
         RESUME,
         TASKS,
     )
-    from langgraph._internal._runnable import RunnableSeq
+    from langgraph._internal._replay import ReplayState
+    from langgraph._internal._runnable import RunnableSeq, set_config_context
+    from langgraph.channels.untracked_value import UntrackedValue
     from langgraph.checkpoint.base import (
         EXCLUDED_METADATA_KEYS,
         WRITES_IDX_MAP,
@@ -66,23 +75,34 @@ try:
     from langgraph.constants import END, START
     from langgraph.graph import StateGraph
     from langgraph.pregel import Pregel, _algo, _checkpoint, _loop, _runner, _utils
-    from langgraph.pregel._checkpoint import channels_from_checkpoint
+    from langgraph.pregel._checkpoint import achannels_from_checkpoint, channels_from_checkpoint
+    from langgraph.pregel._messages import StreamMessagesHandler, StreamMessagesHandlerV2
+    from langgraph.pregel._tools import StreamToolCallHandler
     from langgraph.pregel._utils import is_xxh3_128_hexdigest, validate_timeout_supported
+    from langgraph.pregel.protocol import StreamProtocol
+    from langgraph.runtime import RunControl, Runtime
     from langgraph.types import PregelExecutableTask
 except ImportError as moved:
     raise UnsupportedLangGraphError.of(SUPPORTED, [str(moved)]) from moved
 
 __all__ = [
     "CONF",
+    "CONFIG_KEY_CACHE",
+    "CONFIG_KEY_CALL",
     "CONFIG_KEY_CHECKPOINTER",
     "CONFIG_KEY_CHECKPOINT_NS",
+    "CONFIG_KEY_REPLAY_STATE",
     "CONFIG_KEY_RESUME_MAP",
     "CONFIG_KEY_RESUMING",
+    "CONFIG_KEY_RUNTIME",
+    "CONFIG_KEY_STREAM",
     "CONFIG_KEY_STREAM_MESSAGES_V2",
     "CONFIG_KEY_TASK_ID",
     "ERROR",
     "ERROR_SOURCE_NODE",
     "INTERRUPT",
+    "NO_WRITES",
+    "NS_SEP",
     "NULL_TASK_ID",
     "PUSH",
     "RESUME",
@@ -136,6 +156,8 @@ AUPDATE = Needed(Pregel, "abulk_update_state", ("config", "supersteps"))
 UPDATE = Needed(Pregel, "bulk_update_state", ("config", "supersteps"))
 FIRST = Needed(_loop.PregelLoop, "_first", ("input_keys", "updated_channels"))
 
+PUT_WRITES = Needed(_loop.AsyncPregelLoop, "put_writes", ("task_id", "writes"))
+
 _HOOKED = (
     *(ARUN_TASK, RUN_TASK, ASTREAM, SYNC_STREAM, AINVOKE, INVOKE),
     *(WITH_CONFIG, AUPDATE, UPDATE, FIRST),
@@ -163,6 +185,12 @@ _CALLED = (
     Needed(_runner, "_call", ("schedule_task",)),
     Needed(_runner, "_acall", ("schedule_task",)),
     Needed(_loop.PregelLoop, "accept_push"),
+    PUT_WRITES,
+    Needed(_runner.PregelRunner, "commit", ("task", "exception")),
+    Needed(_algo, "prepare_single_task", ("task_path", "task_id_checksum", "for_execution")),
+    Needed(_algo, "apply_writes", ("checkpoint", "channels", "tasks")),
+    Needed(_algo, "checkpoint_null_version", ("checkpoint",)),
+    Needed(_checkpoint, "achannels_from_checkpoint", ("specs", "checkpoint", "saver", "config")),
     Needed(_loop.AsyncPregelLoop, "aaccept_push"),
 )
 
@@ -172,13 +200,16 @@ _SET_LATER = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 LOOP_ATTRIBUTES = frozenset(
     {
         *("channels", "checkpoint", "checkpoint_id_saved", "checkpoint_pending_writes"),
-        *("checkpointer", "config", "durability", "input", "is_nested", "managed", "nodes"),
-        *("status", "step", "stop", "tasks", "_migrate_checkpoint"),
+        *("checkpoint_config", "checkpointer", "checkpointer_get_next_version", "config"),
+        *("durability", "input", "is_nested", "managed", "nodes", "status", "step", "stop"),
+        *("store", "stream", "submit", "tasks", "_migrate_checkpoint"),
     }
 )
-"""What the hooks read of a loop."""
+"""What the hooks read of a loop, or set of one of their own."""
 
-TASK_ATTRIBUTES = frozenset({"config", "id", "input", "name", "path", "proc", "timeout", "writes"})
+TASK_ATTRIBUTES = frozenset(
+    {"config", "id", "input", "name", "path", "proc", "timeout", "writers", "writes"}
+)
 """What they read of a task, or replace."""
 
 _AT_BREAKPOINT = ("interrupt_before", "interrupt_after")
@@ -295,6 +326,274 @@ def is_pushed(path: str) -> bool:
     """Whether the task with a path was made by a ``Send``; such tasks come before those of
     edges."""
     return path.startswith(_algo.task_path_str((PUSH,)))
+
+
+# -- a task by itself: rebuilt from its checkpoint, on another worker ------------------------------
+
+_PLAIN_KEYS = tuple(
+    key
+    for name in (
+        *("CONFIG_KEY_DURABILITY", "CONFIG_KEY_RESUMING", "CONFIG_KEY_STREAM_MESSAGES_V2"),
+        *("CONFIG_KEY_STRICT_RESUME", "CONFIG_KEY_TASK_ID"),
+    )
+    if (key := getattr(_constants, name, None)) is not None
+)
+"""Keys of LangGraph's own in a loop's ``configurable`` whose values are plain data. The others are
+live objects, or belong to one task."""
+
+HANDLERS: dict[str, type[Any]] = {
+    "messages": StreamMessagesHandler,
+    "messages_v2": StreamMessagesHandlerV2,
+    "tools": StreamToolCallHandler,
+}
+"""LangGraph's own callback handlers, which make chunks of a stream out of events."""
+
+GIVEN_CHECKPOINTER = "checkpointer"
+"""Where ``config={"checkpointer": saver}`` ends up."""
+
+
+def plain_configurable(loop: Any) -> dict[str, Any]:
+    """Of a loop's ``configurable`` what is data: the user's keys, and LangGraph's plain ones."""
+    configurable = loop.config[CONF]
+    return {
+        key: value
+        for key, value in configurable.items()
+        if key in _PLAIN_KEYS or (not is_reserved(key) and key != GIVEN_CHECKPOINTER)
+    }
+
+
+def replayed_from(loop: Any) -> tuple[str, tuple[str, ...]] | None:
+    """The checkpoint from which a loop's nested graphs are replayed, and those that were."""
+    replay = loop.config[CONF].get(CONFIG_KEY_REPLAY_STATE)
+    if replay is None:
+        return None
+    return replay.checkpoint_id, tuple(sorted(replay._visited_ns))
+
+
+def replay_state(replay: tuple[str, Sequence[str]]) -> Any:
+    """The inverse of ``replayed_from``."""
+    state = ReplayState(replay[0])
+    state._visited_ns.update(replay[1])
+    return state
+
+
+def answers_of(task: Any) -> tuple[list[Any], Any]:
+    """What a task's interrupts are answered with, and the answer any of them may take next."""
+    scratchpad = task.config[CONF][CONFIG_KEY_SCRATCHPAD]
+    return list(scratchpad.resume), scratchpad.get_null_resume(False)
+
+
+def take_free_answer(task: Any) -> None:
+    """The answer that any interrupt may take has been taken by this task."""
+    task.config[CONF][CONFIG_KEY_SCRATCHPAD].get_null_resume(True)
+
+
+def untracked(loop: Any) -> dict[str, Any]:
+    """Channels of a loop that are in no checkpoint, and have a value."""
+    return {
+        name: channel
+        for name, channel in loop.channels.items()
+        if isinstance(channel, UntrackedValue) and channel.is_available()
+    }
+
+
+def is_untracked(graph: Any, channel: str) -> bool:
+    """Whether a channel of a graph is in no checkpoint."""
+    return isinstance(graph.channels.get(channel), UntrackedValue)
+
+
+def channels_read(loop: Any, name: str) -> Sequence[str]:
+    """The channels that make the input of a node reached by an edge."""
+    read = loop.nodes[name].channels
+    return [read] if isinstance(read, str) else list(read)
+
+
+def is_rebuildable(task: Any) -> bool:
+    """Whether a task follows from its checkpoint: one of an edge, or of a ``Send`` in a write.
+
+    A ``@task`` that another task calls does not, nor does the handler of another node's error.
+    """
+    path = task.path
+    if path[0] == PULL:
+        return len(path) == 2
+    return path[0] == PUSH and len(path) == 3 and isinstance(path[1], int)
+
+
+class LoneLoop:
+    """A loop that has one task: what LangGraph needs to run it, and to make of its end what is
+    recorded.
+
+    Args:
+        graph: The graph, or nested graph, that the task is of.
+        config: That of its loop.
+        checkpoint: The checkpoint it starts from; changed.
+        step: LangGraph's number of the superstep.
+        stop: The last superstep that the recursion limit allows.
+        store: LangGraph's store for what nodes remember.
+        checkpointer: For the graphs that the task calls.
+
+    Attributes:
+        task: The task; ``None`` before ``prepare``.
+        committed: What LangGraph would have the checkpointer record, after ``commit``.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        config: RunnableConfig,
+        checkpoint: Any,
+        *,
+        step: int,
+        stop: int,
+        store: Any,
+        checkpointer: Any,
+    ) -> None:
+        self.graph = graph
+        self.task: Any = None
+        self.committed: list[tuple[RunnableConfig, Sequence[tuple[str, Any]], str, str]] = []
+        if graph._migrate_checkpoint is not None:
+            graph._migrate_checkpoint(checkpoint)
+        loop = _loop.AsyncPregelLoop(
+            None,
+            stream=None,
+            config=config,
+            store=store,
+            cache=None,
+            checkpointer=checkpointer,
+            nodes=graph.nodes,
+            specs=graph.channels,
+            input_keys=graph.input_channels,
+            output_keys=graph.output_channels,
+            stream_keys=graph.stream_channels_asis,
+            trigger_to_nodes=graph.trigger_to_nodes,
+            durability="async",
+            migrate_checkpoint=graph._migrate_checkpoint,
+            retry_policy=graph.retry_policy,
+            cache_policy=graph.cache_policy,
+        )
+        loop.checkpoint = checkpoint
+        loop.checkpoint_id_saved = checkpoint["id"]
+        loop.checkpoint_pending_writes = []
+        loop.step, loop.stop = step, stop
+        # Else set when a loop begins.
+        vars(loop).update(_written_task_ids=set(), _reapplied_task_ids=set())
+        loop.submit = cast(Any, self._submit)
+        self.loop = loop
+
+    def _submit(self, put_writes: Any, config: RunnableConfig, *args: Any) -> None:
+        writes, task_id, path = args
+        self.committed.append((config, writes, task_id, path))
+
+    async def prepare(
+        self,
+        path: tuple[Any, ...],
+        task_id: str,
+        *,
+        null_writes: Sequence[tuple[str, Any]],
+        answers: tuple[list[Any], Any],
+    ) -> Any:
+        """Make the task.
+
+        Args:
+            path: As of the task that LangGraph made where the run is driven.
+            task_id: Its id, which must come out again.
+            null_writes: What an input has changed without a checkpoint of its own.
+            answers: See ``answers_of``.
+
+        Returns:
+            The task; ``None`` if the graph makes no such task from this checkpoint.
+        """
+        loop, graph = self.loop, self.graph
+        loop.channels, loop.managed = await achannels_from_checkpoint(
+            graph.channels,
+            loop.checkpoint,
+            saver=loop.checkpointer,
+            config=loop.checkpoint_config,
+        )
+        if null_writes:
+            _algo.apply_writes(
+                loop.checkpoint,
+                loop.channels,
+                [_algo.PregelTaskWrites((), INPUT, list(null_writes), [])],
+                loop.checkpointer_get_next_version,
+                graph.trigger_to_nodes,
+            )
+        given, free = answers
+        if free is not None:
+            loop.checkpoint_pending_writes.append((NULL_TASK_ID, RESUME, free))
+        if given:
+            loop.checkpoint_pending_writes.append((task_id, RESUME, given))
+        try:
+            self.task = _algo.prepare_single_task(
+                path[:2],
+                task_id,
+                checkpoint=loop.checkpoint,
+                checkpoint_id_bytes=bytes.fromhex(loop.checkpoint["id"].replace("-", "")),
+                checkpoint_null_version=_algo.checkpoint_null_version(loop.checkpoint),
+                pending_writes=loop.checkpoint_pending_writes,
+                processes=graph.nodes,
+                channels=loop.channels,
+                managed=loop.managed,
+                config=loop.config,
+                step=loop.step,
+                stop=loop.stop,
+                for_execution=True,
+                store=loop.store,
+                checkpointer=loop.checkpointer,
+                retry_policy=graph.retry_policy,
+                cache_policy=graph.cache_policy,
+            )
+        except AssertionError:
+            # Another id than it should have: other code, or another checkpoint.
+            return None
+        if self.task is not None:
+            loop.tasks = {task_id: self.task}
+        return self.task
+
+    def commit(self, exception: BaseException | None) -> list[tuple[str, Any]]:
+        """The task has ended; what it wrote itself, without what LangGraph adds to that."""
+        own = len(self.task.writes)
+        runner = _runner.PregelRunner(
+            submit=cast(Any, None),
+            put_writes=cast(Any, lambda: getattr(self.loop, PUT_WRITES.name)),
+            node_error_handler_map=self.graph.node_error_handler_map,
+        )
+        runner.commit(self.task, exception)
+        return list(self.task.writes)[:own]
+
+
+def runtime_of(task: Any) -> Any:
+    """What a task finds as its ``runtime``."""
+    return task.config[CONF].get(CONFIG_KEY_RUNTIME)
+
+
+def stream_modes_of(loop: Any) -> tuple[str, ...] | None:
+    """What graphs nested in a loop stream to where it does; ``None``: nothing."""
+    stream = loop.config[CONF].get(CONFIG_KEY_STREAM)
+    return None if stream is None else tuple(sorted(stream.modes))
+
+
+def stream_to(put: Any, modes: Sequence[str]) -> Any:
+    """Where nested graphs stream to."""
+    return StreamProtocol(put, set(cast(Any, modes)))
+
+
+def emit_nested(loop: Any, chunk: Any) -> None:
+    """A chunk of a graph nested in a loop."""
+    loop.config[CONF][CONFIG_KEY_STREAM](chunk)
+
+
+def write_custom(task: Any, namespace: str, chunk: Any) -> None:
+    """A chunk that code of a task, or of a graph nested in it, has written, in its namespace."""
+    runtime = runtime_of(task)
+    config: RunnableConfig = {CONF: {**task.config[CONF], CONFIG_KEY_CHECKPOINT_NS: namespace}}
+    with set_config_context(config) as context:
+        context.run(runtime.stream_writer, chunk)
+
+
+def runtime(*, context: Any, store: Any, stream_writer: Any) -> Any:
+    """The runtime of a loop, before its tasks add what is theirs."""
+    return Runtime(context=context, store=store, stream_writer=stream_writer, control=RunControl())
 
 
 # -- tools ----------------------------------------------------------------------------------------

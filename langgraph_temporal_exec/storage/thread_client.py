@@ -642,6 +642,11 @@ class Transport:
         """Whether a worker has the run; of one that was killed until its heartbeat timeout."""
         return any(a.state == _STARTED for a in run.raw_description.pending_activities)
 
+    async def is_polled(self, queue: str) -> bool:
+        """Whether somebody takes Activities from a task queue, or that is not known."""
+        kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        return await self._is_polled(queue, kind, time.time() - POLLED_S)
+
     async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self.client.namespace,

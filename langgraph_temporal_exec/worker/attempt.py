@@ -282,6 +282,11 @@ class Attempt:
         limit = hooks.full_config(graph, call.config)["recursion_limit"]
         plan = plan_input(call.input, call.config, session.applied, limit)
         session.keeps_breakpoints = plan.keeps_breakpoints
+        session.answers = {
+            "drop_resume": plan.drop_resume,
+            "unanswer": sorted(plan.unanswer),
+            "spent": plan.spent,
+        }
         self._graph = hooks.bind(graph, BoundSaver(store, session, plan))
         self._plan: PlannedInput = plan
         self._form = Form.of(call.options, self._graph)

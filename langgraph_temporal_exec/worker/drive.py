@@ -37,7 +37,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -74,6 +74,7 @@ from ..storage.known import KnownChunks
 from ..storage.rpc import opaque, opaque_failures
 from ..values.record import Call, RunIdentity, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
+from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
 from .embedded import EmbeddedRuns, LiveRun
 from .ports import Host
 from .proxies import manager_for
@@ -85,51 +86,6 @@ from .slots import Slot
 logger = logging.getLogger(__name__)
 
 LOOP_GONE = "the event loop of its process is not run any more"
-
-CANCEL_GRACE_S = 30.0
-"""How long a cancelled run may take to stop and record that it was cancelled."""
-
-
-@contextlib.asynccontextmanager
-async def heartbeating(details: str = "") -> AsyncIterator[None]:
-    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside.
-
-    The SDK sends fewer if it is let: it holds heartbeats back for up to 80 % of the timeout
-    (temporalio/features#67), and with them the news of a cancellation. See ``service.WorkerHost``.
-    """
-    timeout = activity.info().heartbeat_timeout
-    interval = timeout.total_seconds() / 3 if timeout else 5.0
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat(*([details] if details else []))
-            await asyncio.sleep(interval)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def _lost_because() -> str:
-    """Why Temporal ended this Activity; "" when somebody cancelled the run."""
-    details = activity.cancellation_details()
-    if activity.is_worker_shutdown() or (details and details.worker_shutdown):
-        return "the worker shut down"
-    if details is None or details.cancel_requested:
-        return ""
-    return "Temporal gave the attempt up (no heartbeat arrived, or the run was terminated)"
-
-
-def _moved(reason: str) -> ApplicationError:
-    return ApplicationError(
-        f"The attempt ended: {reason}. The run moves to another worker.",
-        type=names.WORKER_SHUTDOWN,
-        non_retryable=True,
-        # Part of normal operation: the SDK need not log it with a stack trace.
-        category=ApplicationErrorCategory.BENIGN,
-    )
 
 
 def _log(request: DriveRequest) -> logging.LoggerAdapter[logging.Logger]:
@@ -282,8 +238,8 @@ class Activities:
         try:
             await asyncio.wrap_future(slot.granted)
         except asyncio.CancelledError:
-            if reason := _lost_because():
-                raise _moved(reason) from None
+            if reason := lost_because():
+                raise moved(reason) from None
             raise
 
     async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
@@ -312,9 +268,9 @@ class Activities:
             self._embedded.remove(request.run_id)
             raise
         except asyncio.CancelledError:
-            if reason := _lost_because():
+            if reason := lost_because():
                 live.lose(request.attempt, reason)
-                raise _moved(reason) from None
+                raise moved(reason) from None
             live.cancel()
             try:
                 async with asyncio.timeout(CANCEL_GRACE_S):
@@ -430,8 +386,8 @@ class Activities:
         try:
             await self._run(driven, attempt)
         except asyncio.CancelledError:
-            if reason := _lost_because():
-                raise _moved(reason) from None
+            if reason := lost_because():
+                raise moved(reason) from None
             # Cancelled: the outcome says so, if it could be recorded in time.
         except Exception as exc:
             # A node's error is part of the recorded outcome; anything else fails the attempt.
@@ -544,7 +500,7 @@ class Activities:
         try:
             await self._while_running(future, driven.loop)
         except asyncio.CancelledError:
-            reason = _lost_because() if is_cancelled() else ""
+            reason = lost_because() if is_cancelled() else ""
             if reason:
                 # Not a cancelled run: whoever takes it over goes on from the log.
                 attempt.session.fail(AttemptSupersededError(reason))
@@ -553,7 +509,7 @@ class Activities:
             elif not driven.asked:
                 # The program that hosts this worker ends, and has cancelled what was left.
                 self._registry.loop_is_gone()
-                raise _moved(TORN_DOWN) from None
+                raise moved(TORN_DOWN) from None
             # It is left behind if need be: a node in an OS thread cannot be stopped.
             await asyncio.wait([future], timeout=CANCEL_GRACE_S)
             if not future.done():
@@ -579,7 +535,7 @@ class Activities:
         try:
             await asyncio.wait([future, watch], return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
-                raise _moved(LOOP_GONE)
+                raise moved(LOOP_GONE)
             return await asyncio.shield(future)
         finally:
             watch.cancel()

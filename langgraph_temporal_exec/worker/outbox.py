@@ -43,6 +43,7 @@ which waits for it and comes before it.
     ``lost``, a required task  its result is sent in an ``extra`` step, if there is one; then the
                                step is repeated without requiring the task
     ``lost``, a watched task   the step is repeated, and has the task scheduled once more
+    ``ended``, likewise        whoever waits for the task is told: its result is in the log
     refused (fenced)           ``fail``; the session ends the attempt
     none: the server is away   ``fail``, but only after 120 s (``SERVER_AWAY_S``)
     the thread is full         not seen here: ``send`` rejects the run, and repeats without tasks
@@ -108,6 +109,7 @@ class Outbox:
         store: Stores the blobs of ops before they are sent.
         rejected: Told when that failed: from then on no ops are sent, only how the run ends.
         ready: Awaited once before the first step (the namespace must exist).
+        over: Told of watched tasks that have ended, and whose results are in the log.
 
     Attributes:
         broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
@@ -120,6 +122,7 @@ class Outbox:
         _new: Those of them, sent or not, that never had a workflow.
         _opened: Those who wait in ``open``, by namespace.
         _watch: Keys of tasks that should have started by now, to be asked about.
+        _cancel: Keys of tasks that nobody waits for any more.
         _requires: Keys of the tasks whose results must be in the log before the next step.
         _outcome: How the run ended; b"" before ``end``, and when a step has taken it.
         _seq: Number of the next step.
@@ -144,7 +147,9 @@ class Outbox:
         store: Store,
         rejected: Callable[[StorageError], None],
         ready: Callable[[], Awaitable[None]] | None = None,
+        over: Callable[[str], None] = lambda key: None,
     ) -> None:
+        self._over = over
         self._template = template
         self._send = send
         self._store = store
@@ -159,6 +164,7 @@ class Outbox:
         self._new: set[str] = set()
         self._opened: dict[str, asyncio.Future[None]] = {}
         self._watch: list[str] = []
+        self._cancel: list[str] = []
         self._requires: set[str] = set()
         self._outcome = b""
         self._seq = 0
@@ -230,8 +236,28 @@ class Outbox:
 
     def watch(self, key: str) -> None:
         """Ask whether a task that has not started was lost, and schedule it again if so."""
-        if key in self._unconfirmed:
+        # One that waits to be sent is not lost, and has not ended.
+        waits = (spec.key for specs in (self._tasks, *self._held.values()) for spec in specs)
+        if key in self._unconfirmed and key not in set(waits):
             self._watch.append(key)
+            self._kick()
+
+    def again(self, key: str) -> None:
+        """Schedule a task once more that has ended without anything to show for it."""
+        if key in self._unconfirmed and key in self._specs:
+            self._tasks.append(self._specs[key])
+            self._kick()
+
+    def cancel(self, key: str) -> None:
+        """Nobody waits for a task any more that another worker runs."""
+        if self._unconfirmed.pop(key, None) is None:
+            return
+        self._requires.discard(key)
+        self._specs.pop(key, None)
+        waited = [spec for specs in (self._tasks, *self._held.values()) for spec in specs]
+        self.ended(key)
+        if all(spec.key != key for spec in waited):
+            self._cancel.append(key)
             self._kick()
 
     async def open(self, namespace: str, graph: str = "", *, new: bool = False) -> None:
@@ -299,7 +325,7 @@ class Outbox:
     @property
     def _sendable(self) -> bool:
         room = bool(self._tasks) and len(self._running) < MAX_RUNNING
-        return room or bool(self._ops or self._open or self._watch or self._outcome)
+        return room or bool(self._ops or self._open or self._watch or self._cancel or self._outcome)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -356,6 +382,7 @@ class Outbox:
         if not self._ops:
             # Tasks and the outcome follow the last of the ops they depend on.
             room = min(TASKS_PER_STEP, MAX_RUNNING - len(self._running))
+            room = min(room, _fitting(self._tasks, BATCH_BYTES))
             tasks, self._tasks = self._tasks[:room], self._tasks[room:]
             self._running.update(spec.key for spec in tasks)
             request = replace(
@@ -365,8 +392,9 @@ class Outbox:
                 open_as=tuple(graph for _, graph in self._open),
                 new=tuple(namespace for namespace, _ in self._open if namespace in self._new),
                 watch=tuple(self._watch),
+                cancel=tuple(self._cancel),
             )
-            self._open, self._watch = [], []
+            self._open, self._watch, self._cancel = [], [], []
             if self._outcome and (not taken or size + len(self._outcome) <= BATCH_BYTES):
                 request = replace(request, outcome=self._outcome)
                 self._outcome = b""
@@ -398,6 +426,8 @@ class Outbox:
                     break
                 request = await self._repair(request, reply)
             self.log_end = max(self.log_end, reply.log_end)
+            for key in reply.ended:
+                self._over(key)
             for key in required:
                 self._unconfirmed.pop(key, None)
                 self._specs.pop(key, None)
@@ -472,3 +502,13 @@ class Outbox:
                 if not future.done():
                     future.set_result(None)
             self._idle.clear()
+
+
+def _fitting(specs: Sequence[TaskSpec], room: int) -> int:
+    """How many of the specs fit into so many bytes; one does."""
+    size = 0
+    for count, spec in enumerate(specs):
+        size += len(spec.parcel)
+        if count and size > room:
+            return count
+    return len(specs)

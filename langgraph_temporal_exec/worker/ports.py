@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from .._loops import LoopThread
+from ..caller.hub import Mailbox
 from ..protocol.messages import CallerStream
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
@@ -26,6 +27,7 @@ class Host(Protocol):
         named: Whether it may come back under that name.
         run_slots: How many runs it drives at once.
         task_slots: How many tasks it executes at once.
+        mailbox: Where other workers send what tasks do that were sent to them.
     """
 
     store: Store
@@ -37,6 +39,7 @@ class Host(Protocol):
     named: bool
     run_slots: Slots
     task_slots: Slots
+    mailbox: Mailbox
 
 
 class CalledRun(Protocol):

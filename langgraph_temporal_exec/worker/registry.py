@@ -73,6 +73,10 @@ class GraphRegistry:
         """The graph of a name, or ``None``."""
         return self._graphs.get(name)
 
+    def served(self) -> dict[str, Any]:
+        """All graphs served, by name."""
+        return {name: graph for name, graph in self._graphs.items() if graph is not None}
+
     def names(self) -> list[str]:
         """Names of all graphs served."""
         return sorted(name for name, graph in self._graphs.items() if graph is not None)

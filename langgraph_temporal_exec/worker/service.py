@@ -34,6 +34,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._loops import LoopThread, settle
+from ..caller.hub import Mailbox
 from ..errors import UsageError, WorkerStoppedError
 from ..protocol import names
 from ..storage.store import Store
@@ -47,6 +48,7 @@ from .health import Health
 from .hosting import WorkerOptions
 from .live import LiveTasks
 from .moving import Mover
+from .placed import PlacedTasks
 from .ports import CalledRun
 from .registry import GraphRegistry
 from .shelving import Shelving
@@ -96,6 +98,7 @@ class WorkerHost:
         home_queue: Task queue of the runs whose home it is.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks of the process.
+        mailbox: Where tasks that other workers run send what they do.
         registry: Graphs that are served.
         embedded: Runs whose callers are in this process.
         run_slots: How many runs it drives at once.
@@ -136,6 +139,7 @@ class WorkerHost:
         self.queue = self._claim.process_queue
         self.home_queue = self._claim.card.queue
         self.tasks = LiveTasks()
+        self.mailbox = Mailbox(store.transport)
         self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
         self.embedded = EmbeddedRuns(self)
@@ -166,6 +170,7 @@ class WorkerHost:
 
     async def _start(self) -> None:
         activities = self._activities = Activities(self, self.registry, self.embedded)
+        placed = PlacedTasks(self, self.registry)
         upkeep = Upkeep(self._transport, self.store.reader)
         shelving = Shelving(self._transport, self.store.reader)
         heartbeat = self._options.heartbeat_timeout / 4
@@ -249,6 +254,13 @@ class WorkerHost:
                     max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),
+                Worker(
+                    client,
+                    task_queue=names.tasks_queue(self._options.task_queue),
+                    activities=[placed.run],
+                    max_concurrent_activities=MAX_TASKS,
+                    **common,
+                ),
             ]
         except RuntimeError as exc:
             raise UsageError(
@@ -301,6 +313,7 @@ class WorkerHost:
         logger.info("worker %s stops", self.queue)
         await self.loop_thread.call(self._stop())
         await asyncio.to_thread(self._stop_threads)
+        await asyncio.to_thread(self.mailbox.close)
         await settle()
         logger.info("worker %s has stopped", self.queue)
 

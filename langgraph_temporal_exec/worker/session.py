@@ -18,12 +18,18 @@ a task that was given up before.
 Between "go" and the node is the limit of tasks that a process executes at once (``slots``). The
 Activity is there, and heartbeats, while its task waits for a slot. A task that has called a nested
 graph lends its own: ``SeamTask.within`` says whose code a task is part of.
+**A task that another worker runs.** ``arun_placed`` does the same with a spec that goes to a queue
+of other workers, takes what they send (``away``), and gives LangGraph the result as if the node had
+run here. What is recorded came with the result: ``put_writes`` folds it and encodes nothing. On the
+side of those workers a session without a thread of its own (``inside``) stands between the graphs
+that the task calls and their namespaces; the task's own namespace it only reads.
 
 **Who calls it from where.** Calls come from several OS threads. What they have to do with an
 outbox goes through ``_on_loop``, which keeps the order of calls from one OS thread::
 
-    arun_task; put, put_writes of an async graph   the event loop that runs the graph
-    run_task                                       an OS thread of LangGraph's executor
+    arun_task, arun_placed; put, put_writes of an  the event loop that runs the graph
+    async graph
+    run_task, run_placed                           an OS thread of LangGraph's executor
     put, put_writes of a sync graph                the worker's loop (``BoundSaver._wait``)
     load, enter_*, note_*, refuse                  wherever the graph, or its saver, runs
     flush                                          a loop of whoever writes to the thread meanwhile
@@ -59,33 +65,42 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from temporalio.service import RPCError
 
 from ..errors import (
     AttemptSupersededError,
+    PlacementError,
     StorageError,
     TemporalExecError,
     ThreadFullError,
     UsageError,
 )
 from ..logs import about
-from ..options import Retry
+from ..options import Options
+from ..protocol import names
 from ..protocol.blob import Upload
 from ..protocol.messages import (
+    AppendRequest,
     Applied,
     AttachReply,
     Deadline,
+    ErrorInfo,
+    Parcel,
     StepReply,
     StepRequest,
     TaskOutput,
@@ -93,12 +108,31 @@ from ..protocol.messages import (
     TaskStatus,
 )
 from ..protocol.stored import BlobRef
+from ..protocol.wire import pack, unpack
 from ..seam import hooks, private
 from ..storage.replica import Replica
+from ..values.callbacks import Telling, Told
+from ..values.exceptions import rebuild
 from ..values.ops import Encoded, Writer, put_op, writes_op
 from ..values.record import RunIdentity
+from ..workflow import mailbox_sinks
+from .away import (
+    ALIVE,
+    BODY_AT,
+    ENDED,
+    GONE,
+    LEFT,
+    LEFT_PAUSE_S,
+    MAX_SILENCE_S,
+    STARTED,
+    AwayTask,
+    body_of,
+    recorded,
+    upload_of,
+)
 from .live import LiveTask
 from .outbox import Entry, Outbox
+from .placement import Placement, limits, placement
 from .ports import Host
 from .slots import Slot
 
@@ -118,6 +152,9 @@ class Session:
         grant: The thread's reply to ``attach``.
         host: The worker of this process.
         replica: What this process knows of the thread; kept up to date by the session.
+        inside: Of the session of a placed task: its round, of which the steps to nested namespaces
+            are; 0: this process drives the run.
+        options: The saver's, or those that came with a placed task.
 
     Attributes:
         loop_thread: The OS thread that runs the worker's loop.
@@ -139,7 +176,12 @@ class Session:
         _blobs: Keeps large values.
         _tasks: Live tasks of the process, by their keys.
         _queue: Task queue that only this process polls.
-        _options: The saver's options.
+        _options: See ``options``.
+        _host: The worker of this process.
+        _rounds: Of namespaces that placed tasks have written to: the round from which on this
+            process may.
+        answers: What nested graphs of placed tasks must know of the attempt's answers; set by the
+            ``Attempt``.
         _incarnation: Identity of the thread's log when it was granted.
         _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
         _existing: Nested namespaces that there were before, so that they must be read.
@@ -158,6 +200,7 @@ class Session:
         _unstored: Blobs of what was folded here were not stored.
         _closed: The outcome is in the log: nothing can fail any more.
         _holding: Blobs that are not stored yet and kept readable here, by their references.
+        _looking: Who look for results of placed tasks in the log.
         _holding_lock: Guards it: ops are folded on one OS thread and stored on another.
     """
 
@@ -169,8 +212,14 @@ class Session:
         grant: AttachReply,
         host: Host,
         replica: Replica,
+        inside: int = 0,
+        options: Options | None = None,
     ) -> None:
         self.run = run
+        self.answers: dict[str, Any] = {}
+        self._host = host
+        self._inside = inside
+        self._rounds: dict[str, int] = {}
         self.attempt = attempt
         self.log = about(logger, thread_id=run.thread_id, run_id=run.run_id, attempt=attempt)
         self.epoch = grant.epoch
@@ -185,7 +234,7 @@ class Session:
         self._tasks = host.tasks
         self._queue = host.queue
         self.replica = replica
-        self._options = host.store.options
+        self._options = options or host.store.options
         self._incarnation = grant.page.incarnation if grant.page else ""
         self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
@@ -208,6 +257,7 @@ class Session:
         self._life = replica.life("")
         self._holding: dict[BlobRef, Upload] = {}
         self._holding_lock = threading.Lock()
+        self._looking: set[asyncio.Future[None]] = set()
         # From now on the replica may be ahead of the log.
         replica.flush = self.flush
 
@@ -223,17 +273,28 @@ class Session:
 
     # -- the task seam ------------------------------------------------------------------------
 
-    def ships(self, node: str) -> bool:
-        """Whether tasks of this node run as Activities."""
-        return not self._options.node(node).inline
+    def ships(self, task: hooks.SeamTask) -> bool:
+        """Whether a task runs as an Activity."""
+        return not placement(self._options, task).node.inline
 
-    def timeout(self, node: str) -> timedelta | None:
-        """The timeout that replaces the one a node was added with."""
-        return self._options.node(node).timeout
+    def limits(self, task: hooks.SeamTask) -> hooks.Limits:
+        """For how long a task may run."""
+        return limits(placement(self._options, task), task.calls, self.run.thread_id)
 
-    def retry(self, node: str) -> Retry | None:
-        """The retry policy that replaces the one a node was added with."""
-        return self._options.node(node).retry
+    def places(self, task: hooks.SeamTask) -> bool:
+        """Whether a task is run by another worker.
+
+        Raises:
+            PlacementError: It should be, and cannot.
+        """
+        where = placement(self._options, task)
+        if where.named and task.obstacle:
+            raise PlacementError(
+                f"Node {task.name!r} of thread {self.run.thread_id!r} is to run on task queue "
+                f"{where.queue!r} and cannot: {task.obstacle}. Run it in place (no `task_queue` in "
+                "its options), or change what it needs. Nothing of the task was run."
+            )
+        return bool(where.queue)
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
         """An interrupt is to answer itself; from any thread."""
@@ -329,10 +390,242 @@ class Session:
             finally:
                 self._slot_of.pop(task.id, None)
 
+    @contextlib.contextmanager
+    def executing(self, task_id: str) -> Iterator[Slot]:
+        """The same of a task that came from another worker; what it calls is within it."""
+        with self._slots.asked(self.run.priority) as slot:
+            self._slot_of[task_id] = slot
+            yield slot
+
     def _why_over(self) -> BaseException:
         """Why a task is not executed any more that was about to be."""
         why = self._error or self._rejected or self._no_more
         return why or AttemptSupersededError("the run has ended")
+
+    # -- tasks that another worker runs -------------------------------------------------------
+
+    async def arun_placed(self, task: hooks.SeamTask, away: hooks.Away) -> Any:
+        """Have another worker run an async task, and take what comes of it."""
+        placed: Placed | None = None
+        current = asyncio.current_task()
+        try:
+            placed = await self._place(task, away)
+            live = placed.live
+            if current is not None:
+                live.runs_in(asyncio.get_running_loop(), current)
+            while True:
+                came = await live.anext(placed.wait_s)
+                if placed.is_overdue:
+                    return placed.give_up()
+                if isinstance(came, Telling):
+                    await placed.told.atell(came)
+                elif came is None:
+                    self._silent(placed)
+                elif (result := placed.take(came)) is not None:
+                    return self._take_back(placed, await self._completed(placed, result))
+        except asyncio.CancelledError as exc:
+            if placed is not None:
+                self._note_failure(placed.live, exc)
+                problem = self._error or self._rejected
+                if placed.live.stopped and problem is not None:
+                    if current is not None:
+                        current.uncancel()
+                    raise problem from None
+            raise
+        except BaseException as exc:
+            if placed is not None:
+                self._note_failure(placed.live, exc)
+            raise
+        finally:
+            if placed is not None:
+                self._on_loop(self._no_longer_away, placed)
+
+    def run_placed(self, task: hooks.SeamTask, away: hooks.Away) -> Any:
+        """``arun_placed`` for a sync graph: waits in the OS thread LangGraph chose."""
+        placed: Placed | None = None
+        try:
+            placed = self.loop_thread.wait(self._place(task, away))
+            while True:
+                came = placed.live.next(placed.wait_s)
+                if placed.is_overdue:
+                    return placed.give_up()
+                if isinstance(came, Telling):
+                    placed.told.tell(came)
+                elif came is None:
+                    self._silent(placed)
+                elif (result := placed.take(came)) is not None:
+                    done = self.loop_thread.wait(self._completed(placed, result))
+                    return self._take_back(placed, done)
+        except BaseException as exc:
+            if placed is not None:
+                self._note_failure(placed.live, exc)
+            raise
+        finally:
+            if placed is not None:
+                self._on_loop(self._no_longer_away, placed)
+
+    async def _place(self, task: hooks.SeamTask, away: hooks.Away) -> Placed:
+        """Send a task to the workers of its queue."""
+        self.check()
+        where = placement(self._options, task)
+        serde = away.reviving(self._host.store.serde)
+        live = AwayTask(self._key(task), task.name, self._superseded, serde)
+        thread_id = self.run.thread_id
+        body = body_of(serde, away, where, task, self._options, self.answers, thread_id=thread_id)
+        return await self.loop_thread.call(self._send_away(task, away, where, live, body))
+
+    async def _send_away(
+        self,
+        task: hooks.SeamTask,
+        away: hooks.Away,
+        where: Placement,
+        live: AwayTask,
+        body: bytes,
+    ) -> Placed:
+        """Only on the worker's loop."""
+        try:
+            mailbox = await self._host.mailbox.address()
+            upload = None
+            if len(body) > BODY_AT:
+                upload = upload_of(body, f"what node {task.name!r} takes", self._blobs.piece_bytes)
+                await self._blobs.upload(self.run.thread_id, [upload])
+        except StorageError:
+            raise
+        except Exception as exc:
+            self.fail(exc)
+            raise
+        parcel = Parcel(
+            run_id=self.run.run_id,
+            attempt=self.attempt,
+            epoch=self.epoch,
+            thread_id=self.run.thread_id,
+            thread_workflow_id=self.run.thread_workflow_id,
+            run_workflow_id=self.run.run_workflow_id,
+            graph=self.run.graph,
+            mailbox=mailbox,
+            body=b"" if upload else body,
+            body_ref=upload.ref if upload else None,
+        )
+        mailbox_sinks.listen(live.key, live.put)
+        within = limits(where, task.calls, self.run.thread_id)
+        placed = Placed(task, away, where, within, live, upload, patience_s=self._watch_s)
+        try:
+            self._dispatch(task, live, where, pack(parcel))
+        except BaseException:
+            mailbox_sinks.stop(live.key)
+            raise
+        return placed
+
+    def _no_longer_away(self, placed: Placed) -> None:
+        """Nobody waits for the task any more, whatever became of it; on the worker's loop."""
+        mailbox_sinks.stop(placed.live.key)
+        if not placed.ended:
+            outbox = self._outboxes.get(placed.task.checkpoint_ns)
+            if outbox is not None:
+                outbox.cancel(placed.live.key)
+        if placed.upload is not None:
+            refs = [placed.upload.ref]
+            placed.removing = asyncio.ensure_future(self._remove_body(refs))
+
+    async def _remove_body(self, refs: Sequence[BlobRef]) -> None:
+        # It goes with the thread otherwise.
+        with contextlib.suppress(RPCError):
+            await self._blobs.remove(self.run.thread_id, refs)
+
+    def _silent(self, placed: Placed) -> None:
+        """Nothing has come for long: the task is lost, or its result, or nobody has begun it."""
+        self._ask_about(placed.task.checkpoint_ns, placed.live.key)
+        if not placed.live.began:
+            placed.patience_s = min(2 * placed.patience_s, MAX_SILENCE_S)
+            self.loop_thread.submit(self._tell_of_queue(placed))
+
+    async def _tell_of_queue(self, placed: Placed) -> None:
+        queue = placed.where.queue
+        if await self._transport.is_polled(names.tasks_queue(queue)):
+            return
+        self.log.warning(
+            "run %s of thread %r waits: node %r is to run on task queue %r, which no worker polls; "
+            "start one (langgraph-temporal worker ... --task-queue %s)",
+            self.run.run_id,
+            self.run.thread_id,
+            placed.task.name,
+            queue,
+            queue,
+        )
+
+    async def _completed(self, placed: Placed, result: dict[str, Any]) -> dict[str, Any]:
+        """The result of a task with what it refers to; on any loop."""
+        return await self.loop_thread.call(self._complete(placed, result))
+
+    async def _complete(self, placed: Placed, result: dict[str, Any]) -> dict[str, Any]:
+        live = placed.live
+        if result.get("op"):
+            (live.whole,) = await self._reader.whole(self.run.thread_id, [result["op"]])
+            live.op = result["op"]
+        for namespace in result.get("namespaces", ()):
+            # Written to by another process, and maybe by this one later.
+            self._existing.add(namespace)
+            self._loaded.discard(namespace)
+            self.entered.add(namespace)
+            self._rounds[namespace] = max(self._rounds.get(namespace, 0), result["round"] + 1)
+            self._outboxes.pop(namespace, None)
+        return result
+
+    def _take_back(self, placed: Placed, result: dict[str, Any]) -> Any:
+        """Give LangGraph what came of a task, as if it had run here."""
+        placed.ended = True
+        for data in result.get("deadlines", ()):
+            deadline = unpack(Deadline, data)
+            self._deadlines[deadline.interrupt_id] = deadline
+        self.answered_below = self.answered_below or result.get("answered", False)
+        if result.get("refused") is not None:
+            self.refuse(_as_exception(result["refused"]))
+        if result.get("unsent"):
+            self.log.warning(
+                "what node %r streams on another worker is not all here: %s",
+                placed.task.name,
+                result["unsent"],
+            )
+        placed.away.settle([tuple(write) for write in result["writes"]])
+        if "left" in result:
+            raise placed.away.leave(*result["left"])
+        if "error" in result:
+            raise _as_exception(result["error"])
+        return None
+
+    def _over(self, checkpoint_ns: str, key: str) -> None:
+        """The thread says that a task is over of which nothing has come; on the worker's loop."""
+        for (ns, checkpoint_id, task_id), live in list(self._live.items()):
+            if live.key == key and ns == checkpoint_ns and isinstance(live, AwayTask):
+                self._looking.add(
+                    look := asyncio.ensure_future(self._look_up(ns, checkpoint_id, task_id, live))
+                )
+                look.add_done_callback(self._looking.discard)
+
+    async def _look_up(self, ns: str, checkpoint_id: str, task_id: str, live: AwayTask) -> None:
+        """Find in the log what a task has left; if that is nothing, it runs once more."""
+        address = {"thread_id": self.run.thread_id, "checkpoint_ns": ns}
+        config: RunnableConfig = {"configurable": {**address, "checkpoint_id": checkpoint_id}}
+        store = self._host.store
+        replica = store.recorded(self.run.thread_id)
+        try:
+            await self._reader.refresh(replica, ns)
+            if replica.lacks(ns, checkpoint_id):
+                await self._reader.load_older(replica, ns)
+            found = await self._reader.answer(
+                replica, live.serde, lambda view: view.get_tuple(config), checkpoint_ns=ns
+            )
+        except Exception as exc:
+            # Asked again after the next silence.
+            self.log.warning("the result of node %r was not found: %s", live.node, exc)
+            return
+        pending = (found.pending_writes or ()) if found is not None else ()
+        result = recorded([(c, v) for t, c, v in pending if t == task_id])
+        if result is None:
+            self._outbox(ns).again(live.key)
+        else:
+            live.logged = True
+            live.tell(ENDED, result)
 
     @property
     def _watch_s(self) -> float:
@@ -354,30 +647,42 @@ class Session:
         self.check()
         self._on_loop(lambda: self._outbox(checkpoint_ns).watch(key))
 
-    def _dispatch(self, task: hooks.SeamTask) -> LiveTask:
-        self.check()
-        self.wrote = True
+    def _key(self, task: hooks.SeamTask) -> str:
         # LangGraph's task ids are the same in each attempt; what an Activity looks for is not.
         key = f"{task.id}.{self.run.run_id[:8]}.{self.attempt}"
-        live = LiveTask(key, task.name, lambda why: self.fail(AttemptSupersededError(why)))
+        return f"{key}.{self._inside}" if self._inside else key
+
+    def _superseded(self, why: str) -> None:
+        self.fail(AttemptSupersededError(why))
+
+    def _dispatch(
+        self,
+        task: hooks.SeamTask,
+        away: AwayTask | None = None,
+        where: Placement | None = None,
+        parcel: bytes = b"",
+    ) -> LiveTask:
+        self.check()
+        self.wrote = True
+        key = self._key(task)
+        live = away or LiveTask(key, task.name, self._superseded)
         self._live[(task.checkpoint_ns, task.checkpoint_id, task.id)] = live
         # Again: what ended the attempt in between did not see this task.
         self.check()
         if self._no_more is not None:
             raise self._no_more
-        self._tasks.add(live)
+        if away is None:
+            self._tasks.add(live)
         live.done.add_done_callback(
             lambda _: self._on_loop(lambda: self._outbox(task.checkpoint_ns).ended(key))
         )
+        where = where or placement(self._options, task)
         spec = TaskSpec(
             key=live.key,
             node=task.name,
-            queue=self._queue,
-            summary=_summary(
-                task,
-                self._options.node(task.name).summary,
-                self._graphs.get(task.checkpoint_ns, ""),
-            ),
+            queue=names.tasks_queue(where.queue) if parcel else self._queue,
+            summary=_summary(task, where.node.summary, self._graphs.get(task.checkpoint_ns, "")),
+            parcel=parcel,
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
             priority=self.run.priority,
@@ -443,6 +748,17 @@ class Session:
         ns = config["configurable"].get("checkpoint_ns", "")
         # Taken out: an Activity has one result, and what may come after it is an op.
         live = self._live.pop((ns, config["configurable"]["checkpoint_id"], task_id), None)
+        if isinstance(live, AwayTask):
+            if live.whole is not None:
+                self.check()
+                self._retakes(ns, config, task_id, writes)
+                self.replica.fold_local(ns, live.whole)
+                self._finish(ns, live, live.op)
+                return
+            # Its Activity has brought nothing, or it has been read back from the log.
+            live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=live.error))
+            if not live.logged:
+                live = None
         node = live.node if live else ""
         try:
             self.check()
@@ -465,8 +781,10 @@ class Session:
         if live is None:
             entry = Entry(op=encoded.data, uploads=encoded.uploads)
             self._on_loop(lambda: self._outbox(ns).add(entry))
+        elif isinstance(live, AwayTask):
+            return
         elif not encoded.uploads:
-            self._finish(ns, live, encoded)
+            self._finish(ns, live, encoded.data)
         else:
             self._on_loop(lambda: self._finish_when_stored(ns, live, encoded))
 
@@ -504,13 +822,13 @@ class Session:
             self._holding.update({u.ref: u for u in encoded.uploads})
         self.replica.fold_local(ns, encoded.op)
 
-    def _finish(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
-        output = TaskOutput(status=TaskStatus.FINISHED, op=encoded.data, error=live.error)
+    def _finish(self, ns: str, live: LiveTask, op: bytes) -> None:
+        output = TaskOutput(status=TaskStatus.FINISHED, op=op, error=live.error)
         # It has a result already if it was given up: its Activity was cancelled in Temporal.
         if live.finish(output):
-            self._on_loop(lambda: self._outbox(ns).finished(live.key, encoded.data))
+            self._on_loop(lambda: self._outbox(ns).finished(live.key, op))
         else:
-            self._on_loop(lambda: self._outbox(ns).add(Entry(op=encoded.data)))
+            self._on_loop(lambda: self._outbox(ns).add(Entry(op=op)))
 
     def _finish_when_stored(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
         """Only on the worker's loop."""
@@ -527,7 +845,7 @@ class Session:
                 self.fail(exc)
                 raise
             else:
-                self._finish(ns, live, encoded)
+                self._finish(ns, live, encoded.data)
 
         outbox.storing(live.key, asyncio.ensure_future(finish()))
 
@@ -618,13 +936,65 @@ class Session:
             if self._error is None:
                 raise
 
+    # -- of a placed task ---------------------------------------------------------------------
+
+    async def encoded(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+        node: str,
+    ) -> bytes:
+        """What the placed task has written, as it is recorded; its blobs are stored.
+
+        Raises:
+            UsageError: It cannot be recorded.
+            StorageError: Its blobs could not be stored.
+        """
+        ns = config["configurable"].get("checkpoint_ns", "")
+        encoded = writes_op(
+            serde,
+            config,
+            writes,
+            task_id,
+            task_path,
+            self._writer(),
+            node=node,
+            retakes=self._retakes(ns, config, task_id, writes),
+        )
+        if encoded.uploads:
+            await self._blobs.upload(self.run.thread_id, encoded.uploads)
+        return encoded.data
+
+    async def leave(self) -> None:
+        """The placed task has ended: all that its nested graphs have done is in their logs."""
+        await self.loop_thread.call(self._leave())
+
+    async def _leave(self) -> None:
+        for live in list(self._live.values()):
+            live.abandon(AttemptSupersededError("the task that called its graph has ended"))
+        for outbox in list(self._outboxes.values()):
+            await outbox.flush()
+        self._closed = True
+        self._let_go()
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Nested namespaces this session has written to, and those whose graphs were called."""
+        return tuple(sorted({*self._outboxes, *self.entered} - {""}))
+
     async def end(self, outcome: bytes) -> None:
         """Send everything and record the outcome of the run; ends the attempt."""
         await self.loop_thread.call(self._end(outcome))
 
     async def _end(self, outcome: bytes) -> None:
-        for live in list(self._live.values()):
+        for (ns, _, _), live in list(self._live.items()):
             live.abandon(AttemptSupersededError("the run has ended"))
+            if isinstance(live, AwayTask) and ns in self._outboxes:
+                # Its Activity ends when its worker learns of this: not waited for.
+                self._outboxes[ns].cancel(live.key)
         self._live.clear()
         # Nested ones first: from the outcome on, whoever reads takes the run for ended.
         for ns, outbox in list(self._outboxes.items()):
@@ -680,23 +1050,123 @@ class Session:
 
             # The workflow of a namespace is a child of the thread's, which alone can start it.
             async def ready() -> None:
-                await self._outbox("").open(
-                    checkpoint_ns,
-                    self._graphs.get(checkpoint_ns, ""),
-                    new=checkpoint_ns not in self._existing,
-                )
+                graph = self._graphs.get(checkpoint_ns, "")
+                new = checkpoint_ns not in self._existing
+                if not self._inside:
+                    await self._outbox("").open(checkpoint_ns, graph, new=new)
+                    return
+                # The steps of this epoch to the thread are numbered by the process that drives the
+                # run.
+                opens = AppendRequest(open=(checkpoint_ns,), open_as=(graph,), epoch=self.epoch)
+                try:
+                    await self._transport.append(self.run.thread_id, "", opens)
+                except BaseException as exc:
+                    self.fail(exc)
+                    raise
 
+            round_ = max(self._inside, self._rounds.get(checkpoint_ns, 0))
             outbox = Outbox(
-                StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id),
+                StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id, round=round_),
                 send,
                 self._store,
                 self._reject_unstored,
                 ready if checkpoint_ns else None,
+                partial(self._over, checkpoint_ns),
             )
             self._outboxes[checkpoint_ns] = outbox
             if self._error is not None:
                 outbox.fail(self._error)
         return outbox
+
+
+class Placed:
+    """A task that another worker runs, as this process waits for it.
+
+    Args:
+        task: What the session knows of it.
+        away: What LangGraph's loop knows of it.
+        where: Where it runs.
+        within: For how long.
+        live: Takes what comes.
+        upload: The blob of what travelled with it; ``None``: there is none.
+        patience_s: Seconds of silence after which the thread is asked.
+
+    Attributes:
+        watch_s: What it was at first.
+        told: The callback handlers of the task.
+        ended: Its result is here.
+        _until: When its sub-agent is given up, whatever its worker says; of a monotonic clock.
+        removing: Removes the blob.
+    """
+
+    def __init__(
+        self,
+        task: hooks.SeamTask,
+        away: hooks.Away,
+        where: Placement,
+        within: hooks.Limits,
+        live: AwayTask,
+        upload: Upload | None,
+        *,
+        patience_s: float,
+    ) -> None:
+        self.patience_s = self.watch_s = patience_s
+        self.task = task
+        self.away = away
+        self.where = where
+        self.within = within
+        self._until = self._overdue_at()
+        self.live = live
+        self.upload = upload
+        self.told = Told([[handler] for handler in away.handlers])
+        self.ended = False
+        self.removing: asyncio.Future[None] | None = None
+
+    def _overdue_at(self) -> float:
+        if self.within.timeout is None or self.within.exceeded is None:
+            return math.inf
+        # Its worker has the same timeout, and is to be heard first.
+        return time.monotonic() + self.within.timeout.total_seconds() + self.watch_s
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait for what comes next."""
+        return max(0.0, min(self.patience_s, self._until - time.monotonic()))
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a sub-agent is given up: no worker has begun it, or it does not stop."""
+        return time.monotonic() >= self._until
+
+    def give_up(self) -> None:
+        """Answer the tool call of a sub-agent that is overdue, or fail."""
+        assert self.within.exceeded is not None
+        self.away.answer(self.within.call_id, self.within.exceeded())
+
+    def take(self, came: tuple[str, Any]) -> dict[str, Any] | None:
+        """What has come; the result, if that is what it is."""
+        kind, value = came
+        if kind == ENDED:
+            result: dict[str, Any] = value
+            return result
+        if kind == GONE:
+            raise value
+        if kind == LEFT:
+            # Asked soon: its Activity is about to fail.
+            self.live.began = False
+            self.patience_s = LEFT_PAUSE_S
+        elif kind == STARTED:
+            self.patience_s = self.watch_s
+            self._until = self._overdue_at()
+        elif kind != ALIVE:
+            self.away.emit(kind, value)
+        return None
+
+
+def _as_exception(error: Any) -> Exception:
+    found = rebuild(unpack(ErrorInfo, error)) if isinstance(error, bytes) else error
+    assert isinstance(found, Exception)
+    return found
 
 
 def _number(answers: Any) -> int:

@@ -33,6 +33,7 @@ def current_details(state: ThreadState, graph: str = "") -> str:
         shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes.most_common(MAX_NODES)]
         more = ", ..." if len(nodes) > MAX_NODES else ""
         lines.append(f"nodes: {', '.join(shown)}{more}")
+        lines += _elsewhere(state)
         lines.append(f"step: {max(spec.step for spec in state.running.values())}")
     elif state.summary.asks and state.active is None:
         lines.append(f"waits for an answer to: {', '.join(state.summary.asks)}")
@@ -51,6 +52,13 @@ def current_details(state: ThreadState, graph: str = "") -> str:
 
 def _time(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(" ", "seconds")
+
+
+def _elsewhere(state: ThreadState) -> list[str]:
+    """Which of the nodes are for other workers: they may wait for one."""
+    placed = Counter((s.node, s.queue) for s in state.running.values() if s.parcel)
+    shown = [f"{node} on {queue}" for (node, queue), _ in placed.most_common(MAX_NODES)]
+    return [f"for other workers: {', '.join(shown)}"] if shown else []
 
 
 def _status(state: ThreadState) -> str:

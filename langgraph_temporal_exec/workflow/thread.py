@@ -35,6 +35,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -148,6 +149,7 @@ class ThreadWorkflow:
         _closing_pause_s: How long that is next time; longer and longer.
         _children: Workflows of nested namespaces.
         _recalled: What shelves hold of closed namespaces that are about to be opened again.
+        _last_round: The highest ``TaskInput.round`` it has given.
         _alarm: Rings for the first interrupt that answers itself.
         _upkeep: Task queue of archives and removals.
         _rollover: When to continue as new.
@@ -176,6 +178,7 @@ class ThreadWorkflow:
         self._closing_pause_s = archiving.PAUSE_S
         self._children = Children(self._start)
         self._recalled: dict[str, ReopenReply] = {}
+        self._last_round = 0
         self._alarm = Alarm(self._answer_overdue)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._rollover = Rollover(roll_events=self._start.roll_events)
@@ -293,27 +296,32 @@ class ThreadWorkflow:
         """Append and start tasks, after what the request requires has ended."""
         self._enter()
         r = unpack(StepRequest, request)
-        await self._perform(self._state.enter_epoch(r.epoch))
+        await self._perform(self._state.enter_epoch(r.epoch, r.round))
         while True:
             await workflow.wait_condition(
-                lambda: self._state.refuses(r.epoch) or self._state.ready(r) or self._must_roll()
+                lambda: (
+                    self._state.refuses(r.epoch, r.round)
+                    or self._state.ready(r)
+                    or self._must_roll()
+                )
             )
-            self._check_epoch(r.epoch)
+            self._check_epoch(r.epoch, r.round)
             if self._must_roll():
                 # Within a run there is always a next step under way, so the only gap to continue
                 # as new in is before it is applied. Steps that wait for an earlier one go as well.
                 return pack(StepReply(again=True))
             if missing := self._state.missing(r):
                 return pack(StepReply(lost=missing))
-            if await self._recall(r.open, r.new, lambda: self._state.refuses(r.epoch)):
+            if await self._recall(r.open, r.new, lambda: self._state.refuses(r.epoch, r.round)):
                 break
         effects = self._state.step(r)
+        over = self._state.over(r)
         # Of this very step: another may end the next run before the effects are performed.
         end = self._state.outcome_end if r.outcome else 0
         await self._perform(effects)
         # The sender takes its namespaces to be there when this is answered.
         await self._children.opened(r.open)
-        return pack(StepReply(log_end=end))
+        return pack(StepReply(log_end=end, ended=over))
 
     @step.validator
     def _check_step(self, request: bytes) -> None:
@@ -322,7 +330,7 @@ class ThreadWorkflow:
         check_ops(r.ops)
         check_outcome(r.outcome)
         # Here, so that a step of a superseded attempt leaves no trace in history.
-        self._check_epoch(r.epoch)
+        self._check_epoch(r.epoch, r.round)
         if r.tasks:
             self._check_room()
 
@@ -336,6 +344,8 @@ class ThreadWorkflow:
             if self._must_roll():
                 # Sent again by whoever reads the thread anew.
                 raise stale(self._start.thread_id)
+        if r.epoch:
+            self._check_epoch(r.epoch)
         if self._state.is_stale(r):
             # Compacted since the validator looked.
             raise stale(self._start.thread_id)
@@ -349,6 +359,8 @@ class ThreadWorkflow:
         r = unpack(AppendRequest, request)
         check_ops(r.ops)
         self._check_alive()
+        if r.epoch:
+            self._check_epoch(r.epoch)
         if self._state.is_stale(r):
             raise stale(self._start.thread_id)
         if r.ops:
@@ -400,11 +412,11 @@ class ThreadWorkflow:
         self._rollover.updates += 1
         self._state.touch(workflow.now().timestamp())
 
-    def _check_epoch(self, epoch: int) -> None:
-        if self._state.refuses(epoch):
+    def _check_epoch(self, epoch: int, round: int = 0) -> None:
+        if self._state.refuses(epoch, round):
             raise ApplicationError(
                 f"Epoch {epoch} of this thread is over (now {self._state.epoch}): a newer "
-                "attempt of the run took over, or the run has ended.",
+                "attempt of the run took over, another worker has the task, or the run has ended.",
                 type=names.FENCED,
                 non_retryable=True,
             )
@@ -711,9 +723,15 @@ class ThreadWorkflow:
         return erasing.done() or self._rollover.move_to != move_to
 
     def _start_task(self, spec: TaskSpec, epoch: int) -> None:
+        task = TaskInput(key=spec.key)
+        if spec.parcel:
+            now_ms = int(workflow.now().timestamp() * 1000)
+            # Never that of an earlier one for this task, however fast one follows the other.
+            self._last_round = max(now_ms, self._last_round + 1)
+            task = replace(task, parcel=spec.parcel, round=self._last_round)
         handle = workflow.start_activity(
             spec.node[:MAX_ACTIVITY_TYPE] or "(no name)",
-            pack(TaskInput(key=spec.key)),
+            pack(task),
             task_queue=spec.queue,
             result_type=bytes,
             summary=spec.summary,

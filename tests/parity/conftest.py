@@ -1,4 +1,5 @@
-"""The two ways to run durably: with the worker in this process, and in another one."""
+"""The ways to run durably: with the worker in this process, in another one, and with the worker in
+this process but all tasks in another one."""
 
 from __future__ import annotations
 
@@ -8,20 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import NodeOptions, TemporalSaver
 from tests.conftest import TemporalServer
 from tests.parity.serve import READY
 from tests.parity.stage import LEDGER
 
 ROOT = Path(__file__).parents[2]
-START_S = 60.0
+START_S = 240.0
 """Bound of starting and stopping a worker."""
 
 
@@ -34,10 +36,23 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     del os.environ[LEDGER]
 
 
+class _AllNodes(dict[str, NodeOptions]):
+    """Options of whatever node."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def get(self, name: str, default: Any = None) -> NodeOptions:
+        return self._options
+
+
 @asynccontextmanager
-async def _embedded(server: TemporalServer, queue: str) -> AsyncIterator[TemporalSaver]:
+async def _embedded(
+    server: TemporalServer, queue: str, nodes: Mapping[str, NodeOptions] | None = None
+) -> AsyncIterator[TemporalSaver]:
     client = await Client.connect(server.address, namespace=server.namespace)
-    saver = TemporalSaver(client, task_queue=queue, id_prefix=queue)
+    saver = TemporalSaver(client, task_queue=queue, id_prefix=queue, nodes=nodes)
     async with saver.worker():
         yield saver
     saver.close()
@@ -45,11 +60,30 @@ async def _embedded(server: TemporalServer, queue: str) -> AsyncIterator[Tempora
 
 @pytest.fixture(scope="session")
 def embedded(temporal_server: TemporalServer, ledger: Path) -> Iterator[TemporalSaver]:
-    """A saver that hosts its worker, kept alive by a loop none of the tests runs on."""
+    """A saver that hosts its worker."""
+    with _hosted(_embedded(temporal_server, "parity-embedded")) as saver:
+        yield saver
+
+
+@pytest.fixture(scope="session")
+def placed(
+    temporal_server: TemporalServer, ledger: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TemporalSaver]:
+    """A saver that hosts its worker, which has another one run all tasks."""
+    there = "parity-placed-there"
+    nodes = _AllNodes(NodeOptions(task_queue=there))
+    opening = _embedded(temporal_server, "parity-placed", nodes)
+    log = tmp_path_factory.mktemp("placed") / "output.txt"
+    with _worker(temporal_server, there, "parity-placed", ledger, log), _hosted(opening) as saver:
+        yield saver
+
+
+@contextmanager
+def _hosted(opening: AbstractAsyncContextManager[TemporalSaver]) -> Iterator[TemporalSaver]:
+    """A saver with a worker, kept alive by a loop none of the tests runs on."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="parity-embedded", daemon=True)
     thread.start()
-    opening = _embedded(temporal_server, "parity-embedded")
     try:
         saver = asyncio.run_coroutine_threadsafe(opening.__aenter__(), loop).result(START_S)
         try:
@@ -70,9 +104,23 @@ def remote(
     """A saver of a caller; the worker is another process."""
     queue = "parity-remote"
     log = tmp_path_factory.mktemp("worker") / "output.txt"
+    with _worker(temporal_server, queue, queue, ledger, log):
+        client = asyncio.run(
+            Client.connect(temporal_server.address, namespace=temporal_server.namespace)
+        )
+        saver = TemporalSaver(client, task_queue=queue, id_prefix=queue)
+        yield saver
+        saver.close()
+
+
+@contextmanager
+def _worker(
+    server: TemporalServer, queue: str, id_prefix: str, ledger: Path, log: Path
+) -> Iterator[None]:
+    """A worker process that serves the graphs of all scenarios."""
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     command = [sys.executable, "-m", "tests.parity.serve"]
-    command += ["--address", temporal_server.address, "--task-queue", queue]
+    command += ["--address", server.address, "--task-queue", queue, "--id-prefix", id_prefix]
     with log.open("wb") as output:
         worker = subprocess.Popen(
             command,
@@ -83,12 +131,7 @@ def remote(
         )
     try:
         _until_ready(worker, log)
-        client = asyncio.run(
-            Client.connect(temporal_server.address, namespace=temporal_server.namespace)
-        )
-        saver = TemporalSaver(client, task_queue=queue, id_prefix=queue)
-        yield saver
-        saver.close()
+        yield
     finally:
         worker.kill()
         worker.wait(START_S)

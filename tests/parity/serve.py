@@ -1,4 +1,5 @@
-"""The worker of the remote mode: a process of its own, which serves the graphs of all scenarios."""
+"""The worker of the modes that need another one: a process of its own, which serves the graphs of
+all scenarios."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
+    parser.add_argument("--id-prefix", required=True)
     args = parser.parse_args()
     saver = TemporalSaver(
-        await Client.connect(args.address), task_queue=args.task_queue, id_prefix=args.task_queue
+        await Client.connect(args.address), task_queue=args.task_queue, id_prefix=args.id_prefix
     )
     graphs = {name: s.graph(None) for name, s in SCENARIOS.items()}
     async with saver.worker({**graphs, values.NAME: values.build(None)}):

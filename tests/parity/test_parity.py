@@ -18,7 +18,7 @@ from tests.support.reading import check_status, check_without_worker
 
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 
-MODES = ("embedded", "remote")
+MODES = ("embedded", "remote", "placed")
 
 TRIES = 3
 """Scenarios give parallel tasks an order by delays, which a busy machine may outlast. Chunks that
@@ -90,7 +90,9 @@ async def _check_reading(
 
 
 def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None:
-    known = scenario.differs.get(mode)
+    # Tasks that run in another process may differ as those of a run that is driven there.
+    as_in = ("remote", "embedded") if mode == "placed" else (mode,)
+    known = next((scenario.differs[m] for m in as_in if m in scenario.differs), None)
     kept = _without(seen, known)
     expected = _without(_in_memory[scenario.name], known)
     assert [label for label, _ in kept] == [label for label, _ in expected]
@@ -100,7 +102,8 @@ def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None
             f"observation {i}, {label!r}, differs at {where or 'the top'}:\n"
             f"  here:      {left!r}\n  in memory: {right!r}"
         )
-    assert known is None or seen != _in_memory[scenario.name], "this is no difference any more"
+    if mode != "placed":
+        assert known is None or seen != _in_memory[scenario.name], "this is no difference any more"
 
 
 def _without(seen: list[tuple[str, Any]], known: str | None) -> list[tuple[str, Any]]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_temporal_exec.caller.remote import Ordered
 from langgraph_temporal_exec.protocol.delta import diff
 from langgraph_temporal_exec.protocol.messages import MailItem, compressed, decompressed
 from langgraph_temporal_exec.protocol.wire import WireError
+from langgraph_temporal_exec.storage.mail import Ordered
 
 
 def _pieces(seq: int, data: bytes, size: int, *, numbered: bool, **options: int) -> list[MailItem]:

@@ -22,6 +22,10 @@ class Log:
         self.ops: list[bytes] = []
         self.tasks: list[str] = []
         self.opened: list[str] = []
+        self.batches: list[list[str]] = []
+        self.cancelled: list[str] = []
+        self.required: list[str] = []
+        self.over: tuple[str, ...] = ()
         self.rejected: list[StorageError] = []
         self.broken: set[str] = set()
         self.released = asyncio.Event()
@@ -34,10 +38,13 @@ class Log:
             await self._moved.wait()
         self.ops += request.ops
         self.tasks += [spec.key for spec in request.tasks]
+        self.batches += [[spec.key for spec in request.tasks]] if request.tasks else []
+        self.cancelled += request.cancel
+        self.required += request.requires
         self.opened += request.open
         self._applied += 1
         self._moved.set()
-        return StepReply()
+        return StepReply(ended=self.over if request.watch else ())
 
     async def store(self, uploads: Sequence[Upload]) -> None:
         await self.released.wait()
@@ -114,3 +121,64 @@ async def test_who_waits_for_a_namespace_hears_that_the_attempt_is_over() -> Non
         await opening
     with pytest.raises(ValueError, match="superseded"):
         await outbox.open("n:2")
+
+
+async def test_a_task_that_nobody_waits_for_is_cancelled_and_not_required() -> None:
+    log = Log()
+    outbox = log.outbox()
+    outbox.put(Entry(op=b"first"), "c1", None)
+    for key in ("a", "b"):
+        outbox.dispatch(TaskSpec(key=key, node="n", queue="q"), "c1", stored=False)
+    await outbox.flush()
+    outbox.cancel("a")
+    await outbox.flush()
+    outbox.put(Entry(op=b"second"), "c2", "c1")
+    await outbox.flush()
+    assert (log.cancelled, log.required) == (["a"], ["b"])
+
+
+async def test_one_that_was_not_sent_is_not_sent_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_RUNNING", 1)
+    log = Log()
+    outbox = log.outbox()
+    outbox.put(Entry(op=b"first"), "c1", None)
+    for key in ("a", "b"):
+        outbox.dispatch(TaskSpec(key=key, node="n", queue="q"), "c1", stored=False)
+    outbox.cancel("b")
+    await outbox.flush()
+    outbox.ended("a")
+    await outbox.flush()
+    assert (log.tasks, log.cancelled) == (["a"], [])
+
+
+async def test_who_waits_learns_that_a_watched_task_is_over() -> None:
+    log = Log()
+    log.over = ("a",)
+    told: list[str] = []
+    template = StepRequest(epoch=1, seq=0, run_id="r")
+    outbox = Outbox(template, log.send, log.store, log.rejected.append, None, told.append)
+    outbox.put(Entry(op=b"first"), "c1", None)
+    outbox.watch("a")
+    outbox.dispatch(TaskSpec(key="a", node="n", queue="q"), "c1", stored=False)
+    # It is on its way: not lost, and not over.
+    outbox.watch("a")
+    await outbox.flush()
+    assert told == []
+    outbox.watch("a")
+    await outbox.flush()
+    assert told == ["a"]
+    outbox.again("a")
+    await outbox.flush()
+    assert log.tasks == ["a", "a"]
+
+
+async def test_large_parcels_travel_in_several_steps() -> None:
+    log = Log()
+    outbox = log.outbox()
+    outbox.put(Entry(op=b"first"), "c1", None)
+    large = b"x" * (outbox_module.BATCH_BYTES // 2)
+    for key in ("a", "b", "c"):
+        spec = TaskSpec(key=key, node="n", queue="q", parcel=large)
+        outbox.dispatch(spec, "c1", stored=False)
+    await outbox.flush()
+    assert log.batches == [["a", "b"], ["c"]]

@@ -31,7 +31,7 @@ from langgraph.types import PregelExecutableTask
 
 from langgraph_temporal_exec import UnsupportedLangGraphError
 from langgraph_temporal_exec.protocol import names as wire
-from langgraph_temporal_exec.seam import hooks, langchain, private
+from langgraph_temporal_exec.seam import hooks, langchain, parcel, private
 from tests.support.graphs import countdown
 
 pytestmark = pytest.mark.compat
@@ -173,7 +173,7 @@ def test_a_missing_attribute_of_loops_and_tasks_is_named(
 
 def test_the_attributes_that_are_read_are_the_verified_ones() -> None:
     read: dict[str, set[str]] = {"loop": set(), "task": set()}
-    for module in (hooks, private):
+    for module in (hooks, parcel, private):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Attribute):
                 of = ast.unparse(node.value).removeprefix("self.")

@@ -586,3 +586,66 @@ def test_the_last_failure_is_told_until_a_run_ends_well() -> None:
         assert (summary.error_type, summary.error_text, summary.closed_run) == (*told, "")
     state.run_closed("lost")
     assert state.summary.closed_run == "lost"
+
+
+# -- tasks that other workers run -----------------------------------------------------------------
+
+
+def test_a_later_round_fences_an_earlier_one_within_an_epoch() -> None:
+    """Two workers have had the same task; each writes to the namespace of the graph it calls."""
+    state = fresh(root=False)
+    first = StepRequest(epoch=1, seq=0, run_id="r", tasks=(spec("a"),), round=5)
+    assert state.enter_epoch(1, 5) == []
+    state.step(first)
+    effects = state.enter_epoch(1, 7)
+    assert effects == [CancelTask(key="a")]
+    assert state.refuses(1, 5)
+    assert state.refuses(1, 0)
+    assert not state.refuses(1, 7)
+    # Its steps are numbered from the beginning.
+    again = StepRequest(epoch=1, seq=0, run_id="r", tasks=(spec("b"),), round=7)
+    assert state.ready(again)
+    assert [e.spec.key for e in state.step(again) if isinstance(e, StartTask)] == ["b"]
+    # Of a round that is over nothing is begun anew.
+    assert state.enter_epoch(1, 5) == []
+    assert list(state.running) == ["b"]
+
+
+def test_a_newer_epoch_begins_with_the_process_that_drives_the_run() -> None:
+    state = fresh(root=False)
+    state.enter_epoch(1, 5)
+    state.fence(2)
+    assert (state.epoch, state.round) == (2, 0)
+    assert not state.refuses(2, 0)
+    assert state.refuses(1, 5)
+
+
+def test_rounds_survive_continue_as_new() -> None:
+    state = fresh(root=False)
+    state.enter_epoch(1, 5)
+    restored = ThreadState.restore("life", root=False, snapshot=state.snapshot())
+    assert restored.refuses(1, 4)
+    assert not restored.refuses(1, 5)
+
+
+def test_a_task_that_nobody_waits_for_is_cancelled() -> None:
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, tasks=(spec("a"), spec("b"))))
+    effects = state.step(step(state, 1, cancel=("a", "unknown")))
+    assert effects == [CancelTask(key="a")]
+    assert list(state.running) == ["b"]
+    # What it still returns is not recorded.
+    state.task_ended("a", 1, TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", "a", "x")))
+    assert logged(state) == []
+
+
+def test_a_watched_task_that_is_over_is_told() -> None:
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, tasks=(spec("a"), spec("b"), spec("c"))))
+    state.task_ended("a", 1, TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", "a", "x")))
+    state.task_lost("b", 1)
+    asked = step(state, 1, watch=("a", "b", "c"))
+    assert state.missing(asked) == ("b",)
+    assert state.over(asked) == ("a",)

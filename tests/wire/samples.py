@@ -77,7 +77,14 @@ ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
 PRIORITY = m.RunPriority(key=2, fairness_key="tenant", fairness_weight=1.5)
 SPEC = m.TaskSpec(
-    key="k", node="node", queue="q", summary="s", heartbeat_s=3.0, step=2, priority=PRIORITY
+    key="k",
+    node="node",
+    queue="q",
+    summary="s",
+    heartbeat_s=3.0,
+    step=2,
+    priority=PRIORITY,
+    parcel=b"\x31",
 )
 ERROR = m.ErrorInfo(
     type_name="a.B",
@@ -169,8 +176,10 @@ SAMPLES: dict[str, Any] = {
         extra=True,
         open_as=("g",),
         new=("ns",),
+        cancel=("k2",),
+        round=9,
     ),
-    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3),
+    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3, ended=("k1",)),
     "append_request": m.AppendRequest(
         ops=(b"\x0c",),
         open=("ns",),
@@ -186,6 +195,8 @@ SAMPLES: dict[str, Any] = {
         status="error",
         spent="c1",
         over=("ns",),
+        epoch=3,
+        open_as=("g",),
     ),
     "read_request": m.ReadRequest(
         incarnation="life", cursor=1, erasing=True, runs=True, standing=True, closing=True
@@ -260,6 +271,7 @@ SAMPLES: dict[str, Any] = {
         home=HOME,
         priority=PRIORITY,
         closing=m.ClosingState(over=("ns",), retiring=(CLOSED,), forget=("old",), shelves=PACK),
+        round=9,
     ),
     "worker_card": m.WorkerCard(
         worker="w",
@@ -283,7 +295,19 @@ SAMPLES: dict[str, Any] = {
     "retire_reply": m.RetireReply(changed=("ns",), left=("n2",)),
     "reopen_request": m.ReopenRequest(thread_id="t", namespace="ns", shelves=PACK),
     "reopen_reply": m.ReopenReply(kept=KEPT),
-    "task_input": m.TaskInput(key="k"),
+    "task_input": m.TaskInput(key="k", parcel=b"\x31", round=9),
+    "parcel": m.Parcel(
+        run_id="r",
+        attempt=2,
+        epoch=3,
+        thread_id="t",
+        thread_workflow_id="tw",
+        run_workflow_id="rw",
+        graph="g",
+        mailbox="mb",
+        body=b"\x32",
+        body_ref=BLOB,
+    ),
     "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
     "run_start": m.RunStart(
         run_id="r",

@@ -23,7 +23,10 @@ a superseded attempt still sends is refused, however late it comes::
     delete                                                 + 1    cancelled; nothing is left
 
 A nested namespace has no runs of its own; it takes newer epochs from the steps that reach it,
-and from its thread (``fence``).
+and from its thread (``fence``). Within an epoch it may be written to by several processes one after
+the other: a task that was sent to another worker has its nested graphs there, and after the loss of
+that worker once more on the next. Each has a higher ``round``, which is to its predecessors what a
+newer epoch is.
 
 **Order within an epoch.** Steps are numbered (``seq``) and applied one after the other, each
 when the tasks it ``requires`` have ended: a checkpoint is never in the log before the writes it
@@ -148,6 +151,7 @@ class ThreadState:
         deleted: Nothing of it is read any more, but by whoever erases it.
         standing: Where each checkpoint namespace stands, by the log.
         epoch: Whose steps and results count.
+        round: Whose of this epoch; 0: those of the process that drives the run.
         next_seq: Number of the step that is applied next in this epoch.
         outcome_end: End of the log when the last outcome was recorded, if only that run had written
             to it: whoever has read its log up to there needs no read. 0: not so.
@@ -180,6 +184,7 @@ class ThreadState:
     deleted: bool = False
     standing: Standing = field(default_factory=Standing)
     epoch: int = 0
+    round: int = 0
     next_seq: int = 0
     outcome_end: int = 0
     namespaces: list[str] = field(default_factory=list)
@@ -500,9 +505,9 @@ class ThreadState:
     def _leave_run_queue(self, run_id: str) -> None:
         self.waiting = deque(w for w in self.waiting if w.run_id != run_id)
 
-    def _new_epoch(self, epoch: int) -> list[Effect]:
+    def _new_epoch(self, epoch: int, round: int = 0) -> list[Effect]:
         """Everything of older epochs is over: its tasks are cancelled, its results dropped."""
-        self.epoch = epoch
+        self.epoch, self.round = epoch, round
         self.next_seq = 0
         effects: list[Effect] = [CancelTask(key=key) for key in sorted(self.running)]
         self.running.clear()
@@ -515,15 +520,18 @@ class ThreadState:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def refuses(self, epoch: int) -> bool:
-        """Whether a step of ``epoch`` comes from a superseded attempt."""
+    def refuses(self, epoch: int, round: int = 0) -> bool:
+        """Whether a step of ``epoch`` comes from a superseded attempt, or one of ``round`` from a
+        worker whose task another one has."""
         if self.root:
             return epoch != self.epoch or self.active is None
-        return epoch < self.epoch
+        return (epoch, round) < (self.epoch, self.round)
 
-    def enter_epoch(self, epoch: int) -> list[Effect]:
-        """A nested namespace takes newer epochs from the steps themselves."""
-        return [] if self.root else self.fence(epoch)
+    def enter_epoch(self, epoch: int, round: int = 0) -> list[Effect]:
+        """A nested namespace takes newer epochs and rounds from the steps themselves."""
+        if self.root or (epoch, round) <= (self.epoch, self.round):
+            return []
+        return self._new_epoch(epoch, round)
 
     def ready(self, request: StepRequest) -> bool:
         """Whether it is the step's turn and all it requires has ended."""
@@ -532,6 +540,10 @@ class ThreadState:
     def missing(self, request: StepRequest) -> tuple[str, ...]:
         """Required or watched tasks that ended without a result."""
         return tuple(k for k in (*request.requires, *request.watch) if k in self.lost)
+
+    def over(self, request: StepRequest) -> tuple[str, ...]:
+        """Watched tasks that have ended with whatever they left."""
+        return tuple(k for k in request.watch if k not in self.running and k not in self.lost)
 
     def step(self, request: StepRequest) -> list[Effect]:
         """Apply a step; a repeated one changes nothing.
@@ -546,6 +558,10 @@ class ThreadState:
         if request.extra:
             return effects
         self.next_seq = request.seq + 1
+        for key in request.cancel:
+            self.lost.discard(key)
+            if self.running.pop(key, None) is not None:
+                effects.append(CancelTask(key=key))
         effects += self._open(request.open, request.open_as)
         if request.tasks and self._stops_here() and not self._is_cancelled():
             assert self.active is not None
@@ -611,7 +627,7 @@ class ThreadState:
         if request.spent:
             self.given_at, self.given_spent = request.spent, True
         self.log.compact = self.log.compact or (request.compact and self.log.garbage)
-        effects = self._open(request.open)
+        effects = self._open(request.open, request.open_as)
         self.undo = [run_id for run_id in self.undo if run_id not in request.undone]
         closed = [n for n in request.close if n in self.namespaces]
         self.namespaces = [n for n in self.namespaces if n not in closed]
@@ -913,7 +929,10 @@ class ThreadState:
         small += sum(len(n) + 3 for n in self.namespaces)
         small += 120 * (len(self.waiting) + len(self.announced))
         small += 120 * (len(self.log.segments) + len(self.log.discards))
-        small += sum(len(s.key) + len(s.queue) + len(s.summary) + 40 for s in self.running.values())
+        small += sum(
+            len(s.key) + len(s.queue) + len(s.summary) + len(s.parcel) + 40
+            for s in self.running.values()
+        )
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
         small += self.closing.size()
         return self.log.size + small + (len(self.log.head.data) if self.log.head else 0)
@@ -949,6 +968,7 @@ class ThreadState:
                 home=self.home,
                 priority=self.priority,
                 closing=self.closing.snapshot(),
+                round=self.round,
             )
         )
 
@@ -990,6 +1010,7 @@ class ThreadState:
             has_home=s.home is not None,
             priority=s.priority,
             closing=Closing(state=s.closing or ClosingState()),
+            round=s.round,
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 

@@ -1,0 +1,57 @@
+"""Worker side: how Activities show that they are alive, and why one was ended from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from ..protocol import names
+
+CANCEL_GRACE_S = 30.0
+"""How long a cancelled run may take to stop and record that it was cancelled."""
+
+
+@contextlib.asynccontextmanager
+async def heartbeating(details: str = "") -> AsyncIterator[None]:
+    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside.
+
+    The SDK sends fewer if it is let: it holds heartbeats back for up to 80 % of the timeout
+    (temporalio/features#67), and with them the news of a cancellation. See ``service.WorkerHost``.
+    """
+    timeout = activity.info().heartbeat_timeout
+    interval = timeout.total_seconds() / 3 if timeout else 5.0
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(*([details] if details else []))
+            await asyncio.sleep(interval)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def lost_because() -> str:
+    """Why Temporal ended this Activity; "" when somebody cancelled the run."""
+    details = activity.cancellation_details()
+    if activity.is_worker_shutdown() or (details and details.worker_shutdown):
+        return "the worker shut down"
+    if details is None or details.cancel_requested:
+        return ""
+    return "Temporal gave the attempt up (no heartbeat arrived, or the run was terminated)"
+
+
+def moved(reason: str) -> ApplicationError:
+    return ApplicationError(
+        f"The attempt ended: {reason}. The run moves to another worker.",
+        type=names.WORKER_SHUTDOWN,
+        non_retryable=True,
+        # Part of normal operation: the SDK need not log it with a stack trace.
+        category=ApplicationErrorCategory.BENIGN,
+    )
