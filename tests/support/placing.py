@@ -30,7 +30,7 @@ from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = "serves tasks"
-HEARTBEAT = timedelta(seconds=1)
+HEARTBEAT = timedelta(seconds=2)
 
 
 class State(TypedDict):
