@@ -123,6 +123,12 @@ class Store:
         twin._attempt = attempt
         return twin
 
+    def as_guest(self) -> Self:
+        """A copy for work on threads that other workers drive; see ``Transport.as_guest``."""
+        twin = copy.copy(self)
+        twin.transport = self.transport.as_guest()
+        return twin
+
     @property
     def options(self) -> Options:
         """The saver's validated options."""

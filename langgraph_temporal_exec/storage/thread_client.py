@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
@@ -182,6 +183,17 @@ class Transport:
         self.archive_bytes = archive_bytes
         # Set while this process hosts a worker.
         self.mover: Mover | None = None
+        self._guest = False
+
+    def as_guest(self) -> Self:
+        """A copy for work on threads that others drive, and whose task queue is not this one.
+
+        It waits for their workers as long as it is let, and never has a thread moved: whoever
+        drives a run sees to its thread.
+        """
+        twin = copy.copy(self)
+        twin.mover, twin._guest = None, True
+        return twin
 
     def thread_workflow_id(self, thread_id: str, checkpoint_ns: str = "") -> str:
         """Workflow id of a thread or of a namespace of it."""
@@ -712,6 +724,8 @@ class Transport:
             NoWorkersError: No worker answers on the task queue of the call.
             TaskQueueError: No worker answers on that of the thread, and it could not be moved.
         """
+        if self._guest:
+            return await call
         task = asyncio.ensure_future(call)
         timeout_s = self.options.no_worker_timeout.total_seconds()
         own = self.options.task_queue

@@ -42,7 +42,7 @@ from ..protocol.stored import Op
 from ..protocol.wire import WireError
 from ..seam import parcel
 from ..seam.contract import SeamTask
-from ..seam.private import ERROR, ERROR_SOURCE_NODE, INTERRUPT, NO_WRITES
+from ..seam.private import ERROR, ERROR_SOURCE_NODE, INTERRUPT, NO_WRITES, RESUME
 from ..storage.mail import Ordered
 from ..values.callbacks import Telling, description, kind_of
 from ..values.exact import dump_exact, load_exact
@@ -278,7 +278,10 @@ def recorded(writes: Sequence[tuple[str, Any]]) -> dict[str, Any] | None:
         return None
     by_channel = dict(writes)
     result: dict[str, Any] = {"writes": [w for w in writes if w[0] not in _ADDED]}
-    if INTERRUPT in by_channel:
+    # What a task has asked before it ended is still there.
+    if any(channel not in (ERROR, ERROR_SOURCE_NODE, INTERRUPT, RESUME) for channel in by_channel):
+        return result
+    if ERROR not in by_channel and INTERRUPT in by_channel:
         asked = by_channel[INTERRUPT]
         asked = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
         result["left"] = (parcel.INTERRUPTED, asked)

@@ -25,14 +25,15 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp
 from temporalio import activity
 from temporalio.common import RawValue
 
-from .._loops import TaskElsewhere
+from .._loops import LoopThread, TaskElsewhere
+from ..caller.hub import Mailbox
 from ..errors import (
     AttemptSupersededError,
     PlacementError,
@@ -55,12 +56,14 @@ from ..seam import hooks
 from ..seam import parcel as seam
 from ..seam.contract import ToolCall
 from ..storage.rpc import opaque, opaque_failures
+from ..storage.store import Store
 from ..values.exact import dump_exact, load_exact
 from ..values.exceptions import describe
 from ..values.record import RunIdentity
 from .away import ALIVE, ENDED, LEFT, STARTED, with_retries
 from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
 from .bound import BoundSaver
+from .live import LiveTasks
 from .placement import limits
 from .ports import Host
 from .proxies import manager_for
@@ -72,6 +75,17 @@ from .session import Session
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class _Guest:
+    """The worker of this process, as it works on threads that others drive; a ``ports.Host``."""
+
+    store: Store
+    loop_thread: LoopThread
+    tasks: LiveTasks
+    queue: str
+    mailbox: Mailbox
+
+
 class PlacedTasks:
     """Runs tasks for others.
 
@@ -81,8 +95,14 @@ class PlacedTasks:
     """
 
     def __init__(self, host: Host, registry: GraphRegistry) -> None:
-        self._host = host
-        self._store = host.store
+        self._host = _Guest(
+            store=host.store.as_guest(),
+            loop_thread=host.loop_thread,
+            tasks=host.tasks,
+            queue=host.queue,
+            mailbox=host.mailbox,
+        )
+        self._store = self._host.store
         self._registry = registry
         self._sending: set[asyncio.Task[None]] = set()
 

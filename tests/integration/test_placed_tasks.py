@@ -24,6 +24,7 @@ from langgraph_temporal_exec import (
     UsageError,
 )
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.conftest import TemporalServer
 from tests.parity.stage import LEDGER
 from tests.support.graphs import config
@@ -226,6 +227,47 @@ async def test_a_lost_worker_costs_its_task_alone(
             e for e in history.events if e.HasField("activity_task_scheduled_event_attributes")
         ]
         assert len(drives) == 1
+
+
+async def test_the_process_that_drives_the_run_is_killed(
+    temporal_server: TemporalServer, own: Any, there: There, thread_id: str, task_queue: str
+) -> None:
+    """The task that it waited for is cancelled, and runs again for the next one."""
+    caller = own()
+    async with (
+        workers(
+            temporal_server.address,
+            [task_queue, task_queue],
+            PREFIX,
+            there.folder,
+            elsewhere=there.queue,
+        ) as drivers,
+        asyncio.timeout(90),
+    ):
+        graph = slow().with_config(checkpointer=caller)
+        call = asyncio.create_task(graph.ainvoke({"x": []}, config(thread_id)))
+        await until(lambda: bool(there.ran("begun") and there.ran("beside")))
+        (killed,) = (p for p in drivers if p.pid in there.ran("beside"))
+        killed.kill()
+        await until(lambda: bool(there.ran("cancelled")))
+        (there.folder / "open-work").touch()
+        assert sorted((await call)["x"]) == ["beside", "done"]
+        assert there.ran("done") == {there.pid}
+    caller.close()
+
+
+async def test_a_result_whose_mail_is_lost(
+    own: Any, there: There, thread_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found in the log: a question, then writes."""
+    monkeypatch.setattr(mailbox_sinks, "listen", lambda *_: None)
+    saver = own(nodes={"work": NodeOptions(task_queue=there.queue)})
+    async with saver.worker(), asyncio.timeout(90):
+        graph = everything().with_config(checkpointer=saver)
+        (asked,) = (await graph.ainvoke({"x": ["start"]}, config(thread_id)))["__interrupt__"]
+        assert asked.value == "inner question"
+        result = await graph.ainvoke(Command(resume="yes"), config(thread_id))
+        assert result == {"x": ["start", "before", "in", "first", "answer yes", "after"]}
 
 
 async def test_what_cannot_travel_is_named(own: Any, there: There, thread_id: str) -> None:

@@ -93,6 +93,7 @@ def _chunk(chunk: Any) -> str:
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|lc_run--\S+", "ID", repr(chunk))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", PLACES)
 async def test_ten_at_once_on_three_levels(agent: Make, folder: Path, place: str) -> None:
     """Ten sub-agents with tools at once, one of which delegates itself."""
@@ -121,7 +122,8 @@ async def test_timed_out(agent: Make, folder: Path, place: str, on_timeout: str)
             *_, (kind, text, status), (_, last, _) = _messages(result)
             assert (kind, status, last) == ("tool", "error", "gone on")
             assert re.search(r"'researcher' did not end within its timeout of 0:00:02", text)
-        await until(lambda: bool(ran(folder, "cancelled long")))
+        # A busy machine may not have come as far as the tool.
+        await until(lambda: ran(folder, "cancelled long") == ran(folder, "lingers long"))
 
 
 async def test_timed_out_where_nobody_begins_it(agent: Make, folder: Path) -> None:

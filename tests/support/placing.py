@@ -23,14 +23,14 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 from temporalio.client import Client
 
-from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec import NodeOptions, TemporalSaver
 from tests.parity.scenarios.fakes import Scripted, Turn
 from tests.parity.stage import LEDGER
 from tests.support.warm import WARM
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = "serves tasks"
-HEARTBEAT = timedelta(seconds=1)
+HEARTBEAT = timedelta(seconds=2)
 
 
 class State(TypedDict):
@@ -236,12 +236,15 @@ async def serve(served: dict[str, Any]) -> None:
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
     parser.add_argument("--id-prefix", required=True)
+    parser.add_argument("--elsewhere", help="task queue of the nodes called `work`")
     args = parser.parse_args()
+    elsewhere = {"work": NodeOptions(task_queue=args.elsewhere)} if args.elsewhere else None
     saver = TemporalSaver(
         await Client.connect(args.address),
         task_queue=args.task_queue,
         id_prefix=args.id_prefix,
         heartbeat_timeout=HEARTBEAT,
+        nodes=elsewhere,
     )
     async with saver.worker(served):
         print(READY, flush=True)
@@ -255,6 +258,7 @@ async def workers(
     id_prefix: str,
     folder: Path,
     program: str = "tests.support.placing",
+    elsewhere: str = "",
 ) -> AsyncIterator[list[asyncio.subprocess.Process]]:
     """Worker processes, one for each of the task queues."""
     processes = []
@@ -263,6 +267,7 @@ async def workers(
             process = await asyncio.create_subprocess_exec(
                 *(WARM, "-m", program, "--address", address),
                 *("--task-queue", task_queue, "--id-prefix", id_prefix),
+                *(("--elsewhere", elsewhere) if elsewhere else ()),
                 cwd=ROOT,
                 env={**os.environ, "PLACING": str(folder), LEDGER: str(folder)},
                 stdout=asyncio.subprocess.PIPE,
