@@ -34,6 +34,9 @@ async def _same(saver: TemporalSaver, thread_id: str, ns: str) -> tuple[str, ...
         if asked is None:
             assert state is None or state.deleted
             return ()
+        if state is None and left:
+            # A namespace that was closed since.
+            continue
         assert state is not None
         told = _told(state)
         if told == asked or not left:
