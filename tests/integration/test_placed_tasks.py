@@ -27,6 +27,7 @@ from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.conftest import TemporalServer
 from tests.parity.stage import LEDGER
+from tests.support import placing
 from tests.support.graphs import config
 from tests.support.placing import (
     HEARTBEAT,
@@ -40,6 +41,7 @@ from tests.support.placing import (
     untravelled,
     workers,
 )
+from tests.support.warm import WARM
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +256,36 @@ async def test_the_process_that_drives_the_run_is_killed(
         assert sorted((await call)["x"]) == ["beside", "done"]
         assert there.ran("done") == {there.pid}
     caller.close()
+
+
+async def test_the_command_serves_tasks(
+    temporal_server: TemporalServer, own: Any, there: There, thread_id: str, task_queue: str
+) -> None:
+    """``langgraph-temporal worker module:agent --task-queue gpu`` is all it takes."""
+    gpu = f"{task_queue}-gpu"
+    process = await asyncio.create_subprocess_exec(
+        *(
+            WARM,
+            "-m",
+            "langgraph_temporal_exec.cli.main",
+            "worker",
+            "slow=tests.support.placing:command_line",
+        ),
+        *("--address", temporal_server.address, "--task-queue", gpu, "--id-prefix", PREFIX),
+        cwd=placing.ROOT,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    (there.folder / "open-work").touch()
+    saver = own(nodes={"work": NodeOptions(task_queue=gpu)})
+    try:
+        async with saver.worker(), asyncio.timeout(90):
+            graph = slow().with_config(checkpointer=saver)
+            result = await graph.ainvoke({"x": []}, config(thread_id))
+            assert sorted(result["x"]) == ["beside", "done"]
+            assert there.ran("done") == {process.pid}
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_result_whose_mail_is_lost(

@@ -156,6 +156,10 @@ def slow() -> Any:
     )
 
 
+command_line = slow()
+"""As the worker command finds it."""
+
+
 def nested_node() -> Any:
     """Two graphs that have a node of the same name, one nested in the other as a node."""
 
