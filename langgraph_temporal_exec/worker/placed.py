@@ -71,6 +71,7 @@ from .registry import GraphRegistry
 from .relay import Relay
 from .retry_input import PlannedInput
 from .session import Session
+from .slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,11 @@ class _Guest:
     loop_thread: LoopThread
     tasks: LiveTasks
     queue: str
+    home_queue: str
+    name: str
+    named: bool
+    run_slots: Slots
+    task_slots: Slots
     mailbox: Mailbox
 
 
@@ -100,6 +106,11 @@ class PlacedTasks:
             loop_thread=host.loop_thread,
             tasks=host.tasks,
             queue=host.queue,
+            home_queue=host.home_queue,
+            name=host.name,
+            named=host.named,
+            run_slots=host.run_slots,
+            task_slots=host.task_slots,
             mailbox=host.mailbox,
         )
         self._store = self._host.store
