@@ -269,7 +269,7 @@ async def _withdraw(transport: Transport, run_id: str) -> None:
     handle = transport.client.get_workflow_handle(transport.run_workflow_id(run_id))
     # Closed in the meantime: then a worker did pick it up, and the outcome is on its way.
     with contextlib.suppress(RPCError):
-        await handle.terminate("no worker answered its caller")
+        await handle.terminate(reason="no worker answered its caller")
 
 
 async def cancel_run(transport: Transport, run_id: str, *pending: asyncio.Future[Any]) -> None:

@@ -152,7 +152,7 @@ class Claim:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._handle.result(), LEAVE_S)
                     return
-            await self._handle.terminate("the worker has stopped")
+            await self._handle.terminate(reason="the worker has stopped")
 
     def forget(self) -> None:
         """The queue is polled no more."""
@@ -214,7 +214,7 @@ class Claim:
                 await self._check_gone(handle, found)
             logger.info("worker %s was here before; this process goes on", self.card.worker)
             of_run = self._transport.client.get_workflow_handle(handle.id, run_id=found.run_id)
-            await of_run.terminate("its process is gone; another one takes its name")
+            await of_run.terminate(reason="its process is gone; another one takes its name")
         except RPCError as exc:
             if not is_gone(exc):
                 raise self._transport.translate(exc) from exc

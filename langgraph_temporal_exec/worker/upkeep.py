@@ -289,7 +289,7 @@ class Upkeep:
             await handle.signal(names.DELETE_SIGNAL)
             while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:
                 if asyncio.get_running_loop().time() > deadline:
-                    await handle.terminate("the thread was deleted")
+                    await handle.terminate(reason="the thread was deleted")
                 await asyncio.sleep(0.1)
         except RPCError as exc:
             if not is_gone(exc):
