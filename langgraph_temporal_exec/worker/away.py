@@ -34,7 +34,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import PlacementError, RemoteError, UnserializableError
-from ..options import Options
+from ..options import NodeOptions, Options, SubagentOptions
 from ..protocol.blob import Upload, plan
 from ..protocol.messages import MailItem, MailStatus
 from ..protocol.stored import Op
@@ -206,14 +206,12 @@ def body_of(
         "parts": parts,
         "callbacks": description(manager, kinds),
         "answers": dict(plan_of_answers),
-        "options": {
-            "nodes": dict(options.nodes),
-            "tools": dict(options.tools),
-            "subagents": options.subagents
-            if not isinstance(options.subagents, Mapping)
-            else dict(options.subagents),
+        "options": options_as_data(options),
+        "where": {
+            "timeout": where.node.timeout,
+            "subagent": where.subagent,
+            "within": None if where.within is None else vars(where.within),
         },
-        "where": where,
         "calls": [(call.name, call.id, call.subagent) for call in task.calls],
     }
     said = f"Node {task.name!r} of thread {thread_id!r} is to run on task queue {where.queue!r}"
@@ -233,6 +231,36 @@ def body_of(
             "Nothing of the task was run."
         )
     return data
+
+
+def options_as_data(options: Options) -> dict[str, Any]:
+    """What of the options decides where tasks run, as data: allow-lists know no class of ours."""
+    of_all = isinstance(options.subagents, SubagentOptions)
+    subagents = {"": options.subagents} if of_all else options.subagents
+    return {
+        "nodes": {name: vars(given) for name, given in options.nodes.items()},
+        "tools": {name: vars(given) for name, given in options.tools.items()},
+        "subagents": {name: vars(given) for name, given in dict(subagents).items()},  # type: ignore[arg-type] # mypy does not follow `of_all`
+        "of_all": of_all,
+    }
+
+
+def options_from_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``options_as_data``: arguments of ``Options``."""
+    subagents = {name: SubagentOptions(**given) for name, given in data["subagents"].items()}
+    return {
+        "nodes": {name: NodeOptions(**given) for name, given in data["nodes"].items()},
+        "tools": {name: NodeOptions(**given) for name, given in data["tools"].items()},
+        "subagents": subagents[""] if data["of_all"] else subagents,
+    }
+
+
+def where_from_data(data: Mapping[str, Any]) -> Placement:
+    """Of a placement what its worker must know."""
+    within = None if data["within"] is None else SubagentOptions(**data["within"])
+    return Placement(
+        node=NodeOptions(timeout=data["timeout"]), subagent=data["subagent"], within=within
+    )
 
 
 def _culprit(serde: SerializerProtocol, parts: Mapping[str, Any]) -> str:
