@@ -35,7 +35,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..errors import PlacementError, RemoteError, UnserializableError
-from ..options import DEFAULT_NODE, NodeOptions, Options
+from ..options import DEFAULT_NODE, NodeOptions, Options, SubagentOptions
 from ..protocol.blob import Upload, plan
 from ..protocol.messages import MailItem, MailStatus
 from ..protocol.stored import Op
@@ -207,14 +207,12 @@ def body_of(
         "parts": parts,
         "callbacks": description(manager, kinds),
         "answers": dict(plan_of_answers),
-        "options": {
-            "nodes": _plain(options.nodes),
-            "tools": _plain(options.tools),
-            "subagents": options.subagents
-            if not isinstance(options.subagents, Mapping)
-            else dict(options.subagents),
+        "options": options_as_data(options),
+        "where": {
+            "timeout": where.node.timeout,
+            "subagent": where.subagent,
+            "within": None if where.within is None else vars(where.within),
         },
-        "where": replace(where, node=replace(where.node, retry=None)),
         "calls": [(call.name, call.id, call.subagent) for call in task.calls],
     }
     said = f"Node {task.name!r} of thread {thread_id!r} is to run on task queue {where.queue!r}"
@@ -236,9 +234,9 @@ def body_of(
     return data
 
 
-def _plain(options: Mapping[str, NodeOptions]) -> dict[str, NodeOptions]:
+def _plain(options: Mapping[str, NodeOptions]) -> dict[str, dict[str, Any]]:
     """What of them travels: a retry policy may hold functions."""
-    return {name: replace(one, retry=None) for name, one in options.items()}
+    return {name: vars(replace(one, retry=None)) for name, one in options.items()}
 
 
 def with_retries(
@@ -249,6 +247,36 @@ def with_retries(
         name: replace(one, retry=own.get(name, DEFAULT_NODE).retry)
         for name, one in {**dict.fromkeys(own, DEFAULT_NODE), **options}.items()
     }
+
+
+def options_as_data(options: Options) -> dict[str, Any]:
+    """What of the options decides where tasks run, as data: allow-lists know no class of ours."""
+    of_all = isinstance(options.subagents, SubagentOptions)
+    subagents = {"": options.subagents} if of_all else options.subagents
+    return {
+        "nodes": _plain(options.nodes),
+        "tools": _plain(options.tools),
+        "subagents": {name: vars(given) for name, given in dict(subagents).items()},  # type: ignore[arg-type] # mypy does not follow `of_all`
+        "of_all": of_all,
+    }
+
+
+def options_from_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``options_as_data``: arguments of ``Options``."""
+    subagents = {name: SubagentOptions(**given) for name, given in data["subagents"].items()}
+    return {
+        "nodes": {name: NodeOptions(**given) for name, given in data["nodes"].items()},
+        "tools": {name: NodeOptions(**given) for name, given in data["tools"].items()},
+        "subagents": subagents[""] if data["of_all"] else subagents,
+    }
+
+
+def where_from_data(data: Mapping[str, Any]) -> Placement:
+    """Of a placement what its worker must know."""
+    within = None if data["within"] is None else SubagentOptions(**data["within"])
+    return Placement(
+        node=NodeOptions(timeout=data["timeout"]), subagent=data["subagent"], within=within
+    )
 
 
 def _culprit(serde: SerializerProtocol, parts: Mapping[str, Any]) -> str:

@@ -60,7 +60,15 @@ from ..storage.store import Store
 from ..values.exact import dump_exact, load_exact
 from ..values.exceptions import describe
 from ..values.record import RunIdentity
-from .away import ALIVE, ENDED, LEFT, STARTED, with_retries
+from .away import (
+    ALIVE,
+    ENDED,
+    LEFT,
+    STARTED,
+    options_from_data,
+    where_from_data,
+    with_retries,
+)
 from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
 from .bound import BoundSaver
 from .live import LiveTasks
@@ -202,7 +210,7 @@ class _Placed:
     async def run(self) -> TaskOutput:
         """Run the task; the result of its Activity."""
         try:
-            body, rebuilt, session = await self._rebuilt()
+            within, rebuilt, session = await self._rebuilt()
         except (TemporalExecError, UsageError) as exc:
             # No other worker of the queue is asked: it would serve the same.
             return self._failed(exc)
@@ -216,10 +224,10 @@ class _Placed:
             return self._failed(error)
         with session.executing(rebuilt.task.id) as slot:
             await asyncio.wrap_future(slot.granted)
-            raised = await self._executed(body, rebuilt, session)
+            raised = await self._executed(within, rebuilt, session)
         return await self._result(rebuilt, session, raised)
 
-    async def _rebuilt(self) -> tuple[dict[str, Any], seam.Rebuilt, Session]:
+    async def _rebuilt(self) -> tuple[hooks.Limits, seam.Rebuilt, Session]:
         parcel, store = self._parcel, self._store
         root = self._registry.get(parcel.graph)
         if root is None:
@@ -274,7 +282,14 @@ class _Placed:
             emit=self._emit,
             known=session.namespaces,
         )
-        return body, rebuilt, session
+        calls = tuple(
+            ToolCall(name=name, id=id_, subagent=subagent) for name, id_, subagent in body["calls"]
+        )
+        where = where_from_data(body["where"])
+        own = self._options(body).node(rebuilt.task.name, parts["graph"])
+        where = replace(where, node=replace(where.node, retry=own.retry))
+        within = limits(where, calls, parcel.thread_id)
+        return within, rebuilt, session
 
     async def _session(self, body: dict[str, Any], ns: str) -> Session:
         parcel, store = self._parcel, self._store
@@ -306,7 +321,7 @@ class _Placed:
 
     def _options(self, body: dict[str, Any]) -> Options:
         """Those of the run; what is tried again, this worker's own say."""
-        own, said = self._store.options, dict(body["options"])
+        own, said = self._store.options, options_from_data(body["options"])
         for kind in ("nodes", "tools"):
             said[kind] = with_retries(said[kind], getattr(own, kind))
         # What runs inside is not spread further: it would wait for slots that its like holds.
@@ -316,21 +331,13 @@ class _Placed:
         self._relay.offer((kind, parts))
 
     async def _executed(
-        self, body: dict[str, Any], rebuilt: seam.Rebuilt, session: Session
+        self, within: hooks.Limits, rebuilt: seam.Rebuilt, session: Session
     ) -> BaseException | None:
         """Run the node; what it raised.
 
         Raises:
             CancelledError: Nobody waits for the task any more, or this worker stops.
         """
-        calls = tuple(
-            ToolCall(name=name, id=id_, subagent=subagent) for name, id_, subagent in body["calls"]
-        )
-        where = body["where"]
-        graph = body["parts"]["graph"]
-        retry = self._options(body).node(rebuilt.task.name, graph).retry
-        where = replace(where, node=replace(where.node, retry=retry))
-        within = limits(where, calls, self._parcel.thread_id)
         work: TaskElsewhere[None] | None = None
         if rebuilt.sync:
             done = _in_thread(lambda: hooks.run_placed(rebuilt, within), rebuilt.task.name)
@@ -393,11 +400,20 @@ class _Placed:
             # It cannot be recorded, or cannot travel.
             await session.leave()
             return self._failed(problem)
+        except Exception as problem:
+            # Of the user's serializer, which would raise it on the next worker as well.
+            await session.leave()
+            error = PlacementError(
+                f"What node {node!r} of thread {self._parcel.thread_id!r} did on worker "
+                f"{self._host.queue!r} cannot be recorded: {type(problem).__name__}: {problem}"
+            )
+            error.__cause__ = problem
+            return self._failed(error)
         await session.leave()
         self._relay.send((ENDED,), data)
-        error = "" if exc is None else type(exc).__name__
+        raised = "" if exc is None else type(exc).__name__
         status = TaskStatus.FINISHED if op else TaskStatus.NO_WRITES
-        return TaskOutput(status=status, op=op, error=error)
+        return TaskOutput(status=status, op=op, error=raised)
 
     def _failed(self, exc: Exception) -> TaskOutput:
         """The task did not run, or what it did cannot be told: who waits raises this."""

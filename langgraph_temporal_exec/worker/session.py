@@ -508,7 +508,16 @@ class Session:
         )
         mailbox_sinks.listen(live.key, live.put)
         within = limits(where, task.calls, self.run.thread_id)
-        placed = Placed(task, away, where, within, live, upload, patience_s=self._watch_s)
+        placed = Placed(
+            task,
+            away,
+            where,
+            within,
+            live,
+            upload,
+            patience_s=self._watch_s,
+            max_begun=self._options.max_lost_attempts,
+        )
         try:
             self._dispatch(task, live, where, pack(parcel))
         except BaseException:
@@ -1090,8 +1099,10 @@ class Placed:
         live: Takes what comes.
         upload: The blob of what travelled with it; ``None``: there is none.
         patience_s: Seconds of silence after which the thread is asked.
+        max_begun: How many workers may begin it.
 
     Attributes:
+        _begun: How many have.
         watch_s: What it was at first.
         told: The callback handlers of the task.
         ended: Its result is here.
@@ -1109,7 +1120,9 @@ class Placed:
         upload: Upload | None,
         *,
         patience_s: float,
+        max_begun: int,
     ) -> None:
+        self._begun, self._max_begun = 0, max_begun
         self.patience_s = self.watch_s = patience_s
         self.task = task
         self.away = away
@@ -1156,6 +1169,13 @@ class Placed:
             self.live.began = False
             self.patience_s = LEFT_PAUSE_S
         elif kind == STARTED:
+            self._begun += 1
+            if self._begun > self._max_begun:
+                raise PlacementError(
+                    f"Node {self.task.name!r} has lost its worker on task queue "
+                    f"{self.where.queue!r} {self._max_begun} times (max_lost_attempts), the last "
+                    f"time before {value!r}: it may be what ends them."
+                )
             self.patience_s = self.watch_s
             self._until = self._overdue_at()
         elif kind != ALIVE:
