@@ -240,7 +240,9 @@ class TaskSpec:
     """Part of ``StepRequest``: schedule one task as an Activity named after its node.
 
     ``parcel``: what another worker needs to run the task; then ``queue`` is one that several
-    workers may poll. b"": the process that asks has the task itself.
+    workers may poll. b"": the process that asks has the task itself. ``home_key``: tasks of the
+    namespace with the same one are run by the worker that ran the first of them, unless it does not
+    take one within ``home_timeout_s``; 0: however long that takes.
 
     Args:
         key: Names the task within its attempt; the process finds the live task by it.
@@ -260,6 +262,8 @@ class TaskSpec:
     step: int = 0
     priority: RunPriority | None = None
     parcel: bytes = b""
+    home_key: str = ""
+    home_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -680,6 +684,7 @@ class TaskInput:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOutput:
     """Activity result of a task: its writes as an op; ``error`` names what the node raised.
+    ``home_queue`` is that of the worker, if it ran the task for another one.
 
     Args:
         status: A ``TaskStatus``.
@@ -689,6 +694,7 @@ class TaskOutput:
     status: int
     op: bytes = b""
     error: str = ""
+    home_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -1076,6 +1082,7 @@ class Snapshot:
         priority: As in ``ThreadState``.
         closing: As there; ``None``: no namespaces are or were closed.
         round: As in ``ThreadState``.
+        task_homes: As there.
     """
 
     epoch: int
@@ -1106,6 +1113,7 @@ class Snapshot:
     priority: RunPriority | None = None
     closing: ClosingState | None = None
     round: int = 0
+    task_homes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,7 +44,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import RawValue
@@ -383,6 +383,13 @@ class _Fold:
                 ended = unpack(RetireReply, await self._one(attributes.result.payloads))
                 self.state.close_ended(about, ended)
             return
+        timed_out = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
+        if timed_out and isinstance(about, str):
+            kind = attributes.failure.timeout_failure_info.timeout_type
+            untaken = kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+            if untaken and self.state.task_home_left(about, self.state.epoch):
+                # It is scheduled anew.
+                return
         # A key is of one attempt; those of superseded ones are not among the running tasks.
         key, epoch = about, self.state.epoch
         try:

@@ -413,7 +413,7 @@ class _Placed:
         self._relay.send((ENDED,), data)
         raised = "" if exc is None else type(exc).__name__
         status = TaskStatus.FINISHED if op else TaskStatus.NO_WRITES
-        return TaskOutput(status=status, op=op, error=raised)
+        return TaskOutput(status=status, op=op, error=raised, home_queue=self._host.home_queue)
 
     def _failed(self, exc: Exception) -> TaskOutput:
         """The task did not run, or what it did cannot be told: who waits raises this."""

@@ -8,7 +8,8 @@ There are five, because each kind of work has a limit, and an end, of its own::
                    elsewhere                                       moment; what is driven has the
                                                                    grace to end
     of the home    ``drive`` of threads     max_concurrent_runs,   as the one before
-                   whose home this is       waited for here
+                   whose home this is, and  waited for here
+                   tasks of sub-agents
     the process's  tasks, and ``drive`` of  out of reach; of       to the end: runs under way need
                    callers in this process  tasks see ``slots``    it
     upkeep         archives, removals       out of reach           to the end
@@ -209,7 +210,7 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=self.home_queue,
-                    activities=[activities.drive],
+                    activities=[activities.drive, placed.run],
                     # No other worker is to have them: they wait here, for one of `run_slots`.
                     max_concurrent_activities=MAX_TASKS,
                     **taking,

@@ -692,6 +692,8 @@ class Session:
             queue=names.tasks_queue(where.queue) if parcel else self._queue,
             summary=_summary(task, where.node.summary, self._graphs.get(task.checkpoint_ns, "")),
             parcel=parcel,
+            home_key=self._home_key(where) if parcel else "",
+            home_timeout_s=0.0 if self.run.affinity == "require" else self.run.home_timeout_s,
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
             priority=self.run.priority,
@@ -702,6 +704,12 @@ class Session:
             )
         )
         return live
+
+    def _home_key(self, where: Placement) -> str:
+        """What names a sub-agent that is to find its files again; "": a task has none."""
+        if not where.subagent or not self.run.affinity:
+            return ""
+        return f"sub-agent {where.subagent} on {where.queue}"
 
     def _note_failure(self, live: LiveTask, exc: BaseException) -> None:
         """A node that raised: either LangGraph commits something for it, or nothing follows.

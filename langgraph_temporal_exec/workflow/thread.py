@@ -42,7 +42,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
@@ -729,10 +729,13 @@ class ThreadWorkflow:
             # Never that of an earlier one for this task, however fast one follows the other.
             self._last_round = max(now_ms, self._last_round + 1)
             task = replace(task, parcel=spec.parcel, round=self._last_round)
+        home = self._state.task_home(spec)
+        waits = bool(home) and spec.home_timeout_s > 0
         handle = workflow.start_activity(
             spec.node[:MAX_ACTIVITY_TYPE] or "(no name)",
             pack(task),
-            task_queue=spec.queue,
+            task_queue=home or spec.queue,
+            schedule_to_start_timeout=timedelta(seconds=spec.home_timeout_s) if waits else None,
             result_type=bytes,
             summary=spec.summary,
             start_to_close_timeout=TASK_TIMEOUT,
@@ -753,7 +756,16 @@ class ThreadWorkflow:
         try:
             output = unpack(TaskOutput, await handle)
             effects = self._state.task_ended(key, epoch, output)
-        except (ActivityError, asyncio.CancelledError, WireError):
+        except (ActivityError, asyncio.CancelledError, WireError) as exc:
+            if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch)):
+                workflow.logger.warning(
+                    "%s of thread %s moves: the worker that ran it before did not take it; what it "
+                    "has kept in files there stays behind",
+                    spec.home_key,
+                    self._start.thread_id,
+                )
+                self._start_task(spec, epoch)
+                return
             # Also of a result that nobody can read: its attempt is asked for it once more.
             self._state.task_lost(key, epoch)
         else:
@@ -799,3 +811,9 @@ class ThreadWorkflow:
         except ApplicationError:
             workflow.logger.warning("run %s left the run queue", turn.run_id)
             await self._perform(self._state.run_closed(turn.run_id))
+
+
+def _is_not_taken(exc: BaseException) -> bool:
+    """Whether no worker took an Activity in time."""
+    cause = exc.cause if isinstance(exc, ActivityError) else None
+    return isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START

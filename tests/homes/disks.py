@@ -104,6 +104,9 @@ class FileModel(BaseChatModel):
             return _says(AIMessage(last.text))
         assert isinstance(last, HumanMessage)
         what, _, rest = last.text.partition(" ")
+        if what == "delegate":
+            args = {"description": rest, "subagent_type": "clerk"}
+            return _says(AIMessage("", tool_calls=[{"name": "task", "args": args, "id": "cd"}]))
         path, _, text = rest.partition(" ")
         name, args = {
             "save": ("write_file", {"file_path": path, "content": text}),
@@ -133,6 +136,15 @@ def agent() -> Any:
         model=FileModel(),
         tools=[produce],
         backend=FilesystemBackend(root_dir=disk(), virtual_mode=True),
+        subagents=[
+            {
+                "name": "clerk",
+                "description": "Keeps files.",
+                "system_prompt": "Keep files.",
+                "model": FileModel(),
+                "tools": [],
+            }
+        ],
     )
 
 

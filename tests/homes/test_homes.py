@@ -22,6 +22,7 @@ from temporalio.client import Client
 from langgraph_temporal_exec import (
     DuplicateWorkerError,
     RunFailedError,
+    SubagentOptions,
     TemporalSaver,
     UsageError,
     WorkerStoppedError,
@@ -70,11 +71,13 @@ class Place:
         path.mkdir(exist_ok=True)
         return path
 
-    async def worker(self, disk: str, *options: str, target: str = "plain") -> Process:
+    async def worker(
+        self, disk: str, *options: str, target: str = "plain", queue: str = ""
+    ) -> Process:
         """Start a worker on a disk, and wait until it polls."""
         command = [WARM, "-m", "langgraph_temporal_exec.cli", "worker"]
         command += [f"tests.homes.disks:{target}"]
-        command += ["--address", self._address, "--task-queue", self.task_queue]
+        command += ["--address", self._address, "--task-queue", queue or self.task_queue]
         command += ["--id-prefix", self.task_queue]
         command += ["--heartbeat-timeout", str(HEARTBEAT_S), *options]
         worker = self._start(command, disk)
@@ -497,3 +500,39 @@ async def test_workers_are_listed(place: Place) -> None:
     assert list(await listed(1)) == [first.pid]
     first.kill()
     assert not (await listed(1))[first.pid].answers
+
+
+@pytest.mark.long
+async def test_a_sub_agent_finds_its_files_again(place: Place, task_queue: str) -> None:
+    pytest.importorskip("deepagents")
+    subs = f"{task_queue}-subs"
+    workers = await asyncio.gather(
+        *(place.worker(d, "--name", f"sub-{d}", target="graphs", queue=subs) for d in "abc")
+    )
+    timeout = timedelta(seconds=2)
+    where = SubagentOptions(task_queue=subs)
+    saver = place.saver(subagents={"clerk": where}, home_timeout=timeout)
+    agent = disks.agent()
+    async with saver.worker(agent, name="main"):
+        durable = agent.with_config(checkpointer=saver)
+
+        async def said(thread: str, text: str) -> str:
+            message = {"messages": [{"role": "user", "content": text}]}
+            async with asyncio.timeout(WAIT_S):
+                answer = (await durable.ainvoke(message, _config(thread)))["messages"][-1]
+            assert isinstance(answer, AIMessage)
+            return answer.text
+
+        async def thread(name: str) -> None:
+            await said(name, f"delegate save /{name}.txt kept by {name}")
+            for _ in range(2):
+                assert f"kept by {name}" in await said(name, f"delegate load /{name}.txt")
+
+        await asyncio.gather(*(thread(f"t{n}") for n in range(6)))
+        disks_of = {n: next(place.folder.glob(f"*/t{n}.txt")).parent.name for n in range(6)}
+        assert len(set(disks_of.values())) > 1, "one worker got all of them"
+        # Killed for good: another one takes its place, without the files.
+        workers["abc".index(disks_of[0])].kill()
+        assert "not found" in await said("t0", "delegate load /t0.txt")
+        await said("t0", "delegate save /again.txt here")
+        assert "here" in await said("t0", "delegate load /again.txt")

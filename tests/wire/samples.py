@@ -85,6 +85,8 @@ SPEC = m.TaskSpec(
     step=2,
     priority=PRIORITY,
     parcel=b"\x31",
+    home_key="sub-agent a",
+    home_timeout_s=4.5,
 )
 ERROR = m.ErrorInfo(
     type_name="a.B",
@@ -272,6 +274,7 @@ SAMPLES: dict[str, Any] = {
         priority=PRIORITY,
         closing=m.ClosingState(over=("ns",), retiring=(CLOSED,), forget=("old",), shelves=PACK),
         round=9,
+        task_homes=(("sub-agent a", "q~w"),),
     ),
     "worker_card": m.WorkerCard(
         worker="w",
@@ -308,7 +311,9 @@ SAMPLES: dict[str, Any] = {
         body=b"\x32",
         body_ref=BLOB,
     ),
-    "task_output": m.TaskOutput(status=m.TaskStatus.FINISHED, op=b"\x0d", error="e"),
+    "task_output": m.TaskOutput(
+        status=m.TaskStatus.FINISHED, op=b"\x0d", error="e", home_queue="q~w"
+    ),
     "run_start": m.RunStart(
         run_id="r",
         thread_id="t",

@@ -134,6 +134,9 @@ MAX_WAITING = 2_000
 MAX_SHELVED_BYTES = 400_000
 """Of a namespace that is put on a shelf, without its archives: a reply of 512 kB warns."""
 
+MAX_TASK_HOMES = 100
+"""Kinds of tasks whose home a namespace remembers."""
+
 MAX_ANNOUNCED = 2_000
 """Announced runs that are shown before any worker has taken them; of more, the latest."""
 
@@ -152,6 +155,8 @@ class ThreadState:
         standing: Where each checkpoint namespace stands, by the log.
         epoch: Whose steps and results count.
         round: Whose of this epoch; 0: those of the process that drives the run.
+        task_homes: By ``TaskSpec.home_key``: task queue of the worker that runs such tasks, the
+            latest.
         next_seq: Number of the step that is applied next in this epoch.
         outcome_end: End of the log when the last outcome was recorded, if only that run had written
             to it: whoever has read its log up to there needs no read. 0: not so.
@@ -185,6 +190,7 @@ class ThreadState:
     standing: Standing = field(default_factory=Standing)
     epoch: int = 0
     round: int = 0
+    task_homes: dict[str, str] = field(default_factory=dict)
     next_seq: int = 0
     outcome_end: int = 0
     namespaces: list[str] = field(default_factory=list)
@@ -602,11 +608,31 @@ class ThreadState:
         if epoch != self.epoch or key not in self.running:
             return []
         effects = self._append(output.op, own_run=True) if output.op else []
-        del self.running[key]
+        spec = self.running.pop(key)
+        if spec.home_key and output.home_queue:
+            # The first to end, of those that began before there was a home.
+            self.task_homes.setdefault(spec.home_key, output.home_queue)
+            while len(self.task_homes) > MAX_TASK_HOMES:
+                del self.task_homes[next(iter(self.task_homes))]
         if output.status == TaskStatus.UNKNOWN:
             # It ended in its process after its Activity was lost: its result comes as an op.
             self.lost.add(key)
         return effects
+
+    def task_home(self, spec: TaskSpec) -> str:
+        """Task queue of the worker that a task is for; "": for any of its queue."""
+        return self.task_homes.get(spec.home_key, "") if spec.home_key else ""
+
+    def task_home_left(self, key: str, epoch: int) -> TaskSpec | None:
+        """Nobody took a task at its home in time: whoever takes it is the home from now on.
+
+        Returns:
+            The task, to be scheduled anew; ``None``: it is not wanted any more, or had no home.
+        """
+        spec = self.running.get(key) if epoch == self.epoch else None
+        if spec is None or not self.task_homes.pop(spec.home_key, ""):
+            return None
+        return spec
 
     def task_lost(self, key: str, epoch: int) -> None:
         """The Activity of a task timed out or failed by itself."""
@@ -935,6 +961,7 @@ class ThreadState:
         )
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
         small += self.closing.size()
+        small += sum(len(k) + len(q) + 4 for k, q in self.task_homes.items())
         return self.log.size + small + (len(self.log.head.data) if self.log.head else 0)
 
     def snapshot(self) -> bytes:
@@ -969,6 +996,7 @@ class ThreadState:
                 priority=self.priority,
                 closing=self.closing.snapshot(),
                 round=self.round,
+                task_homes=tuple(self.task_homes.items()),
             )
         )
 
@@ -1011,6 +1039,7 @@ class ThreadState:
             priority=s.priority,
             closing=Closing(state=s.closing or ClosingState()),
             round=s.round,
+            task_homes=dict(s.task_homes),
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 
