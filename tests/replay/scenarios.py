@@ -23,7 +23,13 @@ from langgraph.types import Command, Send, interrupt
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
-from langgraph_temporal_exec import RunCancelledError, TemporalSaver, ThreadBusyError
+from langgraph_temporal_exec import (
+    NodeOptions,
+    RunCancelledError,
+    RunTimeoutError,
+    TemporalSaver,
+    ThreadBusyError,
+)
 from langgraph_temporal_exec import interrupt_with_default as ask
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
@@ -571,6 +577,68 @@ async def overdue(queue: str, connect: Connect) -> None:
             await asyncio.sleep(0.2)
 
 
+async def at_home(queue: str, connect: Connect) -> None:
+    """A thread with a home: called from another worker, and moved when the home does not come."""
+    graph = held(ends=True)
+    first, second = saver_of(await connect(), queue), saver_of(await connect(), queue)
+    caller = saver_of(await connect(), queue)
+    hasty: Any = {"configurable": {"thread_id": "t", "home_timeout": timedelta(seconds=1)}}
+    async with serving(second, graph):
+        async with first.worker(graph, name="first"):
+            await graph.with_config(checkpointer=first).ainvoke({"x": ["in"]}, config("t"))
+            await graph.with_config(checkpointer=second).ainvoke({"x": ["in"]}, config("t"))
+        # Its name is known, so it is waited for.
+        await graph.with_config(checkpointer=caller).ainvoke({"x": ["in"]}, hasty)
+        info = await caller.aget_thread("t")
+        assert info is not None
+        assert info.moved_from == "first"
+    caller.close()
+
+
+async def closed_namespaces(queue: str, connect: Connect) -> None:
+    """A nested namespace is closed when it has ended, and opened again by an edit."""
+    saver = saver_of(await connect(), queue)
+    async with serving(saver, nested()):
+        graph = nested().with_config(checkpointer=saver)
+        await graph.ainvoke({"x": ["in"]}, config("t"))
+        await graph.ainvoke(Command(resume="yes"), config("t"))
+        found = saver.alist(config("t"))
+        spaces = {item.config["configurable"]["checkpoint_ns"] async for item in found}
+        (inner,) = spaces - {""}
+        handle = saver.client.get_workflow_handle(names.thread_workflow_id(queue, "t", inner))
+        while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:  # noqa: ASYNC110 # a server has no event
+            await asyncio.sleep(0.2)
+        within: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": inner}}
+        await graph.aupdate_state(within, {"x": ["edited"]}, as_node="ask")
+
+
+async def placed(queue: str, connect: Connect) -> None:
+    """A node on other workers calls a graph that asks; then its own worker takes it back."""
+    elsewhere = {"inner": NodeOptions(task_queue=f"{queue}-other")}
+    saver = TemporalSaver(
+        await connect(),
+        task_queue=queue,
+        id_prefix=queue,
+        heartbeat_timeout=HEARTBEAT,
+        nodes=elsewhere,
+    )
+    other = saver_of(await connect(), queue, task_queue=f"{queue}-other")
+    async with serving(saver, nested()), other.worker(nested()):
+        graph = nested().with_config(checkpointer=saver)
+        await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert (await graph.ainvoke(Command(resume="yes"), config("t")))["x"][-1] == "inner:yes"
+
+
+async def expired(queue: str, connect: Connect) -> None:
+    """A run whose time is over."""
+    graph = held(ends=False)
+    saver = saver_of(await connect(), queue)
+    hasty: Any = {"configurable": {"thread_id": "t", "run_timeout": timedelta(seconds=1)}}
+    async with serving(saver, graph):
+        with pytest.raises(RunTimeoutError):
+            await graph.with_config(checkpointer=saver).ainvoke({"x": ["in"]}, hasty)
+
+
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v1": (
         *(interrupts, fan_out, namespaces, error, cancelled, in_line, elsewhere, moved, lost),
@@ -583,6 +651,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         *(announced, relocated, handed_over, strategies, overdue),
     ),
     "v3": (very_wide,),
+    "v4": (at_home, closed_namespaces, placed, expired),
 }
 
 if __name__ == "__main__":

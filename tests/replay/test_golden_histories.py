@@ -17,6 +17,9 @@ from temporalio.worker import Replayer
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.workflow.patches import (
     CANCELLED_IS_CANCELLED,
+    GO_HOME,
+    HOMES,
+    NAMESPACES_CLOSED,
     RESULTS_FIRST,
     STARTS_PACED,
     STOP_AT_ONCE,
@@ -144,3 +147,16 @@ def test_small_and_neutral() -> None:
             e.workflow_task_started_event_attributes.identity for e in load(path).events
         } - {""}
         assert identities == {"recorder"}, path
+
+
+def test_homes_closed_namespaces_and_placed_tasks() -> None:
+    """What v4 adds: its patches, the Activities that close and reopen, and a run's own timer."""
+    v4 = {p.name: load(p) for p in GOLDEN if p.parent.name == "v4"}
+    assert {HOMES, GO_HOME, NAMESPACES_CLOSED} <= set().union(*map(patches, v4.values()))
+    used = set().union(*map(activities, v4.values()))
+    closing = {names.CLOSE_ACTIVITY, names.RETIRE_ACTIVITY, names.REOPEN_ACTIVITY}
+    assert {*closing, "inner", names.DRIVE_ACTIVITY} <= used
+    expired = [h for name, h in v4.items() if name.startswith("expired.run")]
+    assert any(has(h, EventType.EVENT_TYPE_TIMER_FIRED) for h in expired)
+    moved = [h for name, h in v4.items() if name.startswith("at_home.run")]
+    assert any(has(h, EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT) for h in moved)
