@@ -28,6 +28,7 @@ from langgraph_temporal_exec import (
     WorkerStoppedError,
 )
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.worker.claim import kept_name
 from langgraph_temporal_exec.worker.hosting import WorkerOptions
 from tests.conftest import TemporalServer
 from tests.faults.lab import POLL_S, Process
@@ -536,3 +537,55 @@ async def test_a_sub_agent_finds_its_files_again(place: Place, task_queue: str) 
         assert "not found" in await said("t0", "delegate load /t0.txt")
         await said("t0", "delegate save /again.txt here")
         assert "here" in await said("t0", "delegate load /again.txt")
+
+
+async def test_a_program_with_a_file_is_the_home_its_threads_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISK", str(tmp_path))
+    homes = set()
+    for turn in range(2):
+        async with TemporalSaver.local(tmp_path / "threads.db") as saver:
+            diary = disks.diary.with_config(checkpointer=saver)
+            page = await _turn(diary, "t", f"line {turn}")
+            info = await saver.aget_thread("t")
+        assert len(page["lines"]) == turn + 1
+        assert info is not None
+        assert not info.moved_from
+        homes.add(info.home)
+    assert len(homes) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a@b", "a#b", "a~b", "x" * 201, 7])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(UsageError, match="name of a worker"):
+        WorkerOptions(name=name)
+
+
+def test_a_queue_file_keeps_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "queue"
+    kept = kept_name(file, "langgraph")
+    assert kept_name(file, "langgraph") == kept
+    assert file.read_text().strip() == names.home_queue("langgraph", kept)
+    with pytest.raises(UsageError, match="task queue 'other'"):
+        kept_name(file, "other")
+    with pytest.raises(UsageError, match="cannot be used"):
+        kept_name(tmp_path, "langgraph")
+    with pytest.raises(UsageError, match="give one of them"):
+        WorkerOptions(name="disk-a", worker_queue_file=file)
+
+
+async def test_affinities_are_checked(client: Client) -> None:
+    wrong: Any = "always"
+    with pytest.raises(UsageError, match="affinity is 'always'"):
+        TemporalSaver(client, affinity=wrong)
+    with pytest.raises(UsageError, match="home_timeout"):
+        TemporalSaver(client, home_timeout=timedelta(0))
+    saver = TemporalSaver(client, affinity="require")
+    with pytest.raises(UsageError, match="needs a worker that comes back"):
+        async with saver.worker(disks.diary):
+            pass
+    with pytest.raises(UsageError, match="affinity is 'always'"):
+        await disks.diary.with_config(checkpointer=saver).ainvoke(
+            {"line": ""}, _config("t", affinity="always")
+        )
