@@ -25,6 +25,7 @@ from tests.test_readme import ROOT, SHELL, execute, run, running, shown, write_b
 
 DOCS = ROOT / "docs"
 HOW_TO = DOCS / "how-to"
+MOVE = DOCS / "migrate-from-deepagent-temporal.md"
 ADDRESS = "localhost:7233"
 
 PAGES = [
@@ -56,6 +57,18 @@ def test_examples_with_a_server_of_their_own(page: str, tmp_path: Path) -> None:
             assert done.stdout.splitlines() == example.prints
             ran += 1
     assert ran
+
+
+@pytest.mark.parametrize("program", [example.command[1] for example in shown(MOVE)])
+def test_examples_for_those_who_come_from_elsewhere(program: str, tmp_path: Path) -> None:
+    """Each with a server of its own, in a folder where no other has been."""
+    write_blocks(MOVE, tmp_path)
+    if "deepagents" in (tmp_path / program).read_text():
+        pytest.importorskip("deepagents")
+    [example] = [e for e in shown(MOVE) if e.command[1] == program]
+    done = execute(example.command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == example.prints
 
 
 def worker_command(page: Path, task_queue: str, address: str) -> list[str]:
@@ -194,7 +207,7 @@ def test_every_example_is_run_by_a_test() -> None:
     marked = {p.stem for p in PAGES if "<!-- runnable: " in p.read_text(encoding="utf-8")}
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
-        *("threads", "encryption", "studio", "load", "other-workers"),
+        *("threads", "encryption", "studio", "load", "other-workers", MOVE.stem),
     }
 
 
