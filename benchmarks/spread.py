@@ -35,13 +35,15 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
             queue = f"spread-{count}"
             command = [*cli(), "worker", f"{shape.__name__}:graph"]
             command += ["--address", lab.address, "--task-queue", queue]
+            # What computes shares a process badly: one at a time, and the rest is for the others.
+            command += ["--max-concurrent-tasks", "1"]
             for number in range(1, count):
                 name = f"{queue}-{number}"
                 await stack.enter_async_context(
                     lab.worker_process(name, command, workflow_queue=queue, activity_queue=queue)
                 )
             saver = TemporalSaver(lab.client, task_queue=queue, spread=count > 1)
-            await stack.enter_async_context(saver.worker(shape.graph))
+            await stack.enter_async_context(saver.worker(shape.graph, max_concurrent_tasks=1))
             graphs[count] = shape.graph.with_config(checkpointer=saver)
         for number in range(rounds + 1):
             for count, graph in graphs.items():

@@ -259,7 +259,8 @@ class WorkerHost:
                     client,
                     task_queue=names.tasks_queue(self._options.task_queue),
                     activities=[placed.run],
-                    max_concurrent_activities=MAX_TASKS,
+                    # What it cannot execute yet is for the others.
+                    max_concurrent_activities=settings.max_concurrent_tasks or MAX_TASKS,
                     **common,
                 ),
             ]
