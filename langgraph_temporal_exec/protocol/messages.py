@@ -284,6 +284,9 @@ class Parcel:
         mailbox: Workflow id of the mailbox of the process that drives the run.
         body: See above.
         body_ref: See above.
+        priority: Of the run, as are the following.
+        affinity: See ``AttachRequest``.
+        home_timeout_s: See ``AttachRequest``.
     """
 
     run_id: str
@@ -296,6 +299,9 @@ class Parcel:
     mailbox: str
     body: bytes = b""
     body_ref: BlobRef | None = None
+    priority: RunPriority | None = None
+    affinity: str = ""
+    home_timeout_s: float = 0.0
 
 
 class TaskStatus(IntEnum):
@@ -321,9 +327,9 @@ class StepRequest:
     lost tasks, which may be appended twice without harm. ``open_as`` are the names of the graphs
     of ``open``, in the same order; "" for one without. ``new`` are those of ``open`` that the
     sender knows to have never been opened; of others it is looked whether they were closed.
-    of ``open``, in the same order; "" for one without. ``cancel`` are tasks that nobody waits for
-    any more. ``round`` orders those who write to a namespace in one epoch, as ``TaskInput.round``;
-    0: the process that drives the run.
+    ``cancel`` are tasks that nobody waits for any more. ``fence``: with the outcome, a worker may
+    still be at one of them. ``round`` orders those who write to a namespace in one epoch, as
+    ``TaskInput.round``; 0: the process that drives the run.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -347,6 +353,7 @@ class StepRequest:
     new: tuple[str, ...] = ()
     cancel: tuple[str, ...] = ()
     round: int = 0
+    fence: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -378,10 +385,9 @@ class AppendRequest:
     to run after the edit. ``latest`` is the latest checkpoint that a DROP leaves. ``graph`` names
     the graph of a thread that has had no run. A copy ends with ``standing`` and ``status``, those
     of its source, and with ``spent``, as in ``Applied``. ``over`` are nested namespaces that the
-    sender has written to and is done with: those that have ended may be closed again.
-    of its source, and with ``spent``, as in ``Applied``. ``epoch``: the sender acts for the attempt
-    that has the thread, which must still be this one; 0: for none. ``open_as``: as in
-    ``StepRequest``.
+    sender has written to and is done with: those that have ended may be closed again. ``epoch``:
+    the sender acts for the attempt that has the thread, which must still be this one; 0: for none.
+    ``open_as``: as in ``StepRequest``.
 
     Args:
         ops: Entries to append, packed.

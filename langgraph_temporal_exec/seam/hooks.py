@@ -678,7 +678,7 @@ def run_placed(rebuilt: parcel.Rebuilt, limits: Limits) -> None:
     below = _below_of(rebuilt, session)
     if limits.exceeded is not None:
         # LangGraph times no sync task. Who waits for this one answers its tool call.
-        limits = NO_LIMITS
+        limits = replace(limits, timeout=None, exceeded=None)
     _check_limits(rebuilt.task, limits)
     with contained(where, sync=True), _limited(rebuilt.task, limits):
         _original(private.RUN_TASK)(

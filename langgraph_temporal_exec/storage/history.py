@@ -248,6 +248,8 @@ class _Fold:
         _steps: Steps that were accepted and are not applied yet, by the event of their acceptance.
         _answers: Events of the acceptance of answers whose runs have not begun yet.
         _attached: Events of the acceptance of attaches that are not completed yet.
+        _appends: Appends that were accepted and wait for a shelf, by the same.
+        _sent_to: By the event that scheduled an Activity of a task: its task queue.
         _scheduled: What each Activity is about, by the event that scheduled it: a task's key, an
             archive, or namespaces that are closed. Others change nothing.
         _inbound: Signals, and ends of Activities, that have not taken effect.
@@ -264,6 +266,8 @@ class _Fold:
         self._steps: dict[int, StepRequest] = {}
         self._answers: list[int] = []
         self._attached: set[int] = set()
+        self._appends: dict[int, AppendRequest] = {}
+        self._sent_to: dict[int, str] = {}
         self._scheduled: dict[int, str | ArchiveRequest | CloseRequest | RetireRequest] = {}
         self._inbound: list[HistoryEvent] = []
         self._task_started = 0
@@ -348,6 +352,7 @@ class _Fold:
             return
         key = unpack(TaskInput, data).key
         self._scheduled[event.event_id] = key
+        self._sent_to[event.event_id] = attributes.task_queue.name
         if key not in self.state.running:
             # The step is answered when its namespaces are open, which may be later than this. What
             # it required has arrived.
@@ -387,7 +392,8 @@ class _Fold:
         if timed_out and isinstance(about, str):
             kind = attributes.failure.timeout_failure_info.timeout_type
             untaken = kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-            if untaken and self.state.task_home_left(about, self.state.epoch):
+            sent_to = self._sent_to.pop(attributes.scheduled_event_id, "")
+            if untaken and self.state.task_home_left(about, self.state.epoch, sent_to):
                 # It is scheduled anew.
                 return
         # A key is of one attempt; those of superseded ones are not among the running tasks.
@@ -426,7 +432,10 @@ class _Fold:
             self.state.attach(unpack(AttachRequest, await self._one(payloads)))
         elif name == names.APPEND_UPDATE:
             request = unpack(AppendRequest, await self._one(payloads))
-            if not self.state.is_stale(request):
+            if self.state.recalled(request.open):
+                # It waits for a shelf, and may be refused then.
+                self._appends[event.event_id] = request
+            elif not self.state.is_stale(request):
                 self.state.append(request)
         elif name == names.STEP_UPDATE:
             self._steps[event.event_id] = unpack(StepRequest, await self._one(payloads))
@@ -460,6 +469,9 @@ class _Fold:
                 payloads = attributes.outcome.success.payloads
                 self.state.adopt_home(unpack(AttachReply, await self._one(payloads)).home)
             return
+        waited = self._appends.pop(attributes.accepted_event_id, None)
+        if waited is not None and attributes.outcome.HasField("success"):
+            self.state.append(waited)
         request = self._steps.get(attributes.accepted_event_id)
         if attributes.accepted_event_id in self._answers:
             # Refused after all.
@@ -480,11 +492,12 @@ class _Fold:
         due = {
             event_id: step
             for event_id, step in self._steps.items()
-            if step.epoch == request.epoch and (step.seq < request.seq or step is request)
+            if (step.epoch, step.round) == (request.epoch, request.round)
+            and (step.seq < request.seq or step is request)
         }
         for event_id, step in sorted(due.items(), key=lambda item: item[1].seq):
             del self._steps[event_id]
-            self.state.enter_epoch(step.epoch)
+            self.state.enter_epoch(step.epoch, step.round)
             self.state.step(step)
 
 

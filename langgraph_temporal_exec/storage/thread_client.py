@@ -255,6 +255,26 @@ class Transport:
         reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
         return unpack(StepReply, reply)
 
+    async def open(self, thread_id: str, request: AppendRequest) -> None:
+        """Open nested namespaces for an attempt that has the thread, which must be there.
+
+        Raises:
+            RPCError: There is no such thread any more.
+        """
+        workflow_id = self.thread_workflow_id(thread_id)
+        handle = self.client.get_workflow_handle(workflow_id)
+
+        async def send() -> None:
+            await handle.execute_update(names.APPEND_UPDATE, pack(request))
+
+        while True:
+            update = send_update(self.client, send, patience_s=SERVER_AWAY_S)
+            try:
+                return await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
+            except StaleReadError:
+                # The thread is about to continue as new; nothing of this builds on what it holds.
+                await asyncio.sleep(OPEN_PAUSE_S)
+
     async def append(self, thread_id: str, checkpoint_ns: str, request: AppendRequest) -> None:
         """Append from outside a run; starts the thread, and opens the namespace, if needed.
 

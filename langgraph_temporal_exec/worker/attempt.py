@@ -145,7 +145,7 @@ async def attach(
     if in_the_way and await transport.is_closed(reply.active_run_workflow_id):
         request = replace(request, evict=reply.active_run)
         reply = await transport.attach(run.thread_id, request)
-    if reply.status == AttachStatus.AWAY and reply.home is not None and run.affinity == "prefer":
+    if reply.status == AttachStatus.AWAY and reply.home is not None:
         home = reply.home
         if not home.named and await transport.has_left(home.queue):
             request = replace(request, absent=home.queue)

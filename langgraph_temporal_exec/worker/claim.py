@@ -32,6 +32,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import (
     WorkflowExecutionDescription,
@@ -51,6 +52,7 @@ from ..protocol.wire import pack, unpack
 from ..storage.rpc import is_gone, is_unanswered
 from ..storage.thread_client import Transport
 from ..workflow import workers_here
+from .hosting import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class Claim:
         card: What the worker tells of itself; of graphs and runs, see ``tell``.
         process_queue: Task queue of this process, by which its workflow reaches it.
         _handle: The workflow; ``None`` before it is there.
-        _keeping: Waits for its end; ``None``: nobody else can take the name.
+        _keeping: Waits for its end; ``None`` before the start.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Claim:
         self._alone = alone
         self._tell = tell
         self._lost = lost
-        self._handle: WorkflowHandle[object, object] | None = None
+        self._handle: WorkflowHandle[Any, Any] | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     async def take(self) -> None:
@@ -130,8 +132,7 @@ class Claim:
         except BaseException:
             self._forget()
             raise
-        if self.card.named:
-            self._keeping = asyncio.create_task(self._keep())
+        self._keeping = asyncio.create_task(self._keep())
 
     async def leave(self, *, polls: bool) -> None:
         """Give the name up.
@@ -148,8 +149,8 @@ class Claim:
         with contextlib.suppress(RPCError, WorkflowFailureError):
             # Nobody else can have the name of the others, so that nothing is to be waited for.
             if polls and self.card.named:
-                await self._handle.signal(names.LEAVE_SIGNAL)
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError, RPCError):
+                    await self._handle.signal(names.LEAVE_SIGNAL)
                     await asyncio.wait_for(self._handle.result(), LEAVE_S)
                     return
             await self._handle.terminate(reason="the worker has stopped")
@@ -196,9 +197,8 @@ class Claim:
                 await self._replace(transport.client.get_workflow_handle(workflow_id))
             except (RPCError, RuntimeError) as exc:
                 raise transport.translate(exc) from exc
-        self._handle = transport.client.get_workflow_handle(
-            workflow_id, run_id=started.result_run_id
-        )
+        # Bound to the chain of runs that this has begun, and no other.
+        self._handle = started
 
     async def _replace(self, handle: WorkflowHandle[object, object]) -> None:
         """End what a dead process has left under this name.
@@ -272,7 +272,8 @@ class Claim:
             except DuplicateWorkerError as exc:
                 self._lost(exc)
                 return
-            except ServerUnavailableError:
+            except (ServerUnavailableError, RPCError, RuntimeError) as exc:
+                logger.warning("worker %s cannot renew its entry yet: %s", self.card.worker, exc)
                 await asyncio.sleep(AGAIN_S)
 
 
@@ -306,7 +307,11 @@ def kept_name(path: str | Path, task_queue: str) -> str:
             f"worker_queue_file {str(file)!r} holds {queue[:100]!r}, which is no queue of a worker "
             f"of task queue {task_queue!r}. Each task queue needs a file of its own."
         )
-    return names.worker_of(queue)
+    name = names.worker_of(queue)
+    if names.home_queue(task_queue, name) != queue:
+        name = ""
+    check_name(name)
+    return name
 
 
 def _space() -> str:

@@ -216,18 +216,15 @@ class Activities:
                 # The process of its caller has no such run (any more).
                 reply = DriveReply(status=DriveStatus.MOVED)
             else:
-                with self._host.run_slots.asked(request.priority) as slot:
-                    # As many as may be are taken from the queue; but calls of this process count
-                    # as well.
-                    await self._wait_for(slot, request)
-                    reply = await self._drive(request)
+                reply = await self._drive(request)
                 if reply.status == DriveStatus.ENDED:
                     self._embedded.closing.append(request.run_workflow_id)
             if reply.status == DriveStatus.ENDED and request.record_ref is not None:
                 await self._forget_record(request, request.record_ref)
         return pack(reply)
 
-    async def _wait_for(self, slot: Slot, request: DriveRequest) -> None:
+    async def _wait_for(self, slot: Slot, request: DriveRequest, session: Session) -> bytes:
+        """Wait until this process may drive one more run; how it has ended, if that is before."""
         if not slot.started:
             _log(request).info(
                 "run %s of thread %r waits for a run that was called in this process: as many as "
@@ -239,8 +236,12 @@ class Activities:
             await asyncio.wrap_future(slot.granted)
         except asyncio.CancelledError:
             if reason := lost_because():
+                session.fail(AttemptSupersededError(reason))
                 raise moved(reason) from None
-            raise
+            outcome = pack(Outcome(status="cancelled", attempt=request.attempt))
+            await session.end(outcome)
+            return outcome
+        return b""
 
     async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
         """A large input is not needed once the run has ended; it is in the thread by now."""
@@ -343,6 +344,15 @@ class Activities:
                     at_home=home is not None,
                 )
             return DriveReply(status=DriveStatus.MOVED)
+        # After attaching: one that stops another run, or is to be rejected, waits for nobody's end.
+        with self._host.run_slots.asked(request.priority) as slot:
+            if outcome := await self._wait_for(slot, request, session):
+                return DriveReply(status=DriveStatus.ENDED, outcome=outcome)
+            return await self._drive_granted(request, run, graph, session)
+
+    async def _drive_granted(
+        self, request: DriveRequest, run: RunIdentity, graph: Any, session: Session
+    ) -> DriveReply:
         # After attaching: a run that has ended has no record any more.
         record = request.record
         if request.record_ref is not None:

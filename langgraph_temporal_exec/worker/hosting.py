@@ -46,7 +46,7 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         if self.name is not None:
-            _check_name(self.name)
+            check_name(self.name)
             if self.worker_queue_file is not None:
                 raise UsageError("name= and worker_queue_file= say the same; give one of them.")
         for name in ("max_concurrent_runs", "max_concurrent_tasks"):
@@ -68,7 +68,12 @@ class WorkerOptions:
             raise UsageError(f"health_port is {port!r}; it must be a port, or None.")
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Raise unless a worker can be called so.
+
+    Raises:
+        UsageError: It cannot.
+    """
     if not isinstance(name, str) or not name.strip() or len(name.encode()) > MAX_NAME:
         raise UsageError(
             f"The name of a worker is {name!r}; it must be text of 1 to {MAX_NAME} bytes."

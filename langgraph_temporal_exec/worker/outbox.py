@@ -125,6 +125,7 @@ class Outbox:
         _cancel: Keys of tasks that nobody waits for any more.
         _requires: Keys of the tasks whose results must be in the log before the next step.
         _outcome: How the run ended; b"" before ``end``, and when a step has taken it.
+        _fence: Another worker may still be at a task of it that nobody waits for.
         _seq: Number of the next step.
         _checkpoints: Ids of those that were put here, sent or not.
         _specs: Tasks by key, to be scheduled once more; until they are confirmed.
@@ -167,6 +168,7 @@ class Outbox:
         self._cancel: list[str] = []
         self._requires: set[str] = set()
         self._outcome = b""
+        self._fence = False
         self._seq = 0
         self._in_flight = 0
         self._stored: asyncio.Future[None] | None = None
@@ -277,8 +279,9 @@ class Outbox:
             self._kick()
         await asyncio.shield(self._opened[namespace])
 
-    async def end(self, outcome: bytes) -> None:
-        """Send everything, and with the last step the outcome of the run."""
+    async def end(self, outcome: bytes, *, fence: bool = False) -> None:
+        """Send everything, and with the last step the outcome of the run; ``fence``: see
+        ``StepRequest``."""
         # Also tasks that have not ended: the session has abandoned them, so they end now.
         self._requires.update(self._unconfirmed)
         # Never started, and never will be.
@@ -286,7 +289,7 @@ class Outbox:
             self._requires.discard(spec.key)
         self._tasks.clear()
         self._held.clear()
-        self._outcome = outcome
+        self._outcome, self._fence = outcome, fence
         self._kick()
         await self.flush()
 
@@ -396,7 +399,7 @@ class Outbox:
             )
             self._open, self._watch, self._cancel = [], [], []
             if self._outcome and (not taken or size + len(self._outcome) <= BATCH_BYTES):
-                request = replace(request, outcome=self._outcome)
+                request = replace(request, outcome=self._outcome, fence=self._fence)
                 self._outcome = b""
         return request, tuple(u for entry in taken for u in entry.uploads)
 

@@ -95,6 +95,7 @@ class _Guest:
     home_queue: str
     name: str
     named: bool
+    stopping: bool
     run_slots: Slots
     task_slots: Slots
     mailbox: Mailbox
@@ -117,6 +118,8 @@ class PlacedTasks:
             home_queue=host.home_queue,
             name=host.name,
             named=host.named,
+            # What is inside a task of somebody else is not spread.
+            stopping=False,
             run_slots=host.run_slots,
             task_slots=host.task_slots,
             mailbox=host.mailbox,
@@ -286,8 +289,12 @@ class _Placed:
             ToolCall(name=name, id=id_, subagent=subagent) for name, id_, subagent in body["calls"]
         )
         where = where_from_data(body["where"])
-        own = self._options(body).node(rebuilt.task.name, parts["graph"])
-        where = replace(where, node=replace(where.node, retry=own.retry))
+        options = self._options(body)
+        own = options.node(rebuilt.task.name, parts["graph"]).retry
+        # What is said of a tool counts before what is said of its node.
+        tools = {options.tools[call.name].retry for call in calls if call.name in options.tools}
+        retry = tools.pop() if len(tools) == 1 else own
+        where = replace(where, node=replace(where.node, retry=retry or own))
         within = limits(where, calls, parcel.thread_id)
         return within, rebuilt, session
 
@@ -306,6 +313,9 @@ class _Placed:
             thread_workflow_id=parcel.thread_workflow_id,
             run_workflow_id=parcel.run_workflow_id,
             graph=parcel.graph,
+            priority=parcel.priority,
+            affinity=parcel.affinity,
+            home_timeout_s=parcel.home_timeout_s,
         )
         session = Session(
             run=run,
@@ -354,8 +364,10 @@ class _Placed:
             session.fail(AttemptSupersededError("nobody waits for the task any more"))
             if work is not None:
                 work.cancel()
-            # It is left behind if need be: a node in an OS thread cannot be stopped.
-            await asyncio.wait([future], timeout=CANCEL_GRACE_S)
+            # It is left behind if need be: a node in an OS thread cannot be stopped. Who waits is
+            # to learn at once that this worker goes.
+            if not lost_because():
+                await asyncio.wait([future], timeout=CANCEL_GRACE_S)
             if future.done() and not future.cancelled():
                 future.exception()
             raise exc
@@ -413,7 +425,12 @@ class _Placed:
         self._relay.send((ENDED,), data)
         raised = "" if exc is None else type(exc).__name__
         status = TaskStatus.FINISHED if op else TaskStatus.NO_WRITES
-        return TaskOutput(status=status, op=op, error=raised, home_queue=self._host.home_queue)
+        return TaskOutput(
+            status=status,
+            op=op,
+            error=raised,
+            home_queue=self._host.home_queue if self._host.named else "",
+        )
 
     def _failed(self, exc: Exception) -> TaskOutput:
         """The task did not run, or what it did cannot be told: who waits raises this."""

@@ -25,6 +25,7 @@ class Host(Protocol):
         home_queue: Task queue of the runs whose home it is.
         name: The worker's name.
         named: Whether it may come back under that name.
+        stopping: It takes no new runs.
         run_slots: How many runs it drives at once.
         task_slots: How many tasks it executes at once.
         mailbox: Where other workers send what tasks do that were sent to them.
@@ -37,6 +38,7 @@ class Host(Protocol):
     home_queue: str
     name: str
     named: bool
+    stopping: bool
     run_slots: Slots
     task_slots: Slots
     mailbox: Mailbox

@@ -215,6 +215,14 @@ class WorkerHost:
                     max_concurrent_activities=MAX_TASKS,
                     **taking,
                 ),
+                Worker(
+                    client,
+                    task_queue=names.tasks_queue(self._options.task_queue),
+                    activities=[placed.run],
+                    # What it cannot execute yet is for the others.
+                    max_concurrent_activities=settings.max_concurrent_tasks or MAX_TASKS,
+                    **taking,
+                ),
             ]
             self._workers = [
                 *self._driving,
@@ -255,14 +263,6 @@ class WorkerHost:
                     max_concurrent_activities=MAX_UPKEEP,
                     **common,
                 ),
-                Worker(
-                    client,
-                    task_queue=names.tasks_queue(self._options.task_queue),
-                    activities=[placed.run],
-                    # What it cannot execute yet is for the others.
-                    max_concurrent_activities=settings.max_concurrent_tasks or MAX_TASKS,
-                    **common,
-                ),
             ]
         except RuntimeError as exc:
             raise UsageError(
@@ -270,6 +270,7 @@ class WorkerHost:
                 "most likely another saver with the same client already does. One client serves a "
                 "task queue once: share the saver, or connect another client."
             ) from exc
+        self.check()
         self._running = [asyncio.create_task(w.run()) for w in self._workers]
         done, _ = await asyncio.wait(
             self._running, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION
@@ -297,7 +298,7 @@ class WorkerHost:
         if self.stopped:
             return
         logger.error("this worker stops: %s", exc)
-        self.stopped = True
+        self._failed = self.stopped = True
         self.embedded.stop()
         begun = [asyncio.create_task(w.shutdown()) for w in self._driving]
         self._ending = asyncio.create_task(self._shut_down(begun))

@@ -134,7 +134,7 @@ from .live import LiveTask
 from .outbox import Entry, Outbox
 from .placement import Placement, limits, placement
 from .ports import Host
-from .slots import Slot
+from .slots import Lent, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +191,8 @@ class Session:
         _graphs: Names of nested graphs by their namespaces, for Temporal's UI.
         _deadlines: Interrupts that answer themselves, by their ids.
         _answers: How many answers a task has recorded, by namespace, checkpoint and task id.
+        _left_behind: A task that another worker runs is not waited for any more: whatever it still
+            writes to its namespaces is to be refused once the run has ended.
         _slots: How many tasks the process executes at once.
         _slot_of: By task id, what tasks have that are executed; ``None``: it runs in place, in no
             slot of a task.
@@ -246,6 +248,7 @@ class Session:
         self.entered: set[str] = set()
         self.refused: Exception | None = None
         self._graphs: dict[str, str] = {}
+        self._left_behind = False
         self._slots = host.task_slots
         self._slot_of: dict[str, Slot | None] = {}
         self._no_more: BaseException | None = None
@@ -294,7 +297,8 @@ class Session:
                 f"{where.queue!r} and cannot: {task.obstacle}. Run it in place (no `task_queue` in "
                 "its options), or change what it needs. Nothing of the task was run."
             )
-        return bool(where.queue)
+        # Whoever stops may be the only one to take it.
+        return bool(where.queue) and (where.named or not self._host.stopping)
 
     def note_deadline(self, interrupt_id: str, within: timedelta, default: bytes) -> None:
         """An interrupt is to answer itself; from any thread."""
@@ -408,6 +412,7 @@ class Session:
         """Have another worker run an async task, and take what comes of it."""
         placed: Placed | None = None
         current = asyncio.current_task()
+        lent = self._lent(task)
         try:
             placed = await self._place(task, away)
             live = placed.live
@@ -422,7 +427,10 @@ class Session:
                 elif came is None:
                     self._silent(placed)
                 elif (result := placed.take(came)) is not None:
-                    return self._take_back(placed, await self._completed(placed, result))
+                    result = await self._completed(placed, result)
+                    if lent is not None:
+                        await asyncio.wrap_future(lent.wanted_back(self.run.priority))
+                    return self._take_back(placed, result)
         except asyncio.CancelledError as exc:
             if placed is not None:
                 self._note_failure(placed.live, exc)
@@ -437,12 +445,15 @@ class Session:
                 self._note_failure(placed.live, exc)
             raise
         finally:
+            if lent is not None:
+                lent.end()
             if placed is not None:
                 self._on_loop(self._no_longer_away, placed)
 
     def run_placed(self, task: hooks.SeamTask, away: hooks.Away) -> Any:
         """``arun_placed`` for a sync graph: waits in the OS thread LangGraph chose."""
         placed: Placed | None = None
+        lent = self._lent(task)
         try:
             placed = self.loop_thread.wait(self._place(task, away))
             while True:
@@ -455,14 +466,24 @@ class Session:
                     self._silent(placed)
                 elif (result := placed.take(came)) is not None:
                     done = self.loop_thread.wait(self._completed(placed, result))
+                    if lent is not None:
+                        lent.wanted_back(self.run.priority).result()
                     return self._take_back(placed, done)
         except BaseException as exc:
             if placed is not None:
                 self._note_failure(placed.live, exc)
             raise
         finally:
+            if lent is not None:
+                lent.end()
             if placed is not None:
                 self._on_loop(self._no_longer_away, placed)
+
+    def _lent(self, task: hooks.SeamTask) -> Lent | None:
+        """What the task that has called this one's graph does without meanwhile: whoever runs it
+        elsewhere may need a slot here."""
+        around = self._slot_of.get(task.within)
+        return None if around is None else self._slots.lend(around)
 
     async def _place(self, task: hooks.SeamTask, away: hooks.Away) -> Placed:
         """Send a task to the workers of its queue."""
@@ -505,6 +526,9 @@ class Session:
             mailbox=mailbox,
             body=b"" if upload else body,
             body_ref=upload.ref if upload else None,
+            priority=self.run.priority,
+            affinity=self.run.affinity,
+            home_timeout_s=self.run.home_timeout_s,
         )
         mailbox_sinks.listen(live.key, live.put)
         within = limits(where, task.calls, self.run.thread_id)
@@ -529,6 +553,7 @@ class Session:
         """Nobody waits for the task any more, whatever became of it; on the worker's loop."""
         mailbox_sinks.stop(placed.live.key)
         if not placed.ended:
+            self._left_behind = True
             outbox = self._outboxes.get(placed.task.checkpoint_ns)
             if outbox is not None:
                 outbox.cancel(placed.live.key)
@@ -707,7 +732,7 @@ class Session:
 
     def _home_key(self, where: Placement) -> str:
         """What names a sub-agent that is to find its files again; "": a task has none."""
-        if not where.subagent or not self.run.affinity:
+        if not where.subagent or not where.named or not self.run.affinity:
             return ""
         return f"sub-agent {where.subagent} on {where.queue}"
 
@@ -1010,6 +1035,7 @@ class Session:
         for (ns, _, _), live in list(self._live.items()):
             live.abandon(AttemptSupersededError("the run has ended"))
             if isinstance(live, AwayTask) and ns in self._outboxes:
+                self._left_behind = True
                 # Its Activity ends when its worker learns of this: not waited for.
                 self._outboxes[ns].cancel(live.key)
         self._live.clear()
@@ -1018,7 +1044,7 @@ class Session:
             if ns:
                 await outbox.flush()
         root = self._outbox("")
-        await root.end(outcome)
+        await root.end(outcome, fence=self._left_behind)
         self._closed = True
         self._let_go()
         # The next attempt of this process goes on with this replica, and reads nothing back.
@@ -1076,7 +1102,7 @@ class Session:
                 # run.
                 opens = AppendRequest(open=(checkpoint_ns,), open_as=(graph,), epoch=self.epoch)
                 try:
-                    await self._transport.append(self.run.thread_id, "", opens)
+                    await self._transport.open(self.run.thread_id, opens)
                 except BaseException as exc:
                     self.fail(exc)
                     raise

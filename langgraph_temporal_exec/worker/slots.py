@@ -14,6 +14,10 @@ their children wait for one, for ever. So a slot says within which other one it 
   waits, else back to the parent, which goes on with it and need not wait.
 - A child that ends while another one of the family works gives its slot back to all.
 
+Part of the work may be done by another worker, which may need a slot here in turn, on whatever way.
+While it is waited for, the family gives its slot back to all (``Slots.lend``), and asks for one
+before it goes on.
+
 So of each family that was ever granted something, somebody has a slot and is not waiting for one:
 however small the limit, and however deep the graphs, work goes on. And there are never more slots
 than the limit. A parent that works on while its nested graph runs is not counted.
@@ -62,6 +66,32 @@ class Slot:
     def give_back(self) -> None:
         """The work has ended, or is not to be done any more; idempotent."""
         self._slots.give_back(self)
+
+
+class Lent:
+    """A slot that its work does without for a while, from ``Slots.lend`` to ``end``.
+
+    Args:
+        slots: Where it is of.
+        away: Stands for what is done elsewhere.
+    """
+
+    def __init__(self, slots: Slots, away: Slot) -> None:
+        self._slots = slots
+        self._away = away
+        self._back: Slot | None = None
+
+    def wanted_back(self, priority: RunPriority | None) -> concurrent.futures.Future[None]:
+        """Ask for it, as what is done elsewhere has ended; done when the work has it again."""
+        self._back = self._slots.ask(priority, within=self._away.within)
+        return self._back.granted
+
+    def end(self) -> None:
+        """The work goes on: with its slot, or without if it did not ask for it; idempotent."""
+        self._away.give_back()
+        if self._back is not None:
+            # Left to the work that waited.
+            self._back.give_back()
 
 
 class Slots:
@@ -132,6 +162,28 @@ class Slots:
         finally:
             slot.give_back()
 
+    def lend(self, slot: Slot) -> Lent:
+        """Do without a slot while part of its work is done by another worker.
+
+        Args:
+            slot: Of the work that waits.
+        """
+        away = Slot(self, slot)
+        with self._lock:
+            while away.within is not None and away.within.ended:
+                away.within = away.within.within
+            # Nothing of this process, and not waiting for it: as if it worked with what is lent.
+            away.started = True
+            parent = away.within
+            now: Callable[[], object] = _nobody
+            if parent is not None:
+                parent.children.append(away)
+                if parent.has:
+                    parent.has = False
+                    now = self._pass_on()
+        now()
+        return Lent(self, away)
+
     def give_back(self, slot: Slot) -> None:
         """See ``Slot.give_back``."""
         with self._lock:
@@ -162,6 +214,10 @@ class Slots:
                 parent.has = True
                 return _nobody
             return self._grant(parent.children[0])
+        return self._pass_on()
+
+    def _pass_on(self) -> Callable[[], object]:
+        """Give a slot to whoever is next, or to nobody; who is to be told."""
         while self._queue:
             _, self._turn, _, first = heapq.heappop(self._queue)
             if not first.started and not first.ended:

@@ -36,7 +36,8 @@ that it passes on, the outcome is bytes that it returns.
     anything else                  loss       another attempt after a pause of up to 30 s;
                                               ``RUN_LOST`` likewise
 
-An attempt that brings a reply, also one that says it moved, ends the row of losses and refusals.
+An attempt that brings a reply, also one that says it moved, ends the row of losses and refusals;
+but not one that is only sent to the thread's home.
 
 **Where attempts go.** To the process of the caller, if that hosts a worker; else to the thread's
 home, as far as it is known; else to whoever takes it. Each worker that gets an attempt asks the
@@ -267,7 +268,7 @@ class RunWorkflow:
                 attempt=self._attempt,
                 queue=self._queue,
                 last_failure=self._last_failure,
-                home=names.worker_of(self._home_queue) if self._is_at_home else "",
+                home=names.worker_of(self._home_queue) if self._is_for_home else "",
                 home_since_s=self._home_since_s,
             )
         )
@@ -328,13 +329,13 @@ class RunWorkflow:
                 raise asyncio.CancelledError from exc
             await self._after_loss(exc.cause or exc)
             return None
-        self._lost = self._refused = 0
-        self._lost_since_s = self._unread_since_s = 0.0
-        self._lost_worker = False
-        self._was_driven = True
         reply = unpack(DriveReply, result)
+        # Of one that was only sent home nothing is known yet.
         if reply.status != DriveStatus.AWAY:
-            self._home_since_s, self._looks = 0.0, 0
+            self._lost = self._refused = 0
+            self._lost_since_s = self._unread_since_s = 0.0
+            self._lost_worker, self._was_driven = False, True
+            self._home_since_s, self._looks, self._absent = 0.0, 0, ""
         return reply
 
     @property
@@ -343,11 +344,22 @@ class RunWorkflow:
         return self._queue == self._home_queue and not self._at_caller
 
     @property
+    def _is_for_home(self) -> bool:
+        """The same, also while a run that requires it looks whether another one is the home now."""
+        return self._is_at_home or (self._waits_for_home and not self._at_caller)
+
+    @property
+    def _waits_for_home(self) -> bool:
+        """Whether the run goes to its home alone, and was not taken there yet."""
+        return self._start.affinity == "require" and self._home_since_s > 0
+
+    @property
     def _patience(self) -> timedelta | None:
         """How long the attempt may take to be picked up; ``None``: for ever."""
         start = self._start
         if self._queue == start.task_queue:
-            return None
+            # One that waits for its home only looks here.
+            return CALLER_START_TIMEOUT if self._waits_for_home else None
         if not self._is_at_home:
             return CALLER_START_TIMEOUT
         if start.affinity != "require":
@@ -423,19 +435,26 @@ class RunWorkflow:
         )
         self._unreached = isinstance(cause, ApplicationError) and cause.type == names.UNREACHED
         if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
-            self._absent = queue
-            if at_home and start.affinity == "require":
-                self._looks += 1
+            if start.affinity != "require":
+                self._absent = queue
+            if self._waits_for_home:
+                self._looks += at_home
                 waited_s = workflow.now().timestamp() - self._home_since_s
                 if start.give_up_s and waited_s >= start.give_up_s:
                     raise self._not_taken()
+                if not at_home:
+                    # Nobody was there to tell of another home.
+                    self._queue = self._home_queue
             return
+        self._absent = ""
         self._lost_worker = isinstance(cause, TimeoutError) or (
             isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         )
         if at_home and isinstance(cause, ApplicationError) and cause.type in _REFUSED:
             # It is there, and does not take the run.
-            self._absent = queue
+            self._absent = queue if start.affinity != "require" else ""
+        elif at_home:
+            self._home_since_s, self._looks = 0.0, 0
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         if moved and start.max_lost_attempts > 1:
             return
@@ -537,7 +556,7 @@ class RunWorkflow:
         """What Temporal's UI shows as current details."""
         start = self._start
         where = ""
-        if self._is_at_home:
+        if self._is_for_home:
             since = datetime.fromtimestamp(self._home_since_s, UTC).isoformat(" ", "seconds")
             worker = names.worker_of(self._home_queue)
             where = f"\n\nfor worker {worker}, the thread's home, since {since}"

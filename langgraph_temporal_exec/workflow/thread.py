@@ -748,16 +748,16 @@ class ThreadWorkflow:
         )
         self._started += 1
         self._activities[spec.key] = handle
-        self._spawn_repeatable(self._await_task(spec.key, epoch, handle))
+        self._spawn_repeatable(self._await_task(spec.key, epoch, handle, home or spec.queue))
 
     async def _await_task(
-        self, key: str, epoch: int, handle: workflow.ActivityHandle[bytes]
+        self, key: str, epoch: int, handle: workflow.ActivityHandle[bytes], queue: str
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
             effects = self._state.task_ended(key, epoch, output)
         except (ActivityError, asyncio.CancelledError, WireError) as exc:
-            if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch)):
+            if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch, queue)):
                 workflow.logger.warning(
                     "%s of thread %s moves: the worker that ran it before did not take it; what it "
                     "has kept in files there stays behind",

@@ -180,6 +180,7 @@ SAMPLES: dict[str, Any] = {
         new=("ns",),
         cancel=("k2",),
         round=9,
+        fence=True,
     ),
     "step_reply": m.StepReply(again=True, lost=("k",), log_end=3, ended=("k1",)),
     "append_request": m.AppendRequest(
@@ -310,6 +311,9 @@ SAMPLES: dict[str, Any] = {
         mailbox="mb",
         body=b"\x32",
         body_ref=BLOB,
+        priority=PRIORITY,
+        affinity="prefer",
+        home_timeout_s=6.5,
     ),
     "task_output": m.TaskOutput(
         status=m.TaskStatus.FINISHED, op=b"\x0d", error="e", home_queue="q~w"

@@ -347,7 +347,8 @@ class ThreadState:
         if request.worker == home.worker:
             return False
         if request.affinity == "require":
-            return True
+            # Without a name it cannot come back, nor can its files.
+            return home.named or request.absent != home.queue
         had_it = self.active is not None and self.active.worker == home.worker
         is_gone = request.lost and had_it and not home.named
         return not is_gone and request.absent != home.queue
@@ -581,7 +582,7 @@ class ThreadState:
             alone = self.root and self.active is not None and self.active.alone
             self.outcome_end = self.log.end if alone else 0
             self._remember(request.run_id, request.outcome)
-            effects += self._release(fence=False)
+            effects += self._release(fence=request.fence)
         return effects
 
     def _stops_here(self) -> bool:
@@ -623,15 +624,23 @@ class ThreadState:
         """Task queue of the worker that a task is for; "": for any of its queue."""
         return self.task_homes.get(spec.home_key, "") if spec.home_key else ""
 
-    def task_home_left(self, key: str, epoch: int) -> TaskSpec | None:
+    def task_home_left(self, key: str, epoch: int, queue: str) -> TaskSpec | None:
         """Nobody took a task at its home in time: whoever takes it is the home from now on.
+
+        Args:
+            key: The task.
+            epoch: Its epoch.
+            queue: Task queue that it was sent to.
 
         Returns:
             The task, to be scheduled anew; ``None``: it is not wanted any more, or had no home.
         """
         spec = self.running.get(key) if epoch == self.epoch else None
-        if spec is None or not self.task_homes.pop(spec.home_key, ""):
+        if spec is None or not spec.home_key or queue == spec.queue:
             return None
+        # Another one of its kind may have found the next home already.
+        if self.task_homes.get(spec.home_key) == queue:
+            del self.task_homes[spec.home_key]
         return spec
 
     def task_lost(self, key: str, epoch: int) -> None:
