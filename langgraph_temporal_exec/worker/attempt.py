@@ -131,7 +131,7 @@ async def attach(
         graph=run.graph,
         strategy=run.strategy,
         queue=host.queue,
-        worker=host.name,
+        worker=host.name if host.is_home else "",
         named=host.named,
         affinity=run.affinity,
         home_timeout_s=run.home_timeout_s,

@@ -95,6 +95,7 @@ class _Guest:
     home_queue: str
     name: str
     named: bool
+    is_home: bool
     stopping: bool
     run_slots: Slots
     task_slots: Slots
@@ -118,6 +119,7 @@ class PlacedTasks:
             home_queue=host.home_queue,
             name=host.name,
             named=host.named,
+            is_home=host.is_home,
             # What is inside a task of somebody else is not spread.
             stopping=False,
             run_slots=host.run_slots,

@@ -25,6 +25,7 @@ class Host(Protocol):
         home_queue: Task queue of the runs whose home it is.
         name: The worker's name.
         named: Whether it may come back under that name.
+        is_home: Whether threads that it has run stay with it.
         stopping: It takes no new runs.
         run_slots: How many runs it drives at once.
         task_slots: How many tasks it executes at once.
@@ -38,6 +39,7 @@ class Host(Protocol):
     home_queue: str
     name: str
     named: bool
+    is_home: bool
     stopping: bool
     run_slots: Slots
     task_slots: Slots

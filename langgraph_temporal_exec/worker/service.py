@@ -95,6 +95,7 @@ class WorkerHost:
     Attributes:
         name: Its name.
         named: Whether that was given.
+        is_home: Whether threads stay here.
         queue: Task queue that only this process polls.
         home_queue: Task queue of the runs whose home it is.
         loop_thread: The OS thread that runs the worker's loop.
@@ -137,6 +138,10 @@ class WorkerHost:
         )
         self.name = self._claim.card.worker
         self.named = self._claim.card.named
+        # Which worker runs a thread is for the versions to say, unless somebody named the disk.
+        deployment = settings.deployment
+        versioned = deployment is not None and deployment.use_worker_versioning
+        self.is_home = self.named or not versioned
         self.queue = self._claim.process_queue
         self.home_queue = self._claim.card.queue
         self.tasks = LiveTasks()

@@ -221,6 +221,9 @@ class _Outbound(client.OutboundInterceptor):
         await self._points.around("cancel", self.next.cancel_workflow(input))
 
     async def terminate_workflow(self, input: client.TerminateWorkflowInput) -> None:
+        if "/worker/" in input.id:
+            # Of the worker's own entry as it leaves, when all is over.
+            return await self.next.terminate_workflow(input)
         await self._points.around(name_of("terminate"), self.next.terminate_workflow(input))
 
     async def describe_workflow(self, input: client.DescribeWorkflowInput) -> Any:

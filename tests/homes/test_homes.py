@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -99,10 +99,11 @@ class Place:
         command = [WARM, "-m", "tests.homes.web", "--address", self._address]
         command += ["--task-queue", self.task_queue, *options]
         web = Web(
-            await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
                 env={**_environment(), "DISK": str(self.disk(disk))},
                 cwd=Path(__file__).parents[2],
             )
@@ -148,29 +149,26 @@ def _environment() -> dict[str, str]:
 class Web:
     """A process of ``tests.homes.web``."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     async def said(self) -> Any:
         """The next line."""
         assert self._process.stdout is not None
         async with asyncio.timeout(WAIT_S):
-            return json.loads(await self._process.stdout.readline())
+            return json.loads(await asyncio.to_thread(self._process.stdout.readline))
 
     async def call(self, graph: str, thread: str, input: Any, **more: Any) -> Any:
         """Call a graph there."""
         assert self._process.stdin is not None
         line = {"graph": graph, "thread": thread, "input": input, **more}
-        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+        self._process.stdin.write(f"{json.dumps(line)}\n")
+        self._process.stdin.flush()
         return await self.said()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
 
     def discard(self) -> None:
         """End it, whatever it does."""
-        with contextlib.suppress(ProcessLookupError):
+        with self._process:
             self._process.kill()
 
 

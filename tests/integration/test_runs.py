@@ -362,7 +362,7 @@ async def test_calls_that_are_turned_away_leave_nothing_behind(
     host = deployment.host._caller.host
     assert host is not None
     async with asyncio.timeout(WAIT_S):
-        while len(host.embedded):  # noqa: ASYNC110 # it is reported by an Activity
+        while host.embedded.ids():  # noqa: ASYNC110 # it is reported by an Activity
             await asyncio.sleep(0.05)
     (tmp_path / "go").touch()
     await run.aresult()
