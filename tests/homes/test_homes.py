@@ -99,7 +99,7 @@ class Place:
         command = [WARM, "-m", "tests.homes.web", "--address", self._address]
         command += ["--task-queue", self.task_queue, *options]
         web = Web(
-            subprocess.Popen(
+            subprocess.Popen(  # noqa: ASYNC220 # it is only begun here
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
