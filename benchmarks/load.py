@@ -355,6 +355,19 @@ async def measure(plan: Plan, console: Console, *, server_file: bool) -> dict[st
     Raises:
         LabError: Something needed did not start.
     """
+    try:
+        return await _measure(plan, console, server_file=server_file)
+    except BaseExceptionGroup as group:
+        # What the first of its parts says, instead of all that was cancelled with it.
+        found: BaseException | None = group.subgroup(LabError)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is None:
+            raise
+        raise found from group
+
+
+async def _measure(plan: Plan, console: Console, *, server_file: bool) -> dict[str, Json]:
     expected = await _expected(plan.names[0], plan.turns)
     async with (
         open_server(server_file=server_file) as (server, folder),
@@ -372,7 +385,8 @@ async def measure(plan: Plan, console: Console, *, server_file: bool) -> dict[st
         )
         try:
             graph = shape.build_agent(folder, lambda step, event: None)
-            calls = Calls(plan=plan, graph=graph.with_config(checkpointer=saver), expected=expected)
+            durable = graph.with_config(checkpointer=saver)
+            calls = Calls(plan=plan, graph=durable, expected=expected, console=console)
             console.print(f"{plan.workers} workers serve")
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
