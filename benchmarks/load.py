@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import random
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +94,12 @@ class Repeat:
     fault: str  # "": a kill explains it
 
 
-def repeats(entries: Iterable[Entry], killed: Set[int]) -> list[Repeat]:
-    """The steps that were begun more often than once, in a ledger in its order.
+def repeats(entries: Iterable[Entry], killed: Mapping[int, float]) -> list[Repeat]:
+    """The steps that were begun more often than once.
 
     Args:
-        entries: The ledger.
-        killed: Ids of the processes that were killed.
+        entries: The ledger, in its order.
+        killed: Ids of the processes that were killed, and when (Unix time).
     """
     begun: dict[str, list[int]] = defaultdict(list)
     reached: dict[str, int] = {}
@@ -108,8 +110,8 @@ def repeats(entries: Iterable[Entry], killed: Set[int]) -> list[Repeat]:
         turn, _, name = entry.step.rpartition("/")
         if pids := begun[entry.step]:
             fault = faults.get(entry.step, "")
-            if pids[-1] not in killed:
-                fault = f"process {pids[-1]}, which began it before, was not killed"
+            if killed.get(pids[-1], math.inf) > entry.at:
+                fault = f"process {pids[-1]}, which had begun it, had not been killed"
             elif reached[turn] > LEVELS[name]:
                 fault = "what builds on it had begun"
             faults[entry.step] = fault
@@ -135,7 +137,7 @@ class Fleet:
     folder: Path
     address: str
     processes: list[Process] = field(default_factory=list)  # also those that are gone
-    killed: set[int] = field(default_factory=set)  # ids of processes
+    killed: dict[int, float] = field(default_factory=dict)  # ids of processes, and when
     serving: dict[str, Process] = field(default_factory=dict)  # by the worker's name
 
     @property
@@ -188,8 +190,7 @@ class Fleet:
                     await asyncio.sleep(POLL_S)
                 name = chance.choice(sorted(self.serving))
                 process = self.serving.pop(name)
-                # Before it is one: what it has done by then is explained.
-                self.killed.add(process.pid)
+                self.killed[process.pid] = time.time()
                 await asyncio.to_thread(process.kill)
                 restarts.create_task(self._again(name, chance.uniform(0, RESTART_WITHIN_S)))
 
@@ -262,16 +263,23 @@ class Calls:
                     return
                 self.latencies_ms.append((time.monotonic() - began) * 1000)
             self._show()
-            found = json.dumps(plain(values)["messages"])
             expected = json.dumps(self.expected[turn - 1]).replace(self.plan.names[0], name)
-            if found != expected:
-                self.wrong.append(f"{name}, turn {turn}: {found} instead of {expected}")
+            if difference := _difference(plain(values)["messages"], json.loads(expected)):
+                self.wrong.append(f"{name}, turn {turn}: {difference}")
 
     def _show(self) -> None:
         """Say how far it is, every tenth of the way."""
         done, total = len(self.latencies_ms), self.plan.threads * self.plan.turns
         if done * 10 // total > (done - 1) * 10 // total:
             self.console.print(f"{done} of {total} turns")
+
+
+def _difference(found: Sequence[Any], expected: Sequence[Any]) -> str:
+    """The first message that is another one; "" if there is none."""
+    for number, (one, other) in enumerate(zip_longest(found, expected)):
+        if one != other:
+            return f"message {number} is {one} instead of {other}"
+    return ""
 
 
 async def _missing(fleet: Fleet, saver: TemporalSaver) -> tuple[list[str], Counter[str]]:
