@@ -1,8 +1,9 @@
 """Benchmark of load (``load``): many threads of a deep agent on workers that are killed.
 
-The judgement on what was executed needs no clock. What a step has done is in Temporal before
-anything that builds on it begins. So a step may run again if the process it ran in was killed, and
-nothing of a higher level of that turn had begun; every other repetition is a fault.
+The judgement on what was executed allows no margins of time. What a step has done is in Temporal
+before anything that builds on it begins. So a step may run again if the process in which it had
+begun was killed, and nothing of a higher level of that turn had begun; every other repetition is a
+fault.
 """
 
 from __future__ import annotations
