@@ -187,9 +187,9 @@ class Fleet:
         due = sorted(chance.sample(range(1, int(lines * 0.95)), self.plan.kills))
         async with asyncio.TaskGroup() as restarts:
             for after in due:
-                while self._lines() < after or not self.serving:  # noqa: ASYNC110 # others' doing
+                while self._lines() < after or not self._alive():  # noqa: ASYNC110 # others' doing
                     await asyncio.sleep(POLL_S)
-                name = chance.choice(sorted(self.serving))
+                name = chance.choice(self._alive())
                 process = self.serving.pop(name)
                 self.killed[process.pid] = time.time()
                 await asyncio.to_thread(process.kill)
@@ -198,6 +198,9 @@ class Fleet:
     async def _again(self, name: str, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         await self.start(name)
+
+    def _alive(self) -> list[str]:
+        return sorted(n for n, process in self.serving.items() if process.exit_code is None)
 
     def _lines(self) -> int:
         return self.ledger.read_bytes().count(b"\n") if self.ledger.exists() else 0
@@ -259,7 +262,8 @@ class Calls:
                 except Exception as exc:
                     # What follows would be wrong for the same reason.
                     rest = range(turn, self.plan.turns + 1)
-                    why = f"{type(exc).__name__}: {exc}"
+                    hangs = f"no end within {self.plan.turn_s:g} s"
+                    why = f"{type(exc).__name__}: {str(exc) or hangs}"
                     self.wrong += [f"{name}, turn {n}: {why}" for n in rest]
                     return
                 self.latencies_ms.append((time.monotonic() - began) * 1000)
@@ -416,12 +420,17 @@ async def _measure(plan: Plan, console: Console, *, server_file: bool) -> dict[s
             *(f"wrong turn: {text}" for text in calls.wrong),
             *(f"files are missing: {text}" for text in missing),
             *(f"{r.step} was executed again: {r.fault}" for r in again if r.fault),
-            *(f"{step} never came to its end" for step in unfinished(entries, plan.steps)),
             *(f"a worker ended by itself: {text}" for text in fleet.ended()),
             *("a run workflow is left running" for _ in range(running[names.RUN_WORKFLOW])),
         ]
+        if left := unfinished(entries, plan.steps):
+            faults.append(f"{len(left)} steps never came to their end, the first is {left[0]}")
         if len(fleet.killed) != plan.kills:
             faults.append(f"{len(fleet.killed)} kills instead of {plan.kills}")
+        if faults:
+            # The last words of all workers; their files are removed.
+            for process in fleet.processes:
+                console.print(process.report(), markup=False, highlight=False)
         # Others are of processes.
         of_threads = running[names.THREAD_WORKFLOW] + running[names.BLOB_WORKFLOW]
         result: dict[str, Json] = {
