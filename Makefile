@@ -24,7 +24,7 @@ FAST := tests/unit tests/wire tests/replay/test_golden_histories.py tests/test_l
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint types docs test test-long test-fast check test-min demo bench format clean
+.PHONY: help install lint types docs test test-long test-fast check test-min demo bench bench-load format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -97,6 +97,9 @@ demo: install ## Run the demo
 
 bench: install ## Run the benchmarks; prints one JSON object
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-load: install ## 200 threads on workers that are killed; fails if anything went wrong
+	@$(BIN)/python -m benchmarks --shape load $(ARGS)
 
 format: install ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ from typing import cast
 
 from rich.console import Console
 
-from benchmarks import growth, large_state, report, shapes, spread, tokens
+from benchmarks import growth, large_state, load, report, shapes, spread, tokens
 from benchmarks.lab import SERVER_FLAGS, Lab, LabError, Shape, open_lab, server_version
 from benchmarks.report import Entry, Json
 from benchmarks.timing import Measure
@@ -40,6 +40,8 @@ SUPERSTEP_S = 1
 """One contender in one round may take ROUND_S and this for every superstep; then it hangs."""
 
 EXIT_PAUSE_S = 0.1
+
+LONG_TURNS = 500
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -166,10 +168,24 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--turns",
-        type=_at_least(growth.SHORT),
-        default=500,
-        help="of the chat of a shape that is counted in bytes (default: %(default)s)",
+        type=_at_least(1),
+        help=f"of the chat of long_thread, at least {growth.SHORT} (default: {LONG_TURNS}); of "
+        f"each thread of load (default: {load.Plan.turns})",
     )
+    of_load = parser.add_argument_group("the shape load")
+    for name, least, what in (
+        ("threads", 1, "threads that take turns"),
+        ("workers", 1, "worker processes"),
+        ("kills", 0, "SIGKILLs"),
+        ("concurrency", 1, "turns under way at once"),
+        ("seed", 0, "of which worker is killed when"),
+    ):
+        of_load.add_argument(
+            f"--{name}",
+            type=_at_least(least),
+            default=getattr(load.Plan, name),
+            help=f"{what} (default: %(default)s)",
+        )
     parser.add_argument(
         "--json",
         type=Path,
@@ -180,11 +196,30 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--memory", action="store_true", help="keep the server's data in memory, not in a file"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.shape == "long_thread":
+        options.turns = LONG_TURNS if options.turns is None else options.turns
+        if options.turns < growth.SHORT:
+            parser.error(f"argument --turns: {options.turns} is below {growth.SHORT}")
+    return options
+
+
+def _load_plan(options: argparse.Namespace) -> load.Plan:
+    return load.Plan(
+        threads=options.threads,
+        turns=load.Plan.turns if options.turns is None else options.turns,
+        workers=options.workers,
+        kills=options.kills,
+        concurrency=options.concurrency,
+        seed=options.seed,
+    )
 
 
 def main() -> None:
-    """Measure, write, print. A slow or failing contender does not change the exit code."""
+    """Measure, write, print.
+
+    A slow or failing contender does not change the exit code. What load finds wrong does.
+    """
     options = arguments()
     shape = importlib.import_module(f"benchmarks.shapes.{options.shape}")
     server_file = not options.memory
@@ -197,6 +232,8 @@ def main() -> None:
         measuring = large_state.measure(options.runs, console, server_file=server_file)
     elif hasattr(shape, "PROCESSES"):
         measuring = spread.measure(options.runs, console, server_file=server_file)
+    elif hasattr(shape, "LEVELS"):
+        measuring = load.measure(_load_plan(options), console, server_file=server_file)
     elif hasattr(shape, "delays"):
         measuring = tokens.measure(options.runs, console, server_file=server_file)
     else:
@@ -214,6 +251,8 @@ def main() -> None:
     # The SDK's own threads may still be letting go of Python objects when its last call has
     # returned; an interpreter that exits within those few milliseconds is aborted (exit code 134).
     time.sleep(EXIT_PAUSE_S)
+    if result.get("faults"):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
