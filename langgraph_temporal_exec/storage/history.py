@@ -22,7 +22,8 @@ is known what the task did::
     child of a run started         an answer was taken, or a deadline has passed
     Update completed               what waits takes effect; then the step, if it was applied, or the
                                    home, of an attach that came before the marker
-    marker of the patch ``HOMES``  from now on threads have homes
+    marker of a patch              ``HOMES``: from now on threads have homes; another one:
+                                   namespaces are closed
     workflow task started          what had arrived before the task before it takes effect; what
                                    came later waits on
     end of the history             all that waits takes effect
@@ -74,7 +75,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import WireError, unpack
 from ..workflow.core.thread_state import ThreadState
-from ..workflow.patches import HOMES
+from ..workflow.patches import HOMES, NAMESPACES_CLOSED
 from .rpc import is_gone
 
 HEDGE_S = 1.5
@@ -289,9 +290,12 @@ class _Fold:
             await self._on_run_started(event)
         elif kind == EventType.EVENT_TYPE_MARKER_RECORDED:
             details = event.marker_recorded_event_attributes.details.values()
-            if any(HOMES.encode() in p.data for found in details for p in found.payloads):
-                assert self.state is not None
+            names_of = b"".join(p.data for found in details for p in found.payloads)
+            assert self.state is not None
+            if HOMES.encode() in names_of:
                 self.state.has_home = True
+            if NAMESPACES_CLOSED.encode() in names_of:
+                self.state.closing.enabled = True
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -327,8 +331,6 @@ class _Fold:
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
         self._fresh = not start.snapshot
         self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
-        # Whether it did is in the history: nothing is begun here.
-        self.state.closing.enabled = not start.namespace
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None

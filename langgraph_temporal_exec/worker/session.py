@@ -1162,18 +1162,19 @@ class Placed:
         self.away = away
         self.where = where
         self.within = within
-        self._until = self._overdue_at()
+        self._until = self._overdue_at(begun=False)
         self.live = live
         self.upload = upload
         self.told = Told([[handler] for handler in away.handlers])
         self.ended = False
         self.removing: asyncio.Future[None] | None = None
 
-    def _overdue_at(self) -> float:
+    def _overdue_at(self, *, begun: bool) -> float:
         if self.within.timeout is None or self.within.exceeded is None:
             return math.inf
-        # Its worker has the same timeout, and is to be heard first.
-        return time.monotonic() + self.within.timeout.total_seconds() + self.watch_s
+        # Once it has begun, its worker has the same timeout, and is to be heard first.
+        more_s = self.watch_s if begun else 0.0
+        return time.monotonic() + self.within.timeout.total_seconds() + more_s
 
     @property
     def wait_s(self) -> float:
@@ -1211,7 +1212,7 @@ class Placed:
                     f"time before {value!r}: it may be what ends them."
                 )
             self.patience_s = self.watch_s
-            self._until = self._overdue_at()
+            self._until = self._overdue_at(begun=True)
         elif kind != ALIVE:
             self.away.emit(kind, value)
         return None
