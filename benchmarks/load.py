@@ -66,7 +66,7 @@ class Plan:
     turns: int = 5  # of each thread
     workers: int = 3  # processes
     kills: int = 10  # SIGKILLs, spread over the whole
-    concurrency: int = 50  # turns under way at once
+    concurrency: int = 30  # turns under way at once
     seed: int = 0  # of which worker is killed when
     heartbeat_s: float = 10.0  # so long a dead worker is not noticed
     turn_s: float = 600.0  # a turn that takes longer hangs
