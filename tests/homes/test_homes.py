@@ -191,6 +191,7 @@ async def _turn(graph: Any, thread: str, line: str, **more: Any) -> Any:
         return await graph.ainvoke({"line": line}, _config(thread, **more))
 
 
+@pytest.mark.compat
 async def test_every_turn_of_a_thread_finds_its_files(place: Place) -> None:
     await asyncio.gather(*(place.worker(name) for name in "abc"))
     diary = disks.diary.with_config(checkpointer=place.saver())
@@ -225,6 +226,7 @@ async def test_with_none_any_worker_takes_a_run(place: Place) -> None:
     assert info.home == ""
 
 
+@pytest.mark.compat
 async def test_a_question_is_answered_where_it_was_asked(place: Place) -> None:
     await place.worker("a", "--name", "disk-a")
     asking = disks.asking.with_config(checkpointer=place.saver())
@@ -369,6 +371,7 @@ async def test_requires_its_home_and_waits_for_it(place: Place) -> None:
     assert (page["lines"], page["disk"]) == (["first", "second"], "a")
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("affinity", ["prefer", "require"])
 async def test_two_web_processes(place: Place, affinity: str) -> None:
     one = await place.web("a", "--name", "web-a", "--affinity", affinity)

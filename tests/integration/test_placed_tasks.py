@@ -115,6 +115,7 @@ def _without_ids(value: Any) -> str:
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}", "ID", repr(value))
 
 
+@pytest.mark.compat
 async def test_as_if_it_had_run_in_place(own: Any, there: There, thread_id: str) -> None:
     """Result, streams, nested graph, interrupt and state of a task on another worker."""
     saver = own(nodes={"work": NodeOptions(task_queue=there.queue)})
@@ -166,6 +167,7 @@ async def test_a_node_of_one_graph_alone(own: Any, there: There, thread_id: str)
     assert there.ran("outer work") == {os.getpid()}
 
 
+@pytest.mark.compat
 async def test_from_sync_code(own: Any, there: There, thread_id: str) -> None:
     saver = own(nodes={"part": NodeOptions(task_queue=there.queue)})
     async with saver.worker(), asyncio.timeout(60):
@@ -194,6 +196,7 @@ async def test_a_superstep_on_all_workers(
             await graph.ainvoke({"x": []}, call)
 
 
+@pytest.mark.compat
 async def test_a_lost_worker_costs_its_task_alone(
     temporal_server: TemporalServer,
     client: Client,
