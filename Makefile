@@ -11,10 +11,10 @@ ARGS ?=
 # server of its own.
 PARALLEL ?= -n 3 --dist worksteal
 # Servers and test processes share the cores; more threads would only wait for each other.
-test test-long test-fast test-min: export GOMAXPROCS ?= 1
+test test-long test-placed test-fast test-min: export GOMAXPROCS ?= 1
 # The servers' garbage is collected less often, unless memory gets short.
-test test-long test-fast test-min: export GOGC ?= 400
-test test-long test-fast test-min: export GOMEMLIMIT ?= 1GiB
+test test-long test-placed test-fast test-min: export GOGC ?= 400
+test test-long test-placed test-fast test-min: export GOMEMLIMIT ?= 1GiB
 # What a change is tried on again and again: no process is killed, few runs are made.
 FAST := tests/unit tests/wire tests/replay/test_golden_histories.py tests/test_layers.py \
 	tests/test_fields.py tests/conformance tests/integration/test_sync_saver.py \
@@ -24,7 +24,7 @@ FAST := tests/unit tests/wire tests/replay/test_golden_histories.py tests/test_l
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint types docs test test-long test-fast check test-min demo bench bench-load format clean
+.PHONY: help install lint types docs test test-long test-placed test-fast check test-min demo bench bench-load format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -82,7 +82,10 @@ test: install ## The tests but for those of test-long
 	$(BIN)/python -m pytest -m "not long and not exhaustive" $(PARALLEL) $(ARGS)
 
 test-long: install ## Tests marked `long` or `exhaustive`
-	$(BIN)/python -m pytest -m "long or exhaustive" $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "(long or exhaustive) and not placed" $(PARALLEL) $(ARGS)
+
+test-placed: install ## Every scenario with all its tasks on other workers
+	$(BIN)/python -m pytest -m placed $(PARALLEL) $(ARGS)
 
 test-fast: install ## Some of the tests, in two minutes
 	$(BIN)/python -m pytest -m "not long and not exhaustive" $(PARALLEL) $(FAST) $(ARGS)
