@@ -368,6 +368,7 @@ class _Fold:
         attributes: Any = getattr(event, _ENDED[event.event_type])
         # It ends once: tries before the last one leave no events.
         about = self._scheduled.pop(attributes.scheduled_event_id, None)
+        sent_to = self._sent_to.pop(attributes.scheduled_event_id, "")
         completed = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
         if about is None:
             return
@@ -394,7 +395,6 @@ class _Fold:
         if timed_out and isinstance(about, str):
             kind = attributes.failure.timeout_failure_info.timeout_type
             untaken = kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-            sent_to = self._sent_to.pop(attributes.scheduled_event_id, "")
             if untaken and self.state.task_home_left(about, self.state.epoch, sent_to):
                 # It is scheduled anew.
                 return

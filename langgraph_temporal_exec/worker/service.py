@@ -1,6 +1,6 @@
 """Worker side: the Temporal workers of one process, on a thread and event loop of their own.
 
-There are five, because each kind of work has a limit, and an end, of its own::
+There are six, because each kind of work has a limit, and an end, of its own::
 
     task queue     what                     limit                  when the process stops
     shared         workflow tasks           cache                  to the end
@@ -10,6 +10,8 @@ There are five, because each kind of work has a limit, and an end, of its own::
     of the home    ``drive`` of threads     max_concurrent_runs,   as the one before
                    whose home this is, and  waited for here
                    tasks of sub-agents
+    of tasks       tasks of runs that       max_concurrent_tasks   as the two before
+                   others drive
     the process's  tasks, and ``drive`` of  out of reach; of       to the end: runs under way need
                    callers in this process  tasks see ``slots``    it
     upkeep         archives, removals       out of reach           to the end
@@ -380,12 +382,12 @@ class WorkerHost:
         Args:
             stopping: Those of which that has begun.
         """
+        if not self._running:
+            # Refused before they polled; one that never did would not end.
+            return
         others = (w for w in self._workers if w not in self._driving)
         stopping = [*stopping, *(asyncio.create_task(w.shutdown()) for w in others)]
         ending = [*stopping, *self._running]
-        if not ending:
-            # Refused before it had any.
-            return
         done, left = await asyncio.wait(ending, timeout=SHUTDOWN_S)
         for task in done:
             # A worker that has failed was logged when it did.

@@ -429,7 +429,7 @@ class Session:
                 elif (result := placed.take(came)) is not None:
                     result = await self._completed(placed, result)
                     if lent is not None:
-                        await asyncio.wrap_future(lent.wanted_back(self.run.priority))
+                        await asyncio.wrap_future(self._want_back(lent, placed))
                     return self._take_back(placed, result)
         except asyncio.CancelledError as exc:
             if placed is not None:
@@ -467,7 +467,10 @@ class Session:
                 elif (result := placed.take(came)) is not None:
                     done = self.loop_thread.wait(self._completed(placed, result))
                     if lent is not None:
-                        lent.wanted_back(self.run.priority).result()
+                        try:
+                            self._want_back(lent, placed).result()
+                        except concurrent.futures.CancelledError:
+                            raise self._why_over() from None
                     return self._take_back(placed, done)
         except BaseException as exc:
             if placed is not None:
@@ -484,6 +487,14 @@ class Session:
         elsewhere may need a slot here."""
         around = self._slot_of.get(task.within)
         return None if around is None else self._slots.lend(around)
+
+    def _want_back(self, lent: Lent, placed: Placed) -> concurrent.futures.Future[None]:
+        """Have the slot again before the work goes on; cancelled if the task is abandoned."""
+        placed.live.slot = back = lent.ask_back(self.run.priority)
+        # Abandoned while it asked, nobody has taken it off the queue.
+        if placed.live.done.done():
+            raise self._why_over()
+        return back.granted
 
     async def _place(self, task: hooks.SeamTask, away: hooks.Away) -> Placed:
         """Send a task to the workers of its queue."""

@@ -81,10 +81,10 @@ class Lent:
         self._away = away
         self._back: Slot | None = None
 
-    def wanted_back(self, priority: RunPriority | None) -> concurrent.futures.Future[None]:
-        """Ask for it, as what is done elsewhere has ended; done when the work has it again."""
+    def ask_back(self, priority: RunPriority | None) -> Slot:
+        """Ask for it, as what is done elsewhere has ended; the work has it again when granted."""
         self._back = self._slots.ask(priority, within=self._away.within)
-        return self._back.granted
+        return self._back
 
     def end(self) -> None:
         """The work goes on: with its slot, or without if it did not ask for it; idempotent."""

@@ -164,3 +164,38 @@ def _order(held: Slot, asked: dict[str, Slot]) -> list[str]:
         order.append(name)
         held = asked[name]
     return order
+
+
+def test_work_does_without_its_slot_while_part_of_it_is_elsewhere() -> None:
+    """Whoever does that part may need the slot, and finds it free: here, or after others."""
+    slots = Slots(1)
+    parent = slots.ask()
+    first, second = slots.lend(parent), slots.lend(parent)
+    guest = slots.ask()
+    assert guest.started
+    assert not first.ask_back(None).started
+    guest.give_back()
+    # Its other part is still elsewhere, so what came back is for all once more.
+    first.end()
+    other = slots.ask()
+    assert other.started
+    back = second.ask_back(None)
+    assert not back.started
+    other.give_back()
+    assert back.started
+    second.end()
+    assert parent.has
+    waits = slots.ask()
+    parent.give_back()
+    assert waits.started
+
+
+def test_a_slot_that_is_not_asked_back_is_lost_to_nobody() -> None:
+    slots = Slots(1)
+    parent = slots.ask()
+    slots.lend(parent).end()
+    guest = slots.ask()
+    assert guest.started
+    parent.give_back()
+    guest.give_back()
+    assert slots.ask().started
