@@ -127,6 +127,34 @@ async def test_one_and_one_three_levels_deep(
     assert busy.all == (12 if kind == "functional" else 10)
 
 
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_who_waits_for_tasks_of_other_workers_lends_its_slot(
+    client: Client, task_queue: str, sync: bool
+) -> None:
+    """A node in place calls a graph whose tasks any worker may run: here, there is no other."""
+    busy = Busy()
+    inner = deep(busy, sync=sync)
+
+    def outer_sync(state: State) -> State:
+        return {"x": inner.invoke({"x": []})["x"]}
+
+    async def outer(state: State) -> State:
+        return {"x": (await inner.ainvoke({"x": []}))["x"]}
+
+    builder = StateGraph(State).add_node("outer", outer_sync if sync else outer)
+    graph = builder.add_edge(START, "outer").compile(name="outer")
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue, spread=True)
+    async with (
+        saver.worker({"outer": graph, "deep": inner}, max_concurrent_tasks=1),
+        asyncio.timeout(100),
+    ):
+        durable = graph.with_config(checkpointer=saver)
+        results = await asyncio.gather(*(call(durable, {"x": []}, t, sync=sync) for t in "ab"))
+    assert [len(r["x"]) for r in results] == [5, 5]
+    assert busy.most == 1
+    assert busy.all == 10
+
+
 def fan(busy: Busy, n: int) -> Any:
     async def work(state: State) -> State:
         with busy.one():
