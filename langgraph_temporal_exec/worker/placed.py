@@ -25,15 +25,14 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp
 from temporalio import activity
 from temporalio.common import RawValue
 
-from .._loops import LoopThread, TaskElsewhere
-from ..caller.hub import Mailbox
+from .._loops import TaskElsewhere
 from ..errors import (
     AttemptSupersededError,
     PlacementError,
@@ -71,7 +70,6 @@ from .away import (
 )
 from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
 from .bound import BoundSaver
-from .live import LiveTasks
 from .placement import limits
 from .ports import Host
 from .proxies import manager_for
@@ -79,27 +77,8 @@ from .registry import GraphRegistry
 from .relay import Relay
 from .retry_input import PlannedInput
 from .session import Session
-from .slots import Slots
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Guest:
-    """The worker of this process, as it works on threads that others drive; a ``ports.Host``."""
-
-    store: Store
-    loop_thread: LoopThread
-    tasks: LiveTasks
-    queue: str
-    home_queue: str
-    name: str
-    named: bool
-    is_home: bool
-    stopping: bool
-    run_slots: Slots
-    task_slots: Slots
-    mailbox: Mailbox
 
 
 class PlacedTasks:
@@ -111,22 +90,9 @@ class PlacedTasks:
     """
 
     def __init__(self, host: Host, registry: GraphRegistry) -> None:
-        self._host = _Guest(
-            store=host.store.as_guest(),
-            loop_thread=host.loop_thread,
-            tasks=host.tasks,
-            queue=host.queue,
-            home_queue=host.home_queue,
-            name=host.name,
-            named=host.named,
-            is_home=host.is_home,
-            # What is inside a task of somebody else is not spread.
-            stopping=False,
-            run_slots=host.run_slots,
-            task_slots=host.task_slots,
-            mailbox=host.mailbox,
-        )
-        self._store = self._host.store
+        self._host = host
+        # Threads that others drive are not moved to this worker's queue.
+        self._store = host.store.as_guest()
         self._registry = registry
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -154,7 +120,9 @@ class PlacedTasks:
             alive = asyncio.ensure_future(self._tell_alive(relay))
             try:
                 return pack(
-                    await _Placed(self, self._host, self._registry, task, parcel, relay).run()
+                    await _Placed(
+                        self._host, self._store, self._registry, task, parcel, relay
+                    ).run()
                 )
             except asyncio.CancelledError:
                 if reason := lost_because():
@@ -184,6 +152,7 @@ class _Placed:
 
     Args:
         host: The worker of this process.
+        store: Threads, which others drive.
         registry: Its graphs.
         task: What the Activity brings.
         parcel: Its parcel.
@@ -192,22 +161,20 @@ class _Placed:
 
     def __init__(
         self,
-        tasks: PlacedTasks,
         host: Host,
+        store: Store,
         registry: GraphRegistry,
         task: TaskInput,
         parcel: Parcel,
         relay: Relay,
     ) -> None:
-        self._tasks = tasks
         self._host = host
-        self._store = host.store
+        self._store = store
         self._registry = registry
-        self._key = task.key
         self._round = task.round
         self._parcel = parcel
         self._relay = relay
-        self._serde = host.store.serde
+        self._serde = store.serde
         self._log = about(
             logger, thread_id=parcel.thread_id, run_id=parcel.run_id, attempt=parcel.attempt
         )
@@ -324,6 +291,7 @@ class _Placed:
             attempt=parcel.attempt,
             grant=grant,
             host=self._host,
+            store=store,
             replica=replica,
             inside=self._round,
             options=self._options(body),

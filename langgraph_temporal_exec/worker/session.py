@@ -111,6 +111,7 @@ from ..protocol.stored import BlobRef
 from ..protocol.wire import pack, unpack
 from ..seam import hooks, private
 from ..storage.replica import Replica
+from ..storage.store import Store
 from ..values.callbacks import Telling, Told
 from ..values.exceptions import rebuild
 from ..values.ops import Encoded, Writer, put_op, writes_op
@@ -152,6 +153,7 @@ class Session:
         grant: The thread's reply to ``attach``.
         host: The worker of this process.
         replica: What this process knows of the thread; kept up to date by the session.
+        store: Threads, if not those of the host: of a placed task, which others drive.
         inside: Of the session of a placed task: its round, of which the steps to nested namespaces
             are; 0: this process drives the run.
         options: The saver's, or those that came with a placed task.
@@ -171,6 +173,7 @@ class Session:
         refused: What ``refuse`` was given.
         wrote: Something was handed in to be recorded. Before that, another worker may have the
             run as if this one had never seen it.
+        _threads: See ``store``.
         _transport: RPCs.
         _reader: Reads the thread.
         _blobs: Keeps large values.
@@ -214,12 +217,14 @@ class Session:
         grant: AttachReply,
         host: Host,
         replica: Replica,
+        store: Store | None = None,
         inside: int = 0,
         options: Options | None = None,
     ) -> None:
         self.run = run
         self.answers: dict[str, Any] = {}
         self._host = host
+        self._threads = store or host.store
         self._inside = inside
         self._rounds: dict[str, int] = {}
         self.attempt = attempt
@@ -229,14 +234,14 @@ class Session:
         self.home = grant.home
         self.keeps_breakpoints = False
         self.loop: Any = None
-        self._transport = host.store.transport
-        self._reader = host.store.reader
-        self._blobs = host.store.blobs
+        self._transport = self._threads.transport
+        self._reader = self._threads.reader
+        self._blobs = self._threads.blobs
         self.loop_thread = host.loop_thread
         self._tasks = host.tasks
         self._queue = host.queue
         self.replica = replica
-        self._options = options or host.store.options
+        self._options = options or self._threads.options
         self._incarnation = grant.page.incarnation if grant.page else ""
         self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
@@ -410,52 +415,37 @@ class Session:
 
     async def arun_placed(self, task: hooks.SeamTask, away: hooks.Away) -> Any:
         """Have another worker run an async task, and take what comes of it."""
-        placed: Placed | None = None
-        current = asyncio.current_task()
-        lent = self._lent(task)
+        placed = await self._place(task, away)
+        live, current = placed.live, asyncio.current_task()
         try:
-            placed = await self._place(task, away)
-            live = placed.live
-            if current is not None:
-                live.runs_in(asyncio.get_running_loop(), current)
-            while True:
-                came = await live.anext(placed.wait_s)
-                if placed.is_overdue:
-                    return placed.give_up()
-                if isinstance(came, Telling):
-                    await placed.told.atell(came)
-                elif came is None:
-                    self._silent(placed)
-                elif (result := placed.take(came)) is not None:
-                    result = await self._completed(placed, result)
-                    if lent is not None:
-                        await asyncio.wrap_future(self._want_back(lent, placed))
-                    return self._take_back(placed, result)
-        except asyncio.CancelledError as exc:
-            if placed is not None:
-                self._note_failure(placed.live, exc)
-                problem = self._error or self._rejected
-                if placed.live.stopped and problem is not None:
-                    if current is not None:
-                        current.uncancel()
-                    raise problem from None
+            with self._waiting_for(placed) as lent:
+                if current is not None:
+                    live.runs_in(asyncio.get_running_loop(), current)
+                while True:
+                    came = await live.anext(placed.wait_s)
+                    if placed.is_overdue:
+                        return placed.give_up()
+                    if isinstance(came, Telling):
+                        await placed.told.atell(came)
+                    elif came is None:
+                        self._silent(placed)
+                    elif (result := placed.take(came)) is not None:
+                        result = await self._completed(placed, result)
+                        if lent is not None:
+                            await asyncio.wrap_future(self._want_back(lent, placed))
+                        return self._take_back(placed, result)
+        except asyncio.CancelledError:
+            problem = self._error or self._rejected
+            if live.stopped and problem is not None:
+                if current is not None:
+                    current.uncancel()
+                raise problem from None
             raise
-        except BaseException as exc:
-            if placed is not None:
-                self._note_failure(placed.live, exc)
-            raise
-        finally:
-            if lent is not None:
-                lent.end()
-            if placed is not None:
-                self._on_loop(self._no_longer_away, placed)
 
     def run_placed(self, task: hooks.SeamTask, away: hooks.Away) -> Any:
         """``arun_placed`` for a sync graph: waits in the OS thread LangGraph chose."""
-        placed: Placed | None = None
-        lent = self._lent(task)
-        try:
-            placed = self.loop_thread.wait(self._place(task, away))
+        placed = self.loop_thread.wait(self._place(task, away))
+        with self._waiting_for(placed) as lent:
             while True:
                 came = placed.live.next(placed.wait_s)
                 if placed.is_overdue:
@@ -472,21 +462,22 @@ class Session:
                         except concurrent.futures.CancelledError:
                             raise self._why_over() from None
                     return self._take_back(placed, done)
+
+    @contextlib.contextmanager
+    def _waiting_for(self, placed: Placed) -> Iterator[Lent | None]:
+        """While another worker has a task. The slot of the task that has called its graph is lent
+        meanwhile: whoever runs it elsewhere may need one here."""
+        around = self._slot_of.get(placed.task.within)
+        lent = None if around is None else self._slots.lend(around)
+        try:
+            yield lent
         except BaseException as exc:
-            if placed is not None:
-                self._note_failure(placed.live, exc)
+            self._note_failure(placed.live, exc)
             raise
         finally:
             if lent is not None:
                 lent.end()
-            if placed is not None:
-                self._on_loop(self._no_longer_away, placed)
-
-    def _lent(self, task: hooks.SeamTask) -> Lent | None:
-        """What the task that has called this one's graph does without meanwhile: whoever runs it
-        elsewhere may need a slot here."""
-        around = self._slot_of.get(task.within)
-        return None if around is None else self._slots.lend(around)
+            self._on_loop(self._no_longer_away, placed)
 
     def _want_back(self, lent: Lent, placed: Placed) -> concurrent.futures.Future[None]:
         """Have the slot again before the work goes on; cancelled if the task is abandoned."""
@@ -500,7 +491,7 @@ class Session:
         """Send a task to the workers of its queue."""
         self.check()
         where = placement(self._options, task)
-        serde = away.reviving(self._host.store.serde)
+        serde = away.reviving(self._threads.serde)
         live = AwayTask(self._key(task), task.name, self._superseded, serde)
         thread_id = self.run.thread_id
         body = body_of(serde, away, where, task, self._options, self.answers, thread_id=thread_id)
@@ -651,7 +642,7 @@ class Session:
         """Find in the log what a task has left; if that is nothing, it runs once more."""
         address = {"thread_id": self.run.thread_id, "checkpoint_ns": ns}
         config: RunnableConfig = {"configurable": {**address, "checkpoint_id": checkpoint_id}}
-        store = self._host.store
+        store = self._threads
         replica = store.recorded(self.run.thread_id)
         try:
             await self._reader.refresh(replica, ns)
@@ -722,14 +713,17 @@ class Session:
             lambda _: self._on_loop(lambda: self._outbox(task.checkpoint_ns).ended(key))
         )
         where = where or placement(self._options, task)
+        home_key = self._home_key(where) if parcel else ""
+        bounded = home_key and self.run.affinity != "require"
+        home_timeout_s = self.run.home_timeout_s if bounded else 0.0
         spec = TaskSpec(
             key=live.key,
             node=task.name,
             queue=names.tasks_queue(where.queue) if parcel else self._queue,
             summary=_summary(task, where.node.summary, self._graphs.get(task.checkpoint_ns, "")),
             parcel=parcel,
-            home_key=self._home_key(where) if parcel else "",
-            home_timeout_s=0.0 if self.run.affinity == "require" else self.run.home_timeout_s,
+            home_key=home_key,
+            home_timeout_s=home_timeout_s,
             heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
             priority=self.run.priority,

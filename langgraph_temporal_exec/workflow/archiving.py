@@ -52,73 +52,49 @@ BACK_OFF = RetryPolicy(
 
 async def archive(request: ArchiveRequest, queue: str) -> ArchiveReply | None:
     """Move a log into archives; ``None`` when it was not done."""
-    try:
-        result: bytes = await workflow.execute_activity(
-            names.ARCHIVE_ACTIVITY,
-            pack(request),
-            task_queue=queue,
-            result_type=bytes,
-            summary="rewrite the archives" if request.compact else "move the log into archives",
-            start_to_close_timeout=ARCHIVE_TIMEOUT,
-            retry_policy=BACK_OFF,
-        )
-    except (ActivityError, asyncio.CancelledError):
-        return None
-    return unpack(ArchiveReply, result)
+    summary = "rewrite the archives" if request.compact else "move the log into archives"
+    result = await _done(names.ARCHIVE_ACTIVITY, pack(request), queue, summary, beats=None)
+    return None if result is None else unpack(ArchiveReply, result)
 
 
 async def close(request: CloseRequest, queue: str) -> CloseReply | None:
     """Put namespaces that have ended on shelves; ``None`` when it was not done."""
-    try:
-        result: bytes = await workflow.execute_activity(
-            names.CLOSE_ACTIVITY,
-            pack(request),
-            task_queue=queue,
-            result_type=bytes,
-            summary=f"keep {len(request.namespaces)} namespaces that have ended",
-            start_to_close_timeout=ARCHIVE_TIMEOUT,
-            heartbeat_timeout=BEAT_TIMEOUT,
-            retry_policy=BACK_OFF,
-        )
-    except (ActivityError, asyncio.CancelledError):
-        return None
-    return unpack(CloseReply, result)
+    summary = f"keep {len(request.namespaces)} namespaces that have ended"
+    result = await _done(names.CLOSE_ACTIVITY, pack(request), queue, summary)
+    return None if result is None else unpack(CloseReply, result)
 
 
 async def retire(request: RetireRequest, queue: str) -> RetireReply | None:
     """Let the workflows of namespaces end that are on shelves; ``None`` when it was not done."""
-    try:
-        result: bytes = await workflow.execute_activity(
-            names.RETIRE_ACTIVITY,
-            pack(request),
-            task_queue=queue,
-            result_type=bytes,
-            summary=f"close {len(request.closed)} namespaces",
-            start_to_close_timeout=ARCHIVE_TIMEOUT,
-            heartbeat_timeout=BEAT_TIMEOUT,
-            retry_policy=BACK_OFF,
-        )
-    except (ActivityError, asyncio.CancelledError):
-        return None
-    return unpack(RetireReply, result)
+    summary = f"close {len(request.closed)} namespaces"
+    result = await _done(names.RETIRE_ACTIVITY, pack(request), queue, summary)
+    return None if result is None else unpack(RetireReply, result)
 
 
 async def reopen(request: ReopenRequest, queue: str) -> ReopenReply | None:
     """Take a closed namespace from its shelf; ``None`` when it was not done."""
+    summary = f"open {request.namespace} again"[:200]
+    result = await _done(names.REOPEN_ACTIVITY, pack(request), queue, summary)
+    return None if result is None else unpack(ReopenReply, result)
+
+
+async def _done(
+    kind: str, request: bytes, queue: str, summary: str, *, beats: timedelta | None = BEAT_TIMEOUT
+) -> bytes | None:
     try:
         result: bytes = await workflow.execute_activity(
-            names.REOPEN_ACTIVITY,
-            pack(request),
+            kind,
+            request,
             task_queue=queue,
             result_type=bytes,
-            summary=f"open {request.namespace} again"[:200],
+            summary=summary,
             start_to_close_timeout=ARCHIVE_TIMEOUT,
-            heartbeat_timeout=BEAT_TIMEOUT,
+            heartbeat_timeout=beats,
             retry_policy=BACK_OFF,
         )
     except (ActivityError, asyncio.CancelledError):
         return None
-    return unpack(ReopenReply, result)
+    return result
 
 
 async def discard(thread_id: str, garbage: BlobRef, queue: str) -> None:
