@@ -12,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import socket
 import threading
 import time
-import uuid
 import weakref
 from datetime import timedelta
 
@@ -27,15 +25,10 @@ from temporalio.worker import Worker
 
 from .._loops import LoopThread, settle
 from ..protocol import names
+from ..storage.process_workflows import process_key, start_workflow_of_process
 from ..storage.rpc import is_away
 from ..storage.thread_client import Transport
 from ..workflow.mailbox import MailboxWorkflow
-
-LIFETIME = timedelta(hours=24)
-"""A mailbox whose process was killed disappears by itself after this long."""
-
-RENEWED_S = 12 * 3600.0
-"""One whose process lives continues as new each time this has passed."""
 
 CLOSE_S = 2.0
 """How long the server may take to terminate a mailbox; one that is away is not waited for."""
@@ -117,7 +110,7 @@ class _Hub:
             return self._mailboxes[prefix]
 
     async def _open(self, transport: Transport, prefix: str) -> None:
-        key = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        key = process_key()
         workflow_id = names.mailbox_workflow_id(prefix, key)
         if self._worker is None:
             self._client = await transport.worker_client()
@@ -126,13 +119,12 @@ class _Hub:
             self._running = asyncio.create_task(self._worker.run())
         self._opened.add(workflow_id)
         try:
-            await self._client.start_workflow(
+            await start_workflow_of_process(
+                self._client,
                 names.MAILBOX_WORKFLOW,
-                RENEWED_S,
-                id=workflow_id,
+                workflow_id=workflow_id,
                 task_queue=self._queue,
-                run_timeout=LIFETIME,
-                static_summary="stream of remote runs to one caller process",
+                summary="stream of remote runs to one caller process",
             )
         except RPCError as exc:
             raise transport.translate(exc) from exc

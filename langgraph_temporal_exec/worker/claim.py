@@ -30,7 +30,6 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowQueryFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -49,18 +47,13 @@ from ..errors import DuplicateWorkerError, ServerUnavailableError, UsageError
 from ..protocol import names
 from ..protocol.messages import WorkerCard
 from ..protocol.wire import pack, unpack
+from ..storage.process_workflows import process_key, start_workflow_of_process
 from ..storage.rpc import is_gone, is_unanswered
 from ..storage.thread_client import Transport
 from ..workflow import workers_here
 from .hosting import check_name
 
 logger = logging.getLogger(__name__)
-
-LIFETIME = timedelta(hours=24)
-"""The workflow of a worker that was killed disappears by itself after this long."""
-
-RENEWED_S = 12 * 3600.0
-"""That of one that lives continues as new each time this has passed."""
 
 LEAVE_S = 2.0
 """How long a worker that stops waits for the end of its workflow."""
@@ -99,7 +92,7 @@ class Claim:
         tell: Callable[[], tuple[list[str], list[str]]],
         lost: Callable[[Exception], None],
     ) -> None:
-        process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        process = process_key()
         self.card = WorkerCard(
             worker=name or process,
             queue=names.home_queue(transport.options.task_queue, name or process),
@@ -173,13 +166,12 @@ class Claim:
         workflow_id = names.worker_workflow_id(transport.options.id_prefix, card.queue)
         while True:
             try:
-                started = await transport.client.start_workflow(
+                started = await start_workflow_of_process(
+                    transport.client,
                     names.WORKER_WORKFLOW,
-                    RENEWED_S,
-                    id=workflow_id,
+                    workflow_id=workflow_id,
                     task_queue=self.process_queue,
-                    run_timeout=LIFETIME,
-                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    summary=f"worker {card.worker}"[:200],
                     memo={
                         "worker": card.worker,
                         "queue": card.queue,
@@ -190,7 +182,6 @@ class Claim:
                         "since_s": card.since_s,
                         "named": card.named,
                     },
-                    static_summary=f"worker {card.worker}"[:200],
                 )
                 break
             except WorkflowAlreadyStartedError:

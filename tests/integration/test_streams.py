@@ -15,10 +15,10 @@ from langgraph.graph import END, START, StateGraph
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from langgraph_temporal_exec import StreamLostError, TemporalSaver
-from langgraph_temporal_exec.caller import hub as caller_mailbox
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import Mail, MailItem
 from langgraph_temporal_exec.protocol.wire import pack
+from langgraph_temporal_exec.storage import process_workflows
 from langgraph_temporal_exec.workflow import mailbox_sinks
 from tests.support.graphs import config
 from tests.support.joined import is_joined
@@ -124,7 +124,7 @@ async def test_a_mailbox_is_renewed_under_a_call(
     client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call may take longer than any workflow of a mailbox may live."""
-    monkeypatch.setattr(caller_mailbox, "RENEWED_S", 0.5)
+    monkeypatch.setattr(process_workflows, "RENEWED_S", 0.5)
     host, caller = _savers(client, task_queue)
     go = threading.Semaphore(0)
     graph = _paced(go).with_config(checkpointer=caller)
