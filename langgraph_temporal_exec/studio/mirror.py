@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from langgraph.types import StateSnapshot
@@ -62,6 +63,8 @@ class Mirror:
         self._unread = 0
         self._looked = datetime.now(UTC)
         self._runs: dict[str, dict[str, bool]] = {}
+        self._readings = count(1)
+        self._reading_of: dict[str, int] = {}
 
     async def all(self, wait_s: float | None = None) -> int:
         """Every thread.
@@ -174,34 +177,65 @@ class Mirror:
         alias = alias_of(thread_id)
         # One that cannot be read is not tried first again and again.
         self._read_at[thread_id] = time.monotonic()
-        info = await threads.thread(self._store, thread_id)
-        if info is not None:
-            self._aliases.see(thread_id)
-        if server.has_runs(alias):
+        while True:
+            reading, runs = next(self._readings), server.runs_of(alias)
+            info = await threads.thread(self._store, thread_id)
+            if info is not None:
+                self._aliases.see(thread_id)
+            if await self._put(alias, thread_id, info, reading, runs):
+                return info
+
+    async def _put(
+        self,
+        alias: str,
+        thread_id: str,
+        info: ThreadInfo | None,
+        reading: int,
+        runs: frozenset[tuple[str, str]],
+    ) -> bool:
+        """Show what was read of a thread when the server had these runs of it.
+
+        Returns:
+            ``False``: one of them began or ended meanwhile, and what was read may be out of date.
+        """
+        if server.under_way(server.runs_of(alias)):
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
-            return info
+            return True
+        if server.runs_of(alias) != runs:
+            return False
+        if self._is_older(alias, reading):
+            return True
         known = server.thread(alias)
         if info is None:
             # Deleted by somebody else; what only the server has made so far stays.
             if known is not None and NATIVE_KEY in known:
                 server.drop_thread(alias)
             self._shown.pop(alias, None)
+            self._reading_of.pop(alias, None)
             self._read_at.pop(thread_id, None)
-            return None
+            return True
         stamp = (info.updated_at, info.status, info.graph, info.waiting)
         if known is None or self._shown.get(alias) != stamp:
             record = await self._record(alias, info)
-            if not server.has_runs(alias):
-                server.put_thread(alias, record)
-                self._shown[alias] = stamp
-        return info
+            if server.runs_of(alias) != runs:
+                return False
+            if self._is_older(alias, reading):
+                return True
+            server.put_thread(alias, record)
+            self._shown[alias] = stamp
+        self._reading_of[alias] = reading
+        return True
+
+    def _is_older(self, alias: str, reading: int) -> bool:
+        """Whether what a later reading found is shown already."""
+        return self._reading_of.get(alias, 0) > reading
 
     async def _glance(self, thread_id: str) -> None:
         """A line in the list, which ``_show`` puts right."""
         info = await threads.glance(self._store, thread_id)
         alias = alias_of(thread_id)
-        if info is None or alias in self._shown or server.has_runs(alias):
+        if info is None or alias in self._shown or server.under_way(server.runs_of(alias)):
             return
         self._aliases.see(thread_id)
         server.put_thread(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
@@ -214,16 +214,19 @@ def _store() -> Any:
     return import_module("langgraph_runtime_inmem.database").GLOBAL_STORE
 
 
-def _active_runs(thread_id: str) -> Iterator[Any]:
+def runs_of(thread_id: str) -> frozenset[tuple[str, str]]:
+    """Ids and statuses of the runs that the server itself has of a thread, or had."""
     wanted = UUID(thread_id)
-    for run in list(_store()["runs"]):
-        if run["thread_id"] == wanted and run["status"] in ("pending", "running"):
-            yield run
+    return frozenset(
+        (str(run["run_id"]), str(run["status"]))
+        for run in list(_store()["runs"])
+        if run["thread_id"] == wanted
+    )
 
 
-def has_runs(thread_id: str) -> bool:
-    """Whether the server itself has a run of a thread under way or queued."""
-    return next(_active_runs(thread_id), None) is not None
+def under_way(runs: frozenset[tuple[str, str]]) -> bool:
+    """Whether one of the server's own runs goes on, or is queued."""
+    return any(status in ("pending", "running") for _, status in runs)
 
 
 def _run(run_id: str) -> Any:

@@ -294,6 +294,26 @@ async def test_killed_in_the_middle_and_started_again(place: Place) -> None:
     assert (info.home, info.moved_from) == ("disk-a", "")
 
 
+async def test_a_run_that_kills_its_home_again_and_again_is_lost(place: Place) -> None:
+    """That it is sent home in between, by a worker that lives, is no success."""
+    saver = place.saver(affinity="require", max_lost_attempts=3)
+    diary = disks.diary.with_config(checkpointer=saver)
+    holding = disks.holding.with_config(checkpointer=saver)
+    home = await place.worker("a", "--name", "disk-a")
+    await _turn(diary, "t", "first")
+    await place.worker("b", "--name", "disk-b")
+    run = await saver.astart(holding, {"line": "second"}, _config("t"))
+    held = place.disk("a") / "held"
+    for _ in range(3):
+        await place.until(held.exists, home)
+        held.unlink()
+        home.kill()
+        home = await place.worker("a", "--name", "disk-a")
+    with pytest.raises(RunFailedError, match="3 times in a row"):
+        await asyncio.wait_for(run.aresult(), WAIT_S)
+    assert not held.exists()
+
+
 async def test_prefers_its_home_and_moves_when_that_is_gone(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

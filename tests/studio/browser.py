@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -58,9 +59,10 @@ class Browser:
             except Exception:  # the page is being rebuilt under the look
                 return None
 
-        return WebDriverWait(self.driver, DEADLINE_S, 0.1).until(
-            quietly, f"the page says:\n{self.text()}"
-        )
+        try:
+            return WebDriverWait(self.driver, DEADLINE_S, 0.1).until(quietly)
+        except TimeoutException:
+            raise AssertionError(f"the page says:\n{self.text()}") from None
 
     def text(self, selector: str = "body") -> str:
         return self.driver.find_element(By.CSS_SELECTOR, selector).text

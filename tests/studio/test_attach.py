@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 from urllib.parse import quote
@@ -158,6 +159,33 @@ async def test_status_and_freshness(
         await sdk.threads.get(found["thread_id"])
     ids = [t["thread_id"] for t in await sdk.threads.search(limit=1000)]
     assert found["thread_id"] not in ids
+
+
+async def test_an_older_reading_does_not_overwrite_a_newer_one(sdk: LangGraphClient) -> None:
+    """The server's own run begins and ends while others look at its thread."""
+    order = ["interrupted", "busy", "idle"]
+
+    async def answered() -> list[list[str]]:
+        thread_id = (await sdk.threads.create())["thread_id"]
+        await sdk.runs.wait(thread_id, "flow", input={"steps": []})
+        done = asyncio.Event()
+
+        async def look() -> list[str]:
+            seen = []
+            while not done.is_set():
+                seen.append((await sdk.threads.get(thread_id))["status"])
+            return [*seen, (await sdk.threads.get(thread_id))["status"]]
+
+        looks = [asyncio.create_task(look()) for _ in range(4)]
+        await sdk.runs.wait(thread_id, "flow", command={"resume": "yes"})
+        done.set()
+        return await asyncio.gather(*looks)
+
+    for _ in range(2):
+        for looks in await asyncio.gather(*(answered() for _ in range(3))):
+            for seen in looks:
+                assert seen == sorted(seen, key=order.index)
+                assert seen[-1] == "idle"
 
 
 async def test_thread_that_cannot_be_read(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgpack
 import pytest
 
@@ -107,6 +109,18 @@ def test_a_newer_attempt_fences_the_older_one_down_the_tree() -> None:
     state.task_ended("t1", 1, late)
     assert [op.kind for op in logged(state)] == [OpKind.PUT, OpKind.OPEN]
     assert attach(state, "r1", 1)[0].status == AttachStatus.STALE
+
+
+def test_a_run_that_leaves_a_task_behind_fences_its_namespaces() -> None:
+    outcome = pack(Outcome(status="done"))
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, open=("ns",)))
+    assert state.step(step(state, 1, outcome=outcome)) == []
+    attach(state, "r2")
+    state.step(step(state, 0, run="r2", open=("ns2",)))
+    ended = state.step(replace(step(state, 1, run="r2", outcome=outcome), fence=True))
+    assert ended == [FenceNamespace(namespace="ns2", epoch=state.epoch)]
 
 
 def test_attaching_twice_with_one_attempt_changes_nothing() -> None:
