@@ -5,6 +5,8 @@ do::
 
     is_gone            there is no such workflow: an answer, and seldom an error
     is_busy            the server turned the request away unseen: ask again in a moment
+    is_undone          of an Update: the workflow task that took it failed, and it with it; ask
+                       again for a moment
     is_unreachable     the server cannot be reached: as ``is_away``
     is_unanswered      of a Query: no worker answers
     is_away            no answer, or a connection that broke under the call: ask again for a while,
@@ -55,6 +57,10 @@ AWAY_TRIES = 12
 AWAY_PAUSE_MAX_S = 5.0
 """How often, at growing distances of up to this pause, a request is repeated that nobody's attempt
 waits for: a blob that is stored, an execution that is deleted."""
+
+UNDONE_S = 10.0
+"""How long an Update is sent again whose workflow task failed: often it met the end of a workflow
+that was continuing as new. One that fails again and again may be what the workflow fails at."""
 
 BUSY_RETRIES = 150
 """Tries of an Update that the server turned away because 10 were in flight."""
@@ -117,6 +123,12 @@ def is_unanswered(exc: RPCError) -> bool:
     )
 
 
+def is_undone(exc: RPCError) -> bool:
+    """Of an Update: whether nothing of it was applied, as its workflow task failed. The server
+    tells so only of those that were not accepted (``AbortReasonWorkflowTaskFailed`` there)."""
+    return exc.status is RPCStatusCode.FAILED_PRECONDITION
+
+
 def is_final(exc: RPCError) -> bool:
     """Whether it is an answer of a server that is there; a broken connection has many names."""
     return exc.status in (
@@ -174,7 +186,7 @@ async def send_update(
     patience_s: float = 0,
     deleted_s: float = 0,
 ) -> T:
-    """Send an Update; retries what the server turned away unseen.
+    """Send an Update; retries what the server turned away unseen, or could not apply.
 
     Args:
         client: The client it is sent with, for the texts of errors.
@@ -186,6 +198,7 @@ async def send_update(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
     deleted_deadline = loop.time() + deleted_s
+    undone_deadline = loop.time() + max(patience_s, UNDONE_S)
     for attempt in range(BUSY_RETRIES):
         try:
             return await send()
@@ -204,9 +217,8 @@ async def send_update(
             if is_busy(exc) and attempt < BUSY_RETRIES - 1:
                 await asyncio.sleep(min(1.0, 0.02 * 1.5**attempt))
                 continue
-            # "Unexpected workflow task failure": it met a workflow that was continuing as new.
-            moving = exc.status is RPCStatusCode.FAILED_PRECONDITION
-            if (moving or is_away(exc)) and loop.time() < deadline:
+            until = undone_deadline if is_undone(exc) else deadline
+            if (is_undone(exc) or is_away(exc)) and loop.time() < until:
                 await asyncio.sleep(AWAY_PAUSE_S)
                 continue
             raise translate(client, exc) from exc
