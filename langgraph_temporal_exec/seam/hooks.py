@@ -560,10 +560,7 @@ def _seam_task(
         spread=loop.config[CONF].get(SPREAD),
         obstacle=parcel.obstacle(task, loop),
     )
-    # A graph compiled with checkpointer=False carries its parent's saver in the config but
-    # keeps no state; with durability="exit" nothing is recorded before the end.
-    recorded = loop.checkpointer is not None and loop.durability != "exit"
-    ships = recorded and session.ships(view)
+    ships = parcel.is_recorded(loop) and session.ships(view)
     if not ships:
         session.note_within(task.id, view.within)
     return view, ships
@@ -597,7 +594,7 @@ def _hook_arun(original: Callable[..., Any]) -> Callable[..., Any]:
         if found is None:
             return await run(task)
         view, ships = found
-        if ships and session.places(view):
+        if session.places(view):
             stream = bool(kwargs.get("stream"))
             return await session.arun_placed(
                 view, _away(task, configurable, below, stream=stream, sync=False)
@@ -631,7 +628,7 @@ def _hook_run(original: Callable[..., Any]) -> Callable[..., Any]:
         if found is None:
             return run(task)
         view, ships = found
-        if ships and session.places(view):
+        if session.places(view):
             return session.run_placed(
                 view, _away(task, configurable, below, stream=False, sync=True)
             )

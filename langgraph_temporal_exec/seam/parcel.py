@@ -70,6 +70,11 @@ Emit = Callable[[str, tuple[Any, ...]], None]
 
 def obstacle(task: Any, loop: Any) -> str:
     """What of a task cannot travel, for people; "": nothing is known to be in the way."""
+    if not is_recorded(loop):
+        return (
+            "no checkpoint that it starts from is recorded (durability='exit', or its graph was "
+            "compiled with checkpointer=False)"
+        )
     if not private.is_rebuildable(task):
         return (
             "it does not follow from a checkpoint (a @task that another task has called, or the "
@@ -86,6 +91,15 @@ def obstacle(task: Any, loop: Any) -> str:
     if not named:
         return ""
     return f"it reads {_quoted(named)}, of which an UntrackedValue is in no checkpoint"
+
+
+def is_recorded(loop: Any) -> bool:
+    """Whether what a loop does is recorded as it goes.
+
+    A graph compiled with ``checkpointer=False`` carries its parent's saver in the config but keeps
+    no state; with ``durability="exit"`` nothing is recorded before the end.
+    """
+    return loop.checkpointer is not None and loop.durability != "exit"
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -315,6 +315,26 @@ async def test_what_cannot_travel_is_named(own: Any, there: There, thread_id: st
             await graph.ainvoke({"x": ["writes"]}, config(f"{thread_id}-writes"))
 
 
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_a_task_without_a_recorded_checkpoint_cannot_travel(
+    own: Any, there: There, thread_id: str, sync: bool
+) -> None:
+    """Rather an error than a node that runs on another worker than it was given."""
+    saver = own(nodes={"part": NodeOptions(task_queue=there.queue)})
+    async with saver.worker(), asyncio.timeout(60):
+        graph = fan().with_config(checkpointer=saver)
+
+        async def call() -> None:
+            given = ({"x": ["start"]}, config(thread_id))
+            if sync:
+                await asyncio.to_thread(graph.invoke, *given, durability="exit")
+            else:
+                await graph.ainvoke(*given, durability="exit")
+
+        with pytest.raises(PlacementError, match=r"'part'.*durability='exit'"):
+            await call()
+
+
 async def test_a_worker_that_serves_something_else(own: Any, there: There, thread_id: str) -> None:
     there_alone = NodeOptions(task_queue=there.queue)
     saver = own(nodes={"work": there_alone, "part": there_alone})

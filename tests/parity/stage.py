@@ -37,7 +37,8 @@ class Scenario:
     """A graph and what is done with it. ``script`` is a coroutine function unless ``sync``.
 
     ``differs`` says in which modes which observations are not the same
-    (docs/reference/differences.md).
+    (docs/reference/differences.md). ``recorded``: all its tasks start from recorded checkpoints;
+    others can run on no other worker.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scenario:
     script: Callable[[Any], Any]
     sync: bool
     compat: bool
+    recorded: bool
     differs: Mapping[str, str]
 
     def graph(self, checkpointer: Any) -> Any:
@@ -58,13 +60,18 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    build: Build, *, compat: bool = True, differs: Mapping[str, str] | None = None
+    build: Build,
+    *,
+    compat: bool = True,
+    recorded: bool = True,
+    differs: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[Any], Any]], Scenario]:
     """Enter a scenario: ``async def name(s: Stage)``, or ``def name(s: SyncStage)``.
 
     Args:
         build: Compiles its graph; called in each process that needs it.
         compat: Whether the oldest supported LangGraph has what it needs.
+        recorded: Whether all its tasks start from recorded checkpoints.
         differs: Mode -> label of the observations that are known to differ there, and must.
     """
 
@@ -77,6 +84,7 @@ def scenario(
             script=script,
             sync=not asyncio.iscoroutinefunction(script),
             compat=compat,
+            recorded=recorded,
             differs=differs or {},
         )
         return SCENARIOS[name]

@@ -90,7 +90,7 @@ def interrupts_of_a_sync_node(s: SyncStage) -> None:
     s.invoke(Command(resume=2), durability="sync")
 
 
-@scenario(_sync_asks)
+@scenario(_sync_asks, recorded=False)
 async def answers_with_durability_exit(s: Stage) -> None:
     await s.invoke({"x": ["in"]}, durability="exit")
     await s.state()
@@ -448,7 +448,7 @@ def _no_breakpoints(checkpointer: Any) -> Any:
     return _steps(checkpointer)
 
 
-@scenario(_no_breakpoints)
+@scenario(_no_breakpoints, recorded=False)
 async def breakpoints_of_a_call(s: Stage) -> None:
     await s.stream({"x": ["in"]}, interrupt_before=["b", "c"], stream_mode=["updates", "debug"])
     await s.update({"x": ["by hand"]})

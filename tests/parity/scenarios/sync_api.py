@@ -38,7 +38,7 @@ def _chain(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_chain)
+@scenario(_chain, recorded=False)
 def sync_invoke_and_stream(s: SyncStage) -> None:
     s.invoke({"x": ["in"]})
     s.invoke({"x": ["again"]}, version="v2")
