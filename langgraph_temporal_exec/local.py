@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,6 +58,10 @@ MEMORY_TUNING = (
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+
+LOCK_S = STOP_TIMEOUT_S
+"""How long the file of a server is waited for: that of a process that was killed takes a moment to
+stop."""
 
 PORT_TRIES = 3
 """Another process may take a port between the moment it was found free and the server's start."""
@@ -127,12 +133,30 @@ async def start_server(
         ServerUnavailableError: It did not start, for example because another one has the file.
     """
     forward_core_logs()
-    database = None if path is None else await asyncio.to_thread(_prepare, Path(path))
+    if path is None:
+        return await _start(None, None, port, ui=ui)
+    try:
+        database = await asyncio.to_thread(_prepare, Path(path))
+        lock = await asyncio.to_thread(_locked, database)
+    except OSError as exc:
+        raise ServerUnavailableError(
+            f"The embedded Temporal server cannot use the file {path}: {exc}."
+        ) from exc
+    try:
+        return await _start(database, lock, port, ui=ui)
+    finally:
+        # The server has inherited it, and keeps it until it ends.
+        os.close(lock)
+
+
+async def _start(
+    database: str | None, lock: int | None, port: int | None, *, ui: bool
+) -> LocalServer:
     if port is not None and await asyncio.to_thread(_in_use, port):
         # Not left to the server to find out: until it gives up, the other one would answer.
         raise ServerUnavailableError(f"Port {port} is in use; stop what listens there.")
     for _ in range(PORT_TRIES if port is None else 1):
-        server = await _started(port or _free_port(), database, ui=ui)
+        server = await _started(port or _free_port(), database, lock, ui=ui)
         if server is not None:
             return server
     raise ServerUnavailableError(
@@ -142,7 +166,9 @@ async def start_server(
     )
 
 
-async def _started(port: int, database: str | None, *, ui: bool) -> LocalServer | None:
+async def _started(
+    port: int, database: str | None, lock: int | None, *, ui: bool
+) -> LocalServer | None:
     """A server on a port; ``None`` when it ended instead of answering."""
     arguments = [
         *(find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)),
@@ -156,6 +182,7 @@ async def _started(port: int, database: str | None, *, ui: bool) -> LocalServer 
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=() if lock is None else (lock,),
     )
     try:
         client = await _connect(process, f"127.0.0.1:{port}")
@@ -218,6 +245,33 @@ def _prepare(path: Path) -> str:
     full = path.expanduser().resolve()
     full.parent.mkdir(parents=True, exist_ok=True)
     return str(full)
+
+
+def _locked(database: str) -> int:
+    """The lock of a server's file, as a file descriptor.
+
+    SQLite's own locks let several servers write to one file in turn, each of which takes itself for
+    the only one. This one lies in a file beside it: where the file is on a network, it would be
+    among SQLite's.
+    """
+    lock = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            holder = os.pread(lock, 100, 0).decode(errors="replace").strip() or "another process"
+            os.close(lock)
+            raise ServerUnavailableError(
+                f"The Temporal server of {holder} has the file {database}. Stop that one first; or "
+                "have it serve both: TemporalSaver(await Client.connect(its address))."
+            ) from None
+        os.truncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        return lock
 
 
 @asynccontextmanager

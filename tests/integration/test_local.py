@@ -85,6 +85,32 @@ async def test_port_that_was_taken_meanwhile(monkeypatch: pytest.MonkeyPatch) ->
         await server.shutdown()
 
 
+async def test_a_file_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two would take itself for the only one."""
+    path = tmp_path / "t.db"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(path)), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    address = (await process.stdout.readline()).decode().strip()
+    assert _listens(address)
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "LOCK_S", 0.1)
+        with pytest.raises(ServerUnavailableError, match=f"process {process.pid} .*t.db"):
+            await start_server(path)
+    # It is gone as soon as its server is.
+    process.kill()
+    server = await start_server(path)
+    assert not _listens(address)
+    await server.shutdown()
+
+
+async def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServerUnavailableError, match=r"cannot use the file .*file/t\.db"):
+        await start_server(tmp_path / "file" / "t.db")
+
+
 async def test_local_keeps_threads_in_its_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "temporal.db"
     async with TemporalSaver.local(path) as saver, asyncio.timeout(100):
