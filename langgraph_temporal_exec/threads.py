@@ -52,7 +52,7 @@ class ThreadInfo:
         created_at: When it was made.
         updated_at: When something was last written to it.
         interrupts: What it waits for, as ``get_state`` shows it.
-        waiting: Runs in the thread's run queue, behind the active one.
+        waiting: Runs behind the active one, or behind the first that no worker has taken yet.
         error: Why its last run failed; ``None`` when it did not.
         note: Of the run it is busy with: that no worker polls its task queue, or why those that
             do cannot take it or have not kept it, while it waits for the next; "" otherwise.

@@ -88,11 +88,13 @@ class Announcement:
         run_id: The run.
         run_workflow_id: Workflow id of the run.
         graph: Name of its graph.
+        task_queue: The shared one that it is on; "" of earlier releases.
     """
 
     run_id: str
     run_workflow_id: str
     graph: str = ""
+    task_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +144,7 @@ class AttachRequest:
         run_workflow_id: Workflow id of the run.
         graph: Name of its graph.
         priority: Of the run; what the thread starts itself afterwards gets it too.
+        task_queue: The shared one that the asking worker serves.
     """
 
     run_id: str
@@ -161,6 +164,7 @@ class AttachRequest:
     lost: bool = False
     priority: RunPriority | None = None
     home_queue: str = ""
+    task_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,8 +22,8 @@ is known what the task did::
     child of a run started         an answer was taken, or a deadline has passed
     Update completed               what waits takes effect; then the step, if it was applied, or the
                                    home, of an attach that came before the marker
-    marker of a patch              ``HOMES``: from now on threads have homes; another one:
-                                   namespaces are closed
+    marker of a patch              from now on threads have homes (``HOMES``), namespaces are
+                                   closed, or runs are in order
     workflow task started          what had arrived before the task before it takes effect; what
                                    came later waits on
     end of the history             all that waits takes effect
@@ -75,7 +75,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import WireError, unpack
 from ..workflow.core.thread_state import ThreadState
-from ..workflow.patches import HOMES, NAMESPACES_CLOSED
+from ..workflow.patches import HOMES, IN_ORDER, NAMESPACES_CLOSED
 from .rpc import is_gone
 
 HEDGE_S = 1.5
@@ -296,6 +296,8 @@ class _Fold:
                 self.state.has_home = True
             if NAMESPACES_CLOSED.encode() in names_of:
                 self.state.closing.enabled = True
+            if IN_ORDER.encode() in names_of:
+                self.state.in_order = True
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)

@@ -232,7 +232,12 @@ class Transport:
             RPCError: Its workflow takes no more Signals.
             ServerUnavailableError: Temporal does not answer.
         """
-        run = Announcement(run_id=run_id, run_workflow_id=self.run_workflow_id(run_id), graph=graph)
+        run = Announcement(
+            run_id=run_id,
+            run_workflow_id=self.run_workflow_id(run_id),
+            graph=graph,
+            task_queue=self.options.task_queue,
+        )
         options = self._thread_options(thread_id)
 
         async def send() -> None:

@@ -139,6 +139,7 @@ async def attach(
         lost=lost,
         home_queue=host.home_queue,
         priority=run.priority,
+        task_queue=transport.options.task_queue,
     )
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)

@@ -34,6 +34,11 @@ HOMES = "homes"
 """Patch, of threads: a thread has a home, and attempts on other workers are sent there; without it,
 any worker is granted the thread. To be removed as ``RESULTS_FIRST``."""
 
+IN_ORDER = "runs-in-order"
+"""Patch, of threads: runs that were announced come before those that ask later; decided as a run of
+its workflow begins. Without it, whichever worker asks first. To be removed as
+``RESULTS_FIRST``."""
+
 GO_HOME = "go-home"
 """Patch, of runs: an attempt that was sent to the thread's home goes there at once, not after the
 pause of one that moved. To be removed when no run begun by a 0.1.0 development version is open or

@@ -87,7 +87,7 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .patches import HOMES, NAMESPACES_CLOSED, RESULTS_FIRST, STARTS_PACED
+    from .patches import HOMES, IN_ORDER, NAMESPACES_CLOSED, RESULTS_FIRST, STARTS_PACED
     from .refusals import (
         bad_answer,
         check_ops,
@@ -164,6 +164,7 @@ class ThreadWorkflow:
         if not self._start.namespace:
             # Here, because Updates may come before ``run``.
             self._state.closing.enabled = workflow.patched(NAMESPACES_CLOSED)
+            self._state.in_order = workflow.patched(IN_ORDER)
         self._restored = self._state.restart()
         self._state.log.archive_bytes = self._start.archive_bytes or ARCHIVE_BYTES
         self._activities: dict[str, workflow.ActivityHandle[bytes]] = {}

@@ -252,6 +252,29 @@ async def test_runs_that_never_began_are_found(
     assert "GraphNotFound" in record.getMessage()
 
 
+async def test_runs_begun_without_a_worker_keep_their_order(
+    client: Client, task_queue: str
+) -> None:
+    """A task queue keeps none: it has partitions."""
+    graph = (
+        StateGraph(State)
+        .add_node("node", lambda state: {"x": ["ran"]})
+        .add_edge(START, "node")
+        .compile()
+    )
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    begun = [await saver.astart(graph, {"x": [f"{n}"]}, config("t")) for n in range(8)]
+    info = await saver.aget_thread("t")
+    assert info is not None
+    assert (info.status, info.waiting) == ("busy", 7)
+    async with saver.worker(graph), asyncio.timeout(WAIT_S):
+        await asyncio.gather(*(run.aresult() for run in begun))
+        durable = graph.with_config(checkpointer=saver)
+        lines = (await durable.aget_state(config("t"))).values["x"]
+    saver.close()
+    assert lines == [line for n in range(8) for line in (f"{n}", "ran")]
+
+
 async def test_the_stream_of_a_cancelled_run_says_so(
     deployment: Deployment, tmp_path: Path
 ) -> None:

@@ -28,7 +28,13 @@ def attach(
     state: ThreadState, run: str, attempt: int = 1, evict: str = ""
 ) -> tuple[AttachReply, list[Effect]]:
     return state.attach(
-        AttachRequest(run_id=run, attempt=attempt, run_workflow_id=f"wf-{run}", evict=evict)
+        AttachRequest(
+            run_id=run,
+            attempt=attempt,
+            run_workflow_id=f"wf-{run}",
+            evict=evict,
+            task_queue="shared",
+        )
     )
 
 

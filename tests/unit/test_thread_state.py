@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgpack
 import pytest
@@ -121,6 +122,73 @@ def test_a_run_that_leaves_a_task_behind_fences_its_namespaces() -> None:
     state.step(step(state, 0, run="r2", open=("ns2",)))
     ended = state.step(replace(step(state, 1, run="r2", outcome=outcome), fence=True))
     assert ended == [FenceNamespace(namespace="ns2", epoch=state.epoch)]
+
+
+def announced(*runs: str, **fields: Any) -> ThreadState:
+    """A thread whose runs nobody has taken yet."""
+    state = fresh(in_order=True, **fields)
+    for run in runs:
+        state.announce(announcement(run))
+    return state
+
+
+def announcement(run: str, task_queue: str = "shared") -> Announcement:
+    return Announcement(run_id=run, run_workflow_id=f"wf-{run}", task_queue=task_queue)
+
+
+def turns(state: ThreadState) -> list[str]:
+    """In which order runs get the thread if each asks for it and ends at once."""
+    order = []
+    while state.active is not None:
+        run = state.active.run_id
+        attach(state, run)
+        order.append(run)
+        state.step(step(state, 0, run=run, outcome=pack(Outcome(status="done"))))
+    return order
+
+
+@pytest.mark.parametrize("asks", ["a", "b", "c", "d"])
+def test_runs_that_nobody_has_taken_keep_their_order(asks: str) -> None:
+    """Whichever a worker takes first; "d" is one whose caller waits, which nobody announces."""
+    state = announced("a", "b", "c")
+    reply, effects = attach(state, asks)
+    assert effects == []
+    assert reply.status == (AttachStatus.GRANTED if asks == "a" else AttachStatus.QUEUED)
+    for later in "abcd":
+        attach(state, later)
+    assert turns(state) == list("abcd")
+
+
+def test_a_run_behind_another_one_lets_in_who_was_there_before_it() -> None:
+    state = announced()
+    attach(state, "active")
+    for run in "ab":
+        state.announce(announcement(run))
+    assert state.read(ReadRequest()).summary.waiting == 2
+    attach(state, "b")
+    attach(state, "a")
+    assert turns(state) == ["active", "a", "b"]
+
+
+def test_a_run_that_ended_before_anybody_took_it_lets_the_next_one_in() -> None:
+    state = announced("a", "b")
+    attach(state, "b")
+    assert state.run_closed("a") == [GiveTurn(run_id="b", run_workflow_id="wf-b")]
+    assert turns(state) == ["b"]
+
+
+def test_runs_of_another_task_queue_are_not_waited_for() -> None:
+    """It may be one that nobody serves."""
+    state = announced()
+    state.announce(announcement("a", "elsewhere"))
+    assert attach(state, "b")[0].status == AttachStatus.GRANTED
+    assert attach(state, "a")[0].status == AttachStatus.QUEUED
+
+
+def test_histories_without_the_patch_give_the_thread_to_whoever_asks_first() -> None:
+    state = announced("a", "b")
+    state.in_order = False
+    assert attach(state, "b")[0].status == AttachStatus.GRANTED
 
 
 def test_attaching_twice_with_one_attempt_changes_nothing() -> None:

@@ -73,7 +73,7 @@ SUMMARY = m.ThreadSummary(
     closed_run="r0",
     home=HOME,
 )
-ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g")
+ANNOUNCEMENT = m.Announcement(run_id="r", run_workflow_id="w", graph="g", task_queue="q")
 APPLIED = m.Applied(checkpoints=1, null_writes=True, answered=("t",), spent="c1")
 PRIORITY = m.RunPriority(key=2, fairness_key="tenant", fairness_weight=1.5)
 SPEC = m.TaskSpec(
@@ -150,6 +150,7 @@ SAMPLES: dict[str, Any] = {
         lost=True,
         priority=PRIORITY,
         home_queue="q~w",
+        task_queue="q",
     ),
     "stop_request": m.StopRequest(run_id="r"),
     "attach_reply": m.AttachReply(

@@ -163,7 +163,10 @@ class ThreadState:
         namespaces: Nested ones that have been opened, the latest.
         active: The run that has the thread.
         waiting: Runs that want it next, in this order.
-        announced: Runs that were recorded and have not asked for the thread: to be shown, no more.
+        announced: Runs that were recorded and have not asked for the thread, the oldest first.
+            Whoever asks later waits for them.
+        in_order: Whether they do, which histories of earlier releases do not know
+            (``patches.IN_ORDER``).
         ended: Outcomes of the last runs, in short; empty of one that closed without.
         running: Tasks whose Activities are under way, by their keys.
         lost: Keys of tasks whose Activities ended without a result.
@@ -197,6 +200,7 @@ class ThreadState:
     active: ActiveRun | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
     announced: dict[str, Announcement] = field(default_factory=dict)
+    in_order: bool = False
     ended: dict[str, bytes] = field(default_factory=dict)
     running: dict[str, TaskSpec] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
@@ -279,6 +283,7 @@ class ThreadState:
         if request.evict and self.active is not None and self.active.run_id == request.evict:
             self._note_closed(request.evict)
             effects += self._release(fence=True)
+        self._let_earlier_in(request)
         active = self.active
         if active is not None and active.run_id != request.run_id:
             if all(w.run_id != request.run_id for w in self.waiting):
@@ -330,6 +335,28 @@ class ThreadState:
             moved=moved,
         )
         return reply, effects
+
+    def _let_earlier_in(self, request: AttachRequest) -> None:
+        """Give the thread, or their places in the run queue, to runs that were announced before a
+        run that asks: no worker has taken them yet, but they were here first. Those of another
+        task queue may have no workers there, and are not waited for."""
+        known = self.active is not None and self.active.run_id == request.run_id
+        if (
+            not (self.in_order and request.task_queue)
+            or known
+            or any(w.run_id == request.run_id for w in self.waiting)
+        ):
+            return
+        for run in list(self.announced.values()):
+            if run.run_id == request.run_id:
+                break
+            if run.task_queue != request.task_queue:
+                continue
+            del self.announced[run.run_id]
+            if self.active is None:
+                self.reserve(run.run_id, run.run_workflow_id)
+            else:
+                self.waiting.append(Waiter(run_id=run.run_id, run_workflow_id=run.run_workflow_id))
 
     def _not_yours(self, status: AttachStatus, active: ActiveRun) -> AttachReply:
         return AttachReply(
@@ -840,7 +867,7 @@ class ThreadState:
                 self.summary,
                 status=self.status,
                 active_run=self.active.run_id if self.active else "",
-                waiting=len(self.waiting),
+                waiting=self._behind(),
                 home=self.home,
             ),
             runs=self._runs() if request.erasing or request.runs else (),
@@ -851,6 +878,11 @@ class ThreadState:
             forgotten=self.closing.state.forget,
             snapshot=self.at_rest() if request.closing else b"",
         )
+
+    def _behind(self) -> int:
+        """How many runs wait behind the one that has the thread, or is to have it."""
+        first = self.active is None and bool(self.announced)
+        return len(self.waiting) + len(self.announced) - first
 
     def _runs(self) -> tuple[str, ...]:
         active = [self.active.run_id] if self.active else []
