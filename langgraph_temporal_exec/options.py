@@ -9,6 +9,76 @@ from typing import Literal, Protocol, cast, get_args, runtime_checkable
 
 from .errors import UsageError
 
+LONGEST = timedelta(days=36_500)
+"""Of all times that are given. Temporal, and seconds as a float, can hold somewhat more."""
+
+MAX_QUEUE = 500
+"""Bytes of a task queue: Temporal allows 1,000, and the names of workers and tasks are longer."""
+
+MAX_SUMMARY = 400
+"""Bytes of an Activity's summary, for which Temporal allows that."""
+
+MAX_PREFIX = 200
+"""Bytes of the first part of workflow ids, for which Temporal allows 1,000."""
+
+
+def check_text(what: str, value: object, *, limit: int, empty: bool = False) -> str:
+    """The value, if it is text that may be part of a name in Temporal.
+
+    Args:
+        what: What it is, for the error: "task_queue".
+        value: The value.
+        limit: Bytes it may have.
+        empty: Whether it may be empty.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"{what} is {value!r}; it must be text.")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{what} is {value!r}, which is no Unicode text: {exc.reason}.") from exc
+    if not value and not empty:
+        raise UsageError(f"{what} is empty; it must be text of 1 to {limit} bytes.")
+    if size > limit:
+        raise UsageError(f"{what} has {size:,} bytes ({value[:40]!r}...); the limit is {limit}.")
+    if value != value.strip() or not value.isprintable():
+        raise UsageError(
+            f"{what} is {value!r}; it must not begin or end with a space, and must hold no line "
+            "breaks or other control characters."
+        )
+    return value
+
+
+def check_queue(what: str, value: object, *, empty: bool = False) -> str:
+    """The value, if it can be the name of a task queue.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    queue = check_text(what, value, limit=MAX_QUEUE, empty=empty)
+    if queue.startswith("/_sys/"):
+        raise UsageError(f"{what} is {queue!r}; names that begin with '/_sys/' are Temporal's own.")
+    return queue
+
+
+def _check_longest(what: str, value: timedelta) -> None:
+    if value > LONGEST:
+        raise UsageError(f"{what} is {value}; the longest is {LONGEST.days:,} days, 100 years.")
+
+
+def _check_positive(what: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, timedelta):
+        raise UsageError(f"{what} is {value!r}; pass a timedelta, as timedelta(seconds=10).")
+    if value <= timedelta(0):
+        raise UsageError(f"{what} is {value}; it must be positive.")
+    _check_longest(what, value)
+
+
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 """What a run does that finds another one on its thread, in the words of LangGraph's API server: it
 waits in the thread's run queue, fails with ``ThreadBusyError``, stops the other after its
@@ -54,6 +124,7 @@ def check_home_timeout(value: object) -> timedelta:
         UsageError: It may not.
     """
     if isinstance(value, timedelta) and value >= timedelta(seconds=1):
+        _check_longest("home_timeout", value)
         return value
     raise UsageError(f"home_timeout is {value!r}; it must be a timedelta of at least 1 second.")
 
@@ -64,7 +135,7 @@ def check_lost_attempts(value: object) -> int:
     Raises:
         UsageError: It is none.
     """
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"max_lost_attempts is {value!r}; it must be a number of at least 1.")
     return value
 
@@ -75,7 +146,10 @@ def check_give_up(value: object) -> timedelta | None:
     Raises:
         UsageError: It is neither.
     """
-    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+    if value is None:
+        return None
+    if isinstance(value, timedelta) and value > timedelta(0):
+        _check_longest("give_up_after", value)
         return value
     raise UsageError(f"give_up_after is {value!r}; it must be a positive timedelta or None.")
 
@@ -86,7 +160,10 @@ def check_run_timeout(value: object) -> timedelta | None:
     Raises:
         UsageError: It is neither.
     """
-    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+    if value is None:
+        return None
+    if isinstance(value, timedelta) and value > timedelta(0):
+        _check_longest("run_timeout", value)
         return value
     raise UsageError(f"run_timeout is {value!r}; it must be a positive timedelta or None.")
 
@@ -121,8 +198,11 @@ def check_fairness(key: object, weight: object) -> tuple[str, float]:
     Raises:
         UsageError: They are not.
     """
-    if key is not None and not (isinstance(key, str) and 0 < len(key.encode()) <= 64):
+    size = len(key.encode(errors="replace")) if isinstance(key, str) else 0
+    if key is not None and not (isinstance(key, str) and 0 < size <= 64):
         raise UsageError(f"fairness_key is {key!r}; it must be a string of 1 to 64 bytes.")
+    if key is not None:
+        check_text("fairness_key", key, limit=64)
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if weight is not None and not (number and 0.001 <= cast(float, weight) <= 1000):
         raise UsageError(f"fairness_weight is {weight!r}; it must be from 0.001 to 1000.")
@@ -234,6 +314,11 @@ class NodeOptions:
     task_queue: str = ""
 
     def __post_init__(self) -> None:
+        inline: object = self.inline
+        if not isinstance(inline, bool):
+            raise UsageError(f"NodeOptions(inline={inline!r}) must be True or False.")
+        check_queue("NodeOptions.task_queue", self.task_queue, empty=True)
+        check_text("NodeOptions.summary", self.summary, limit=MAX_SUMMARY, empty=True)
         if self.retry is not None:
             check_retry(self.retry)
         if self.inline and self.task_queue:
@@ -241,11 +326,14 @@ class NodeOptions:
                 f"NodeOptions(inline=True, task_queue={self.task_queue!r}): what runs inside the "
                 "loop cannot run on another worker. Leave one of the two out."
             )
-        if self.timeout is not None and self.timeout <= timedelta(0):
-            raise UsageError(f"NodeOptions(timeout={self.timeout}) must be positive.")
+        _check_positive("NodeOptions.timeout", self.timeout)
 
 
 DEFAULT_NODE = NodeOptions()
+
+ALL_NODES = "*"
+"""Key of ``nodes``, as in LangGraph's ``interrupt_before="*"``: those that have no options of their
+own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +359,8 @@ class SubagentOptions:
     on_timeout: Literal["tell", "fail"] = "tell"
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and self.timeout <= timedelta(0):
-            raise UsageError(f"SubagentOptions(timeout={self.timeout}) must be positive.")
+        check_queue("SubagentOptions.task_queue", self.task_queue, empty=True)
+        _check_positive("SubagentOptions.timeout", self.timeout)
         if self.on_timeout not in ("tell", "fail"):
             raise UsageError(
                 f"SubagentOptions(on_timeout={self.on_timeout!r}) must be 'tell' or 'fail'."
@@ -309,6 +397,20 @@ class Retention:
             raise UsageError(f"Retention(max_age={self.max_age}) must be positive.")
 
 
+def _check_each(what: str, given: object, kind: type) -> None:
+    """Raise unless a value maps names to options of one kind."""
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"{what} is {given!r}; it must be a mapping from names to {kind.__name__}."
+        )
+    for name, value in cast(Mapping[object, object], given).items():
+        if not isinstance(name, str) or not isinstance(value, kind):
+            raise UsageError(
+                f"{what} has {name!r}: {value!r}; it must map names to {kind.__name__}, as "
+                f'{what}={{"name": {kind.__name__}(...)}}.'
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How runs of one saver are recorded and executed.
@@ -317,7 +419,8 @@ class Options:
         task_queue: Temporal task queue of the workflows and of runs that are not bound to a
             process. Each worker process adds a queue of its own, derived from this name.
         graph: Name of the graph on the workers; ``None`` takes the graph's own ``name``.
-        nodes: Options of nodes, by their names; of one graph alone by "graph:node".
+        nodes: Options of nodes by their names; of one graph alone by "graph:node"; by "*" of those
+            that have none.
         tools: Options of tools, by their names: of the task that calls one, if it calls no other.
         subagents: Options of deepagents' sub-agents, by their names, or for all of them.
         spread: Whether the tasks of a superstep run on all workers of the task queue, unless their
@@ -368,17 +471,21 @@ class Options:
         check_give_up(self.give_up_after)
         check_run_timeout(self.run_timeout)
         check_spread(self.spread)
-        if not self.task_queue:
-            raise UsageError("task_queue is empty; pass the name of a Temporal task queue.")
-        if not self.id_prefix or "/" in self.id_prefix:
-            raise UsageError(
-                f"id_prefix {self.id_prefix!r} must be a non-empty string without '/'."
-            )
+        check_queue("task_queue", self.task_queue)
+        if "/" in check_text("id_prefix", self.id_prefix, limit=MAX_PREFIX):
+            raise UsageError(f"id_prefix is {self.id_prefix!r}; it must not contain '/'.")
+        if self.graph is not None:
+            check_text("graph", self.graph, limit=MAX_QUEUE)
+        _check_each("nodes", self.nodes, NodeOptions)
+        _check_each("tools", self.tools, NodeOptions)
+        if not isinstance(self.subagents, SubagentOptions):
+            _check_each("subagents", self.subagents, SubagentOptions)
         for name in ("heartbeat_timeout", "no_worker_timeout"):
             if not isinstance(given := getattr(self, name), timedelta):
                 raise UsageError(
                     f"{name} is {given!r}; pass a timedelta, for example timedelta(seconds=10)."
                 )
+            _check_longest(name, given)
         if self.heartbeat_timeout < timedelta(seconds=1):
             raise UsageError(
                 f"heartbeat_timeout is {self.heartbeat_timeout}; the least is 1 second, "
@@ -388,14 +495,17 @@ class Options:
             raise UsageError(f"no_worker_timeout is {self.no_worker_timeout}; the least is 1 s.")
 
     def node(self, name: str, graph: str = "") -> NodeOptions:
-        """Options of a node; the defaults if it has none.
+        """Options of a node; those of all others, or the defaults, if it has none.
 
         Args:
             name: The node.
             graph: Name of its graph, for options that are for the node of this graph alone.
         """
         own = self.nodes.get(f"{graph}:{name}") if graph else None
-        return own or self.nodes.get(name, DEFAULT_NODE)
+        given = own or self.nodes.get(name)
+        # Nodes that LangGraph adds, such as those of error handlers, are meant by nobody.
+        every = None if name.startswith("__") else self.nodes.get(ALL_NODES)
+        return given or every or DEFAULT_NODE
 
     def subagent(self, name: str) -> SubagentOptions | None:
         """Options of a sub-agent; ``None`` if it has none."""

@@ -72,8 +72,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         graph: Name of the graph on the workers; default: the graph's own ``name``.
         inline: Names of nodes that run inside the loop instead of as Activities: short for
             ``nodes={name: NodeOptions(inline=True)}``.
-        nodes: Options of nodes by their names, in whatever graph, or as "graph:node" in one. It
-            is the saver of the worker that decides.
+        nodes: Options of nodes by their names, in whatever graph, or as "graph:node" in one; "*":
+            of all that are not named. It is the saver of the worker that decides.
         tools: Options of tools by their names, wherever they are called: of the task that calls
             one. ``task_queue`` has other workers run it. It is the saver of the worker that
             decides, of this and of the next two.

@@ -32,6 +32,7 @@ from ..options import (
     check_lost_attempts,
     check_priority,
     check_run_timeout,
+    check_spread,
     check_strategy,
 )
 from ..protocol import names
@@ -132,6 +133,7 @@ class AdmittedRun:
         self._give_up_s = give_up_after.total_seconds() if give_up_after else 0.0
         affinity = check_affinity(conf.pop(AFFINITY_KEY, options.affinity))
         home_timeout = check_home_timeout(conf.pop(HOME_TIMEOUT_KEY, options.home_timeout))
+        check_spread(conf.get(hooks.SPREAD, options.spread))
         priority = _priority(conf)
         given = call.config.get("configurable", {})
         if not OWN_KEYS.isdisjoint(given):

@@ -42,7 +42,7 @@ class Limits:
 
     timeout: timedelta | None = None
     call_id: str = ""
-    exceeded: Callable[[], str] | None = None
+    exceeded: Callable[[str], str] | None = None
     retry: Retry | None = None
 
 

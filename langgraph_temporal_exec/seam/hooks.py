@@ -418,7 +418,7 @@ def _limited(task: Any, limits: Limits) -> Iterator[None]:
         if exc.node != task.name or limits.exceeded is None:
             raise
         try:
-            text = limits.exceeded()
+            text = limits.exceeded("")
         except Exception as told:
             raise told from exc
         parcel.answer_call(task, limits.call_id, text)

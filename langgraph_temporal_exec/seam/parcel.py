@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,10 @@ CUSTOM, NESTED, HANDLED = "custom", "nested", "handled"
 """What is sent back while a task runs: a chunk it wrote, one of a graph nested in it, and one made
 by a handler of LangGraph's."""
 
-INTERRUPTED, TO_PARENT, BUBBLED = "interrupted", "to parent", "bubbled"
+INTERRUPTED, TO_PARENT, STOPPED, BUBBLED = "interrupted", "to parent", "bubbled", "raised"
 """How a task has left that did not return, and was no error: what it asks comes with it, or the
-command for the parent graph."""
+command for the parent graph; nothing of one whose nested graph stopped at a breakpoint; what it
+said if it raised ``GraphBubbleUp`` itself."""
 
 Emit = Callable[[str, tuple[Any, ...]], None]
 """Takes the kind of what is sent back, and its parts; from any thread."""
@@ -214,6 +216,12 @@ class Away:
         if self._free_answer is not None and more:
             private.take_free_answer(self._task)
 
+    def drain(self, reason: str) -> None:
+        """The task has asked for the run to stop after this superstep."""
+        control = getattr(private.runtime_of(self._task), "control", None)
+        if control is not None:
+            control.request_drain(reason)
+
     def answer(self, call_id: str, text: str) -> None:
         """The tool call of the task has failed, whatever became of the task."""
         answer_call(self._task, call_id, text)
@@ -222,6 +230,8 @@ class Away:
         """What a task has raised that has not failed."""
         if how == INTERRUPTED:
             return GraphInterrupt(value)
+        if how == BUBBLED:
+            return GraphBubbleUp(*value)
         return ParentCommand(value) if how == TO_PARENT else GraphInterrupt()
 
 
@@ -240,7 +250,9 @@ def how_it_left(exc: GraphBubbleUp) -> tuple[str, Any]:
         return TO_PARENT, exc.args[0]
     if isinstance(exc, GraphInterrupt) and exc.args and exc.args[0]:
         return INTERRUPTED, tuple(exc.args[0])
-    return BUBBLED, None
+    if isinstance(exc, GraphInterrupt):
+        return STOPPED, None
+    return BUBBLED, tuple(map(str, exc.args))
 
 
 def _own_handler(handler: Any) -> tuple[str, bool, tuple[str, ...] | None]:
@@ -295,6 +307,12 @@ class Rebuilt:
                 "Run the node in place, or keep such values out of what it returns."
             )
         return self.lone.commit(exc)
+
+    @property
+    def drained(self) -> str | None:
+        """Why the run is to stop after this superstep, if the task has asked for that."""
+        control = getattr(private.runtime_of(self.task), "control", None)
+        return None if control is None else control.drain_reason
 
     @property
     def committed(self) -> Any:
@@ -390,6 +408,8 @@ async def rebuild(
         config["recursion_limit"] = parts["recursion_limit"]
     if parts["max_concurrency"] is not None:
         config["max_concurrency"] = parts["max_concurrency"]
+    if parts["run_id"] is not None:
+        config["run_id"] = uuid.UUID(parts["run_id"])
     lone = private.LoneLoop(
         graph,
         private.ensure_config(config),

@@ -472,6 +472,9 @@ class LoneLoop:
             cache_policy=graph.cache_policy,
         )
         loop.checkpoint = checkpoint
+        # Not the one at which the call may have begun: DeltaChannels are rebuilt from here.
+        at = {**loop.checkpoint_config[CONF], "checkpoint_id": checkpoint["id"]}
+        loop.checkpoint_config = {**loop.checkpoint_config, CONF: at}
         loop.checkpoint_id_saved = checkpoint["id"]
         loop.checkpoint_pending_writes = []
         loop.step, loop.stop = step, stop

@@ -85,6 +85,12 @@ class UnreachedError(UnreadableError):
 
 def check_thread_id(thread_id: str) -> None:
     """Raise for an id that Temporal could not store beside what it names."""
+    try:
+        thread_id.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(
+            f"The thread_id {thread_id[:40]!r} is no Unicode text: {exc.reason}. Nothing was run."
+        ) from exc
     if len(thread_id.encode()) > MAX_THREAD_ID:
         raise UsageError(
             f"The thread_id is {len(thread_id.encode()):,} bytes long ({thread_id[:40]!r}...); the "

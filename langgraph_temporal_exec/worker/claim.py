@@ -278,10 +278,11 @@ def kept_name(path: str | Path, task_queue: str) -> str:
     Raises:
         UsageError: The file cannot be read or made, or holds something else.
     """
-    file = Path(path).expanduser()
     mine = names.home_queue(task_queue, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+    file = Path(path)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = file.expanduser()
+        # Its folder is not made: it may be a disk that is not mounted.
         # Written aside, and linked: another process sees all of it, or nothing.
         aside = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
         aside.write_text(f"{mine}\n")
@@ -291,7 +292,7 @@ def kept_name(path: str | Path, task_queue: str) -> str:
         finally:
             aside.unlink()
         queue = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError, RuntimeError) as exc:
         raise UsageError(f"worker_queue_file {str(file)!r} cannot be used: {exc}") from exc
     if not queue.startswith(names.home_queue(task_queue, "")):
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeGuard
 
 from temporalio.worker import (
     PollerBehaviorAutoscaling,
@@ -14,6 +15,7 @@ from temporalio.worker import (
 )
 
 from ..errors import UsageError
+from ..options import check_text
 
 SHUTDOWN_GRACE = timedelta(seconds=25)
 """Kubernetes kills a container 30 s after it has asked it to stop."""
@@ -51,7 +53,7 @@ class WorkerOptions:
                 raise UsageError("name= and worker_queue_file= say the same; give one of them.")
         for name in ("max_concurrent_runs", "max_concurrent_tasks"):
             limit: object = getattr(self, name)
-            if limit is not None and not (isinstance(limit, int) and limit >= 1):
+            if limit is not None and not (_is_number(limit) and limit >= 1):
                 raise UsageError(
                     f"{name} is {limit!r}; it must be a number of at least 1, or None."
                 )
@@ -64,8 +66,29 @@ class WorkerOptions:
         if not (isinstance(grace, timedelta) and grace >= timedelta(0)):
             raise UsageError(f"shutdown_grace is {grace!r}; it must be a timedelta of at least 0.")
         port: object = self.health_port
-        if port is not None and not (isinstance(port, int) and 0 < port < 65536):
+        if port is not None and not (_is_number(port) and 0 < port < 65536):
             raise UsageError(f"health_port is {port!r}; it must be a port, or None.")
+        cached: object = self.max_cached_workflows
+        if not (_is_number(cached) and cached >= 0):
+            raise UsageError(
+                f"max_cached_workflows is {cached!r}; it must be a number of at least 0."
+            )
+        path: object = self.worker_queue_file
+        if path is not None and not (isinstance(path, (str, Path)) and str(path).strip()):
+            raise UsageError(f"worker_queue_file is {path!r}; it must be the path of a file.")
+        kinds = (
+            ("tuner", WorkerTuner),
+            ("pollers", (PollerBehaviorAutoscaling, PollerBehaviorSimpleMaximum)),
+            ("deployment", WorkerDeploymentConfig),
+        )
+        for name, kind in kinds:
+            given: object = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise UsageError(f"{name} is {given!r}; it must be one of temporalio.worker's.")
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_name(name: object) -> None:
@@ -74,9 +97,6 @@ def check_name(name: object) -> None:
     Raises:
         UsageError: It cannot.
     """
-    if not isinstance(name, str) or not name.strip() or len(name.encode()) > MAX_NAME:
-        raise UsageError(
-            f"The name of a worker is {name!r}; it must be text of 1 to {MAX_NAME} bytes."
-        )
-    if bad := next((c for c in "~@#/" if c in name), ""):
+    text = check_text("The name of a worker", name, limit=MAX_NAME)
+    if bad := next((c for c in "~@#/" if c in text), ""):
         raise UsageError(f"The name of a worker is {name!r}; it must not contain {bad!r}.")

@@ -32,6 +32,7 @@ from langgraph.errors import GraphBubbleUp
 from temporalio import activity
 from temporalio.common import RawValue
 
+from .._exits import guard
 from .._loops import TaskElsewhere
 from ..errors import (
     AttemptSupersededError,
@@ -145,6 +146,12 @@ class PlacedTasks:
         sending = asyncio.ensure_future(relay.drain())
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
+
+
+async def _guarded(rebuilt: seam.Rebuilt, within: hooks.Limits) -> None:
+    """Run an async task; on the loop that runs code of graphs, which goes on whatever it raises."""
+    guard(asyncio.get_running_loop())
+    await hooks.arun_placed(rebuilt, within)
 
 
 class _Placed:
@@ -322,7 +329,7 @@ class _Placed:
         if rebuilt.sync:
             done = _in_thread(lambda: hooks.run_placed(rebuilt, within), rebuilt.task.name)
         else:
-            work = TaskElsewhere(self._registry.user_loop(), hooks.arun_placed(rebuilt, within))
+            work = TaskElsewhere(self._registry.user_loop(), _guarded(rebuilt, within))
             done = work.done
         future = asyncio.wrap_future(done)
         try:
@@ -342,7 +349,8 @@ class _Placed:
                 future.exception()
             raise exc
         except BaseException as exc:
-            return exc
+            # asyncio makes another one of a TimeoutError, without its notes.
+            return done.exception() if done.done() and not done.cancelled() else exc
         return None
 
     async def _result(
@@ -372,6 +380,7 @@ class _Placed:
                 "answered": session.answered_below,
                 "unsent": self._relay.unsent,
                 "refused": pack(describe(session.refused)) if session.refused else None,
+                "drained": rebuilt.drained,
             }
             if isinstance(exc, GraphBubbleUp):
                 result["left"] = seam.how_it_left(exc)

@@ -102,12 +102,12 @@ def limits(where: Placement, calls: Sequence[ToolCall], thread_id: str) -> Limit
         return Limits(timeout=where.node.timeout, retry=where.node.retry)
     call_id = calls[0].id
     within = where.within
-    text = (
-        f"The sub-agent {where.subagent!r} did not end within its timeout of {within.timeout}, and "
-        "was cancelled."
-    )
 
-    def exceeded() -> str:
+    def exceeded(why: str) -> str:
+        text = (
+            f"The sub-agent {where.subagent!r} did not end within its timeout of {within.timeout}"
+            f"{why}, and was cancelled."
+        )
         if within.on_timeout == "fail":
             raise SubagentTimeoutError(
                 f"{text} (Thread {thread_id!r}, tool call {call_id}.) Give it more time, "

@@ -616,6 +616,8 @@ class Session:
         self.answered_below = self.answered_below or result.get("answered", False)
         if result.get("refused") is not None:
             self.refuse(_as_exception(result["refused"]))
+        if result.get("drained") is not None:
+            placed.away.drain(str(result["drained"]))
         if result.get("unsent"):
             self.log.warning(
                 "what node %r streams on another worker is not all here: %s",
@@ -750,7 +752,7 @@ class Session:
         """
         # An interrupt's text is its value, which is state: the saver's serializer may encrypt that.
         quiet = isinstance(exc, GraphBubbleUp)
-        live.error = type(exc).__name__ if quiet else f"{type(exc).__name__}: {exc}"[:500]
+        live.error = type(exc).__name__ if quiet else _told(exc)
         committed = isinstance(exc, Exception) and (
             not isinstance(exc, GraphBubbleUp)
             or (isinstance(exc, GraphInterrupt) and bool(exc.args and exc.args[0]))
@@ -822,7 +824,7 @@ class Session:
         except TemporalExecError as exc:
             self.reject(exc)
             if live is not None:
-                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=str(exc)[:500]))
+                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=_told(exc)))
             raise
         self._fold(ns, encoded)
         if live is None:
@@ -887,7 +889,7 @@ class Session:
             except StorageError as exc:
                 outbox.broken = True
                 self._reject_unstored(exc)
-                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=str(exc)[:500]))
+                live.finish(TaskOutput(status=TaskStatus.NO_WRITES, error=_told(exc)))
             except BaseException as exc:
                 self.fail(exc)
                 raise
@@ -1194,7 +1196,9 @@ class Placed:
     def give_up(self) -> None:
         """Answer the tool call of a sub-agent that is overdue, or fail."""
         assert self.within.exceeded is not None
-        self.away.answer(self.within.call_id, self.within.exceeded())
+        queue = self.where.queue
+        why = "" if self._begun else f", because no worker of task queue {queue!r} had begun it"
+        self.away.answer(self.within.call_id, self.within.exceeded(why))
 
     def take(self, came: tuple[str, Any]) -> dict[str, Any] | None:
         """What has come; the result, if that is what it is."""
@@ -1227,6 +1231,17 @@ def _as_exception(error: Any) -> Exception:
     found = rebuild(unpack(ErrorInfo, error)) if isinstance(error, bytes) else error
     assert isinstance(found, Exception)
     return found
+
+
+def _told(exc: BaseException) -> str:
+    """The beginning of what an exception says, whatever its class makes of that."""
+    name = type(exc).__name__
+    try:
+        text = f"{name}: {exc}"[:500]
+    except Exception:
+        return name
+    # It may hold what is no Unicode text.
+    return text.encode(errors="replace").decode()
 
 
 def _number(answers: Any) -> int:

@@ -43,3 +43,7 @@ GO_HOME = "go-home"
 """Patch, of runs: an attempt that was sent to the thread's home goes there at once, not after the
 pause of one that moved. To be removed when no run begun by a 0.1.0 development version is open or
 to be replayed."""
+
+SILENT_IS_NO_LOSS = "silent-is-no-loss"
+"""Patch, of runs: an attempt that a process took, of which nothing was heard (it was frozen, or had
+just died), does not count as lost. To be removed as ``GO_HOME``."""

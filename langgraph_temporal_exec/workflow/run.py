@@ -31,8 +31,11 @@ that it passes on, the outcome is bytes that it returns.
                                               before; else a pause of up to 30 s
     ``UNREADABLE``, ``UNREACHED``  refusal    the run ends if the caller's own process has refused,
                                               or after 10 s and three refusals; else up to 2 s
+    a timeout: no heartbeat        nothing    at once another attempt, up to 20 times in a row: the
+    at all                                    process that took it was frozen, or gone; if it is the
+                                              thread's home, for whoever takes it
     a timeout: no heartbeat        loss       at once another attempt; ``RUN_LOST`` if there were
-                                              ``max_lost_attempts`` in a row
+    any more                                  ``max_lost_attempts`` in a row
     anything else                  loss       another attempt after a pause of up to 30 s;
                                               ``RUN_LOST`` likewise
 
@@ -88,7 +91,7 @@ with workflow.unsafe.imports_passed_through():
         RunStatusReply,
     )
     from ..protocol.wire import pack, unpack
-    from .patches import CANCELLED_IS_CANCELLED, GO_HOME, STOP_AT_ONCE
+    from .patches import CANCELLED_IS_CANCELLED, GO_HOME, SILENT_IS_NO_LOSS, STOP_AT_ONCE
 
 DRIVE_TIMEOUT = timedelta(days=30)
 """Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
@@ -115,6 +118,9 @@ UNREADABLE_PAUSE_S = 2.0
 
 _UNREADABLE = (names.UNREADABLE, names.UNREACHED)
 _REFUSED = (names.GRAPH_NOT_FOUND, *_UNREADABLE)
+
+MAX_SILENT = 20
+"""Attempts in a row that a process takes and shows no sign of life with, until they count."""
 
 BACKOFF_MAX_S = 30.0
 
@@ -148,6 +154,7 @@ class RunWorkflow:
         _lost: Losses in a row.
         _lost_since_s: When the first of a row of losses or refusals was; 0: there is none.
         _refused: Refusals in a row.
+        _silent: Attempts in a row, without regard to others, of whose workers there was no sign.
         _unread_since_s: When the first of those was that could not read; 0: there is none.
         _unreached: The last attempt could not reach the thread, whose workflow nobody can read.
         _last_failure: Why the last attempt was lost. Told by Queries, whose replies are encoded.
@@ -178,6 +185,7 @@ class RunWorkflow:
         self._unread_since_s = 0.0
         self._unreached = False
         self._refused = 0
+        self._silent = 0
         self._last_failure = ""
         self._last_trace = ""
         self._ended = False
@@ -221,7 +229,8 @@ class RunWorkflow:
             if not self._ended:
                 await self._free_thread()
             if self._expired and not self._ended and is_cancelled_exception(exc):
-                raise self._timed_out(Outcome(status="cancelled")) from exc
+                had_it = self._attempt if self._was_driven else 0
+                raise self._timed_out(Outcome(status="cancelled", attempt=had_it)) from exc
             raise
 
     @workflow.signal(name=names.TURN_SIGNAL)
@@ -332,7 +341,7 @@ class RunWorkflow:
         reply = unpack(DriveReply, result)
         # Of one that was only sent home nothing is known yet.
         if reply.status != DriveStatus.AWAY:
-            self._lost = self._refused = 0
+            self._lost = self._refused = self._silent = 0
             self._lost_since_s = self._unread_since_s = 0.0
             self._lost_worker, self._was_driven = False, True
             self._home_since_s, self._looks, self._absent = 0.0, 0, ""
@@ -455,6 +464,9 @@ class RunWorkflow:
             self._absent = queue if start.affinity != "require" else ""
         elif at_home:
             self._home_since_s, self._looks = 0.0, 0
+            if _is_silent(cause) and start.affinity != "require":
+                # A process that is frozen, or gone, takes what it has asked for.
+                self._absent = queue
         moved = isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         if moved and start.max_lost_attempts > 1:
             return
@@ -474,6 +486,9 @@ class RunWorkflow:
             return
         if isinstance(cause, ApplicationError) and cause.type in _UNREADABLE:
             await self._after_unreadable(cause, at_caller=at_caller)
+            return
+        if _is_silent(cause) and self._silent < MAX_SILENT and workflow.patched(SILENT_IS_NO_LOSS):
+            self._silent += 1
             return
         self._was_driven = True
         self._lost += 1
@@ -620,6 +635,15 @@ def _kind(cause: BaseException) -> str:
     if isinstance(cause, TimeoutError) and cause.type is not None:
         return f"timeout ({cause.type.name})"
     return type(cause).__name__
+
+
+def _is_silent(cause: BaseException) -> bool:
+    """Whether an attempt was taken, and nothing heard of it: the first heartbeat has details."""
+    return (
+        isinstance(cause, TimeoutError)
+        and cause.type == TimeoutType.HEARTBEAT
+        and not cause.last_heartbeat_details
+    )
 
 
 def _text(cause: BaseException) -> str:

@@ -577,21 +577,26 @@ async def test_a_program_with_a_file_is_the_home_its_threads_had(
     assert len(homes) == 1
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a@b", "a#b", "a~b", "x" * 201, 7])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "a@b", "a#b", "a~b", "x" * 201, 7, "a\nb", "a\0b", " a", "a ", "\udc80"]
+)
 def test_what_is_no_name_is_refused(name: Any) -> None:
     with pytest.raises(UsageError, match="name of a worker"):
         WorkerOptions(name=name)
 
 
 def test_a_queue_file_keeps_a_name(tmp_path: Path) -> None:
-    file = tmp_path / "new folder" / "queue"
+    file = tmp_path / "queue"
     kept = kept_name(file, "langgraph")
     assert kept_name(file, "langgraph") == kept
     assert file.read_text().strip() == names.home_queue("langgraph", kept)
     with pytest.raises(UsageError, match="task queue 'other'"):
         kept_name(file, "other")
-    with pytest.raises(UsageError, match="cannot be used"):
-        kept_name(tmp_path, "langgraph")
+    # A folder that is not there may be a disk that is not mounted.
+    for unusable in (tmp_path, tmp_path / "no folder" / "queue", tmp_path / "nul\0", "~nobody-x/q"):
+        with pytest.raises(UsageError, match="cannot be used"):
+            kept_name(unusable, "langgraph")
+    assert [path.name for path in tmp_path.iterdir()] == ["queue"]
     with pytest.raises(UsageError, match="give one of them"):
         WorkerOptions(name="disk-a", worker_queue_file=file)
 

@@ -17,6 +17,7 @@ from langgraph.types import Command
 from temporalio.client import Client
 
 from langgraph_temporal_exec import (
+    NodeExitError,
     NodeOptions,
     PlacementError,
     SubagentOptions,
@@ -33,6 +34,7 @@ from tests.support.placing import (
     HEARTBEAT,
     everything,
     fan,
+    leaving,
     nested_node,
     painter,
     ran,
@@ -313,6 +315,32 @@ async def test_what_cannot_travel_is_named(own: Any, there: There, thread_id: st
             await graph.ainvoke({"x": ["untracked"]}, config(f"{thread_id}-reads"))
         with pytest.raises(PlacementError, match=r"'work'.*wrote to 'live'"):
             await graph.ainvoke({"x": ["writes"]}, config(f"{thread_id}-writes"))
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_what_ends_programs_ends_no_worker(
+    client: Client,
+    own: Any,
+    folder: Path,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    thread_id: str,
+    sync: bool,
+) -> None:
+    """Of a worker that has driven no run: its loop has run nothing of graphs yet."""
+    queue = f"{task_queue}-there"
+    saver = own(nodes={"work": NodeOptions(task_queue=queue)})
+    graph = leaving(sync=sync).with_config(checkpointer=saver)
+    async with (
+        workers(temporal_server.address, [queue], PREFIX, folder) as (there,),
+        saver.worker(),
+        asyncio.timeout(60),
+    ):
+        for how in ("exit", "interrupt", "close"):
+            with pytest.raises(NodeExitError, match="Node 'work' of thread"):
+                await graph.ainvoke({"x": [how]}, config(f"{thread_id}-{how}"))
+        result = await graph.ainvoke({"x": ["stay"]}, config(f"{thread_id}-stay"))
+        assert result["x"] == ["stay", there.pid]
 
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from temporalio.client import Client
@@ -34,17 +33,6 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ[LEDGER] = str(folder)
     yield folder
     del os.environ[LEDGER]
-
-
-class _AllNodes(dict[str, NodeOptions]):
-    """Options of whatever node."""
-
-    def __init__(self, options: NodeOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def get(self, name: str, default: Any = None) -> NodeOptions:
-        return self._options
 
 
 @asynccontextmanager
@@ -71,7 +59,7 @@ def placed(
 ) -> Iterator[TemporalSaver]:
     """A saver that hosts its worker, which has another one run all tasks."""
     there = "parity-placed-there"
-    nodes = _AllNodes(NodeOptions(task_queue=there))
+    nodes = {"*": NodeOptions(task_queue=there)}
     opening = _embedded(temporal_server, "parity-placed", nodes)
     log = tmp_path_factory.mktemp("placed") / "output.txt"
     with _worker(temporal_server, there, "parity-placed", ledger, log), _hosted(opening) as saver:

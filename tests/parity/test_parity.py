@@ -11,6 +11,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.protocol import names
 from tests.parity.catalogue import SCENARIOS, Scenario
 from tests.parity.normal import first_difference, only_order_differs
 from tests.parity.stage import observe, observe_sync
@@ -113,6 +114,22 @@ def _compare(scenario: Scenario, mode: str, seen: list[tuple[str, Any]]) -> None
 def _without(seen: list[tuple[str, Any]], known: str | None) -> list[tuple[str, Any]]:
     """What must be the same: a call that is known to differ may have raised."""
     return [(label, value) for label, value in seen if label not in (known, f"{known} raised")]
+
+
+async def test_what_is_placed_runs_on_the_other_worker(placed: TemporalSaver) -> None:
+    """Else the scenarios that are placed would compare nothing new."""
+    where = placed.options.node("any").task_queue
+    scenario = next(s for s in SCENARIOS.values() if s.recorded and not s.sync)
+    threads: list[str] = []
+    await observe(scenario, placed, threads)
+    queues = set()
+    for thread_id in threads:
+        workflow_id = names.thread_workflow_id(placed.options.id_prefix, thread_id)
+        async for event in placed.client.get_workflow_handle(workflow_id).fetch_history_events():
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                queues.add(event.activity_task_scheduled_event_attributes.task_queue.name)
+    assert {queue for queue in queues if queue.startswith(where)}
+    assert not {queue for queue in queues if "@" in queue}
 
 
 def test_the_documented_differences_are_those() -> None:

@@ -180,6 +180,26 @@ def nested_node() -> Any:
     )
 
 
+def leaving(*, sync: bool) -> Any:
+    """A node that raises what ends programs, unless told to stay."""
+    raised = {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "close": GeneratorExit()}
+
+    def work(state: State) -> State:
+        if state["x"][0] in raised:
+            raise raised[state["x"][0]]
+        return {"x": [os.getpid()]}
+
+    async def awork(state: State) -> State:
+        return work(state)
+
+    return (
+        StateGraph(State)
+        .add_node("work", work if sync else awork)
+        .add_edge(START, "work")
+        .compile(name=f"leaving_{sync}")
+    )
+
+
 class Hidden(TypedDict):
     x: Annotated[list[Any], operator.add]
     live: Annotated[Any, UntrackedValue]
@@ -234,6 +254,7 @@ def painter(checkpointer: Any = None) -> Any:
 def graphs() -> dict[str, Any]:
     """All of them."""
     made = [everything(), fan(), slow(), nested_node(), untravelled()]
+    made += [leaving(sync=sync) for sync in (False, True)]
     if find_spec("langchain"):
         made.append(painter())
     return {g.name: g for g in made}

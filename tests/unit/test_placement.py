@@ -95,9 +95,9 @@ def test_how_long_a_sub_agent_may_take(on_timeout: Any) -> None:
     assert found.exceeded is not None
     if on_timeout == "fail":
         with pytest.raises(SubagentTimeoutError, match=r"'researcher' .* 1:00:00"):
-            found.exceeded()
+            found.exceeded("")
     else:
-        assert "'researcher' did not end within its timeout of 1:00:00" in found.exceeded()
+        assert "'researcher' did not end within its timeout of 1:00:00" in found.exceeded("")
 
 
 def test_how_long_another_task_may_take() -> None:
