@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol, cast, get_args, runtime_checkable
@@ -395,6 +395,17 @@ class Retention:
             raise UsageError(f"Retention(last={self.last}) must keep at least 1 checkpoint.")
         if self.max_age is not None and self.max_age <= timedelta(0):
             raise UsageError(f"Retention(max_age={self.max_age}) must be positive.")
+
+
+def with_inline(nodes: object, inline: Iterable[str]) -> Mapping[str, NodeOptions]:
+    """The options of nodes, with those that run in the loop.
+
+    Raises:
+        UsageError: They are no such options.
+    """
+    _check_each("nodes", nodes, NodeOptions)
+    given = cast(Mapping[str, NodeOptions], nodes)
+    return {**dict.fromkeys(inline, NodeOptions(inline=True)), **given}
 
 
 def _check_each(what: str, given: object, kind: type) -> None:

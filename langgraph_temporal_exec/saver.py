@@ -35,7 +35,15 @@ from ._loops import Context
 from .caller.admission import Caller
 from .caller.hub import Mailbox
 from .errors import UnsupportedLangGraphError, UsageError
-from .options import Affinity, NodeOptions, Options, Retention, Strategy, SubagentOptions
+from .options import (
+    Affinity,
+    NodeOptions,
+    Options,
+    Retention,
+    Strategy,
+    SubagentOptions,
+    with_inline,
+)
 from .protocol.messages import AppendRequest
 from .runs import Run, find_run, runs_of
 from .seam import hooks
@@ -149,8 +157,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         options = Options(
             task_queue=task_queue,
             graph=graph,
-            nodes={**dict.fromkeys(inline, NodeOptions(inline=True)), **(nodes or {})},
-            tools=tools or {},
+            nodes=with_inline(nodes if nodes is not None else {}, inline),
+            tools=tools if tools is not None else {},
             subagents=subagents if subagents is not None else {},
             spread=spread,
             heartbeat_timeout=heartbeat_timeout,

@@ -431,6 +431,8 @@ async def rebuild(
             f"{parts['node']!r} (id {parts['task_id']}) from its checkpoint: its code differs from "
             "that of the worker which drives the run. Deploy the same code to both."
         )
+    # Of the run, not of what callbacks see of the task.
+    task.config.pop("run_id", None)
     namespace = task.config[CONF][CONFIG_KEY_CHECKPOINT_NS]
     if any(ns == namespace or ns.startswith(f"{namespace}{private.NS_SEP}") for ns in known):
         # It was run before, by a worker that was lost: what it called goes on, as after a retry.

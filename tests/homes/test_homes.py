@@ -294,6 +294,23 @@ async def test_killed_in_the_middle_and_started_again(place: Place) -> None:
     assert (info.home, info.moved_from) == ("disk-a", "")
 
 
+@pytest.mark.long
+async def test_a_frozen_home_is_passed_over(place: Place) -> None:
+    """It takes what it has asked for before, and nothing of it is heard: that is no loss."""
+    saver = place.saver(home_timeout=timedelta(seconds=2), max_lost_attempts=1)
+    diary = disks.diary.with_config(checkpointer=saver)
+    home = await place.worker("a", "--name", "disk-a")
+    await _turn(diary, "t", "first")
+    await place.worker("b", "--name", "disk-b")
+    home.send(signal.SIGSTOP)
+    run = await saver.astart(diary, {"line": "second"}, _config("t"))
+    async with asyncio.timeout(3 * WAIT_S):
+        assert (await run.aresult())["disk"] == "b"
+    info = await saver.aget_thread("t")
+    assert info is not None
+    assert (info.home, info.moved_from) == ("disk-b", "disk-a")
+
+
 async def test_a_run_that_kills_its_home_again_and_again_is_lost(place: Place) -> None:
     """That it is sent home in between, by a worker that lives, is no success."""
     saver = place.saver(affinity="require", max_lost_attempts=3)

@@ -17,8 +17,16 @@ from temporalio.common import RetryPolicy as TemporalRetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from langgraph_temporal_exec import NodeOptions, RunFailedError, TemporalSaver, UsageError
+from langgraph_temporal_exec import (
+    NodeOptions,
+    RunFailedError,
+    SubagentOptions,
+    TemporalSaver,
+    UsageError,
+)
+from langgraph_temporal_exec.options import Options
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.worker.hosting import WorkerOptions
 from langgraph_temporal_exec.workflow.run import RunWorkflow
 from tests.support.graphs import State, config
 
@@ -189,3 +197,136 @@ def test_bad_options(client: Client) -> None:
     for wrong in (timedelta(0), 5):
         with pytest.raises(UsageError, match="positive timedelta"):
             TemporalSaver(client, give_up_after=wrong)  # type: ignore[arg-type] # on purpose
+
+
+GPU = NodeOptions(task_queue="gpu")
+SLOW = NodeOptions(summary="slow")
+SUB = SubagentOptions()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"nodes": [1]},
+        {"nodes": "x"},
+        {"nodes": {"work": "gpu"}},
+        {"nodes": {"work": None}},
+        {"nodes": {"work": SUB}},
+        {"nodes": {3: GPU}},
+        {"tools": "x"},
+        {"tools": {"a": "gpu"}},
+        {"subagents": "x"},
+        {"subagents": {"a": GPU}},
+        {"subagents": {"a": None}},
+        {"task_queue": 5},
+        {"task_queue": ""},
+        {"task_queue": "x" * 2_000},
+        {"task_queue": "/_sys/x"},
+        {"task_queue": "a\udc80"},
+        {"task_queue": " a"},
+        {"id_prefix": 5},
+        {"id_prefix": "x" * 1_200},
+        {"id_prefix": "a/b"},
+        {"id_prefix": "a\nb"},
+        {"graph": 5},
+        {"max_lost_attempts": True},
+        {"home_timeout": timedelta.max},
+        {"heartbeat_timeout": timedelta.max},
+        {"run_timeout": timedelta.max},
+        {"give_up_after": timedelta.max},
+        {"spread": "yes"},
+    ],
+    ids=repr,
+)
+def test_what_a_saver_cannot_be_given(client: Client, given: dict[str, Any]) -> None:
+    """Before anything runs: some of it would fail workflow tasks, over and over."""
+    (name,) = given
+    with pytest.raises(UsageError, match=name):
+        TemporalSaver(client, **given)
+
+
+@pytest.mark.parametrize("kind", [NodeOptions, SubagentOptions])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"task_queue": 5},
+        {"task_queue": None},
+        {"task_queue": "x" * 2_000},
+        {"task_queue": "/_sys/x"},
+        {"task_queue": "\udc80"},
+        {"timeout": 5},
+        {"timeout": timedelta.max},
+    ],
+    ids=repr,
+)
+def test_what_options_cannot_be_given(kind: Any, given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(UsageError, match=name):
+        kind(**given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"inline": "yes"}, {"summary": 5}, {"summary": "\udc80"}], ids=repr
+)
+def test_what_options_of_nodes_cannot_be_given(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(UsageError, match=name):
+        NodeOptions(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_concurrent_runs": True},
+        {"max_concurrent_tasks": True},
+        {"health_port": True},
+        {"max_cached_workflows": -1},
+        {"max_cached_workflows": "x"},
+        {"tuner": 5},
+        {"pollers": 5},
+        {"deployment": 5},
+        {"worker_queue_file": 5},
+        {"worker_queue_file": ""},
+    ],
+    ids=repr,
+)
+def test_what_a_worker_cannot_be_given(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(UsageError, match=name):
+        WorkerOptions(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"spread": "yes"},
+        {"home_timeout": timedelta.max},
+        {"fairness_key": "\udc80"},
+        {"thread_id": "\udc80"},
+    ],
+    ids=repr,
+)
+async def test_what_a_call_cannot_be_given(
+    client: Client, task_queue: str, given: dict[str, Any]
+) -> None:
+    """Refused where it is called, though no worker is there."""
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    (name,) = given
+    with pytest.raises(UsageError, match=name):
+        await (
+            _graph()
+            .with_config(checkpointer=saver)
+            .ainvoke({"x": []}, {"configurable": {"thread_id": "t", **given}})
+        )
+    saver.close()
+
+
+def test_options_of_all_other_nodes() -> None:
+    options = Options(
+        nodes={"*": GPU, "own": NodeOptions(), "graph:one": SLOW, "one": NodeOptions()}
+    )
+    assert options.node("any") is GPU
+    assert options.node("own") == NodeOptions()
+    assert (options.node("one", "graph"), options.node("one")) == (SLOW, NodeOptions())
+    # What LangGraph adds runs where it must.
+    assert options.node("__error_handler__any") == NodeOptions()

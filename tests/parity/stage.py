@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pprint import saferepr
 from typing import Any
 
 from langgraph.config import get_config
@@ -37,8 +38,8 @@ class Scenario:
     """A graph and what is done with it. ``script`` is a coroutine function unless ``sync``.
 
     ``differs`` says in which modes which observations are not the same
-    (docs/reference/differences.md). ``recorded``: all its tasks start from recorded checkpoints;
-    others can run on no other worker.
+    (docs/reference/differences.md). ``placeable``: all its tasks can run on another worker,
+    and whether they have come to an end does not depend on how soon that hears of a cancellation.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Scenario:
     script: Callable[[Any], Any]
     sync: bool
     compat: bool
-    recorded: bool
+    placeable: bool
     differs: Mapping[str, str]
 
     def graph(self, checkpointer: Any) -> Any:
@@ -63,7 +64,7 @@ def scenario(
     build: Build,
     *,
     compat: bool = True,
-    recorded: bool = True,
+    placeable: bool = True,
     differs: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[Any], Any]], Scenario]:
     """Enter a scenario: ``async def name(s: Stage)``, or ``def name(s: SyncStage)``.
@@ -71,8 +72,9 @@ def scenario(
     Args:
         build: Compiles its graph; called in each process that needs it.
         compat: Whether the oldest supported LangGraph has what it needs.
-        recorded: Whether all its tasks start from recorded checkpoints.
-        differs: Mode -> label of the observations that are known to differ there, and must.
+        placeable: Whether all its tasks can run on another worker.
+        differs: Mode -> labels of the observations that are known to differ there, and must,
+            separated by spaces.
     """
 
     def enter(script: Callable[[Any], Any]) -> Scenario:
@@ -84,7 +86,7 @@ def scenario(
             script=script,
             sync=not asyncio.iscoroutinefunction(script),
             compat=compat,
-            recorded=recorded,
+            placeable=placeable,
             differs=differs or {},
         )
         return SCENARIOS[name]
@@ -142,7 +144,7 @@ class _Stage:
         found = []
         for label, value, ordered in self._seen:
             value = names.apply(value, ordered=ordered)
-            found.append((label, value if ordered else sorted(map(repr, value))))
+            found.append((label, value if ordered else sorted(map(saferepr, value))))
         for thread_id, name in self._threads.items():
             found.append((f"effects of {name}", dict(sorted(_effects(thread_id).items()))))
         return found

@@ -107,7 +107,7 @@ def _kinds(checkpointer: Any) -> Any:
     return chain(Kinds, checkpointer, one, two, asks, looks("last"))
 
 
-@scenario(_kinds)
+@scenario(_kinds, placeable=False)
 async def kinds_of_channels(s: Stage) -> None:
     await s.stream({"passing": "in", "total": 1}, stream_mode=["values", "updates"])
     await s.state()
@@ -135,7 +135,7 @@ def _concurrent(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_concurrent)
+@scenario(_concurrent, placeable=False)
 async def two_writes_to_one_value(s: Stage) -> None:
     await s.invoke({"last": "ok"})
     await s.invoke({"last": "in"})

@@ -177,7 +177,7 @@ def _giving(checkpointer: Any) -> Any:
     return _one(checkpointer, node, WithLive)
 
 
-@scenario(_giving, differs={"remote": "result"})
+@scenario(_giving, differs={"remote": "result"}, placeable=False)
 async def live_object_as_output(s: Stage) -> None:
     try:
         result = await s.graph.ainvoke({"x": "in"}, s.config())

@@ -248,7 +248,7 @@ def _parallel(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_parallel)
+@scenario(_parallel, placeable=False)
 async def error_beside_running_nodes(s: Stage) -> None:
     # `late` is cancelled by the error, before its effect.
     await s.invoke({"x": ["in"]})
@@ -273,7 +273,7 @@ def _both(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_both)
+@scenario(_both, placeable=False)
 async def error_cancels_a_sibling(s: Stage) -> None:
     await s.invoke({"x": ["in"]})
 
@@ -404,7 +404,7 @@ def _tools(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_tools)
+@scenario(_tools, differs={"placed": "stream state history"})
 async def errors_of_tools(s: Stage) -> None:
     await s.stream({"messages": [("human", "divide")]}, stream_mode="updates", subgraphs=True)
     twice = {"messages": [("human", "divide"), ("human", "unlucky")]}

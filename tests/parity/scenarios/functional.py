@@ -89,7 +89,7 @@ def _parallel_tasks(checkpointer: Any) -> Any:
     return doubles
 
 
-@scenario(_parallel_tasks)
+@scenario(_parallel_tasks, placeable=False)
 async def tasks_in_parallel(s: Stage) -> None:
     await s.stream([1, 2, 3], stream_mode=["values", "updates", "custom", "tasks"])
     await s.invoke([2, 0])
@@ -105,7 +105,7 @@ def _nested_tasks(checkpointer: Any) -> Any:
     return nested
 
 
-@scenario(_nested_tasks)
+@scenario(_nested_tasks, placeable=False)
 async def tasks_that_call_tasks(s: Stage) -> None:
     await s.stream(0, stream_mode=["updates", "tasks"])
 
@@ -120,7 +120,7 @@ def _sync_tasks(checkpointer: Any) -> Any:
     return squares
 
 
-@scenario(_sync_tasks)
+@scenario(_sync_tasks, placeable=False)
 def functional_from_sync_code(s: SyncStage) -> None:
     s.stream([1, 2], stream_mode=["updates", "tasks"])
     s.state()
@@ -142,7 +142,7 @@ def _review(checkpointer: Any) -> Any:
     return review
 
 
-@scenario(_review)
+@scenario(_review, placeable=False)
 async def interrupts_in_an_entrypoint(s: Stage) -> None:
     await s.invoke("tides")
     await s.state()
@@ -168,7 +168,7 @@ def _asking_tasks(checkpointer: Any) -> Any:
     return asks
 
 
-@scenario(_asking_tasks)
+@scenario(_asking_tasks, placeable=False)
 async def interrupts_in_parallel_tasks(s: Stage) -> None:
     await s.invoke(["first", "second"])
     state = await s.state()
@@ -196,7 +196,7 @@ def _failing_task(checkpointer: Any) -> Any:
     return steps
 
 
-@scenario(_failing_task)
+@scenario(_failing_task, placeable=False)
 async def failed_task_resumed(s: Stage) -> None:
     await s.invoke(1)
     await s.state()
@@ -205,7 +205,7 @@ async def failed_task_resumed(s: Stage) -> None:
     await s.invoke(None)
 
 
-@scenario(_failing_task)
+@scenario(_failing_task, placeable=False)
 async def failed_task_in_task_chunks(s: Stage) -> None:
     seen = []
     try:
@@ -234,7 +234,7 @@ def _caught(checkpointer: Any) -> Any:
     return catches
 
 
-@scenario(_caught)
+@scenario(_caught, placeable=False)
 async def error_of_a_task_caught(s: Stage) -> None:
     await s.invoke(7)
     await s.state()
@@ -259,7 +259,7 @@ def _one_of_many_fails(checkpointer: Any) -> Any:
     return gathers
 
 
-@scenario(_one_of_many_fails)
+@scenario(_one_of_many_fails, placeable=False)
 async def gather_returns_exceptions(s: Stage) -> None:
     await s.invoke([0, 1, 2, 3])
 
@@ -283,7 +283,7 @@ def _retried_task(checkpointer: Any) -> Any:
     return tries
 
 
-@scenario(_retried_task)
+@scenario(_retried_task, placeable=False)
 async def retried_task_and_entrypoint(s: Stage) -> None:
     await s.invoke(3)
     await s.invoke(9, s.config("given_up"))
@@ -301,7 +301,7 @@ def _cached(checkpointer: Any) -> Any:
     return cached
 
 
-@scenario(_cached)
+@scenario(_cached, placeable=False)
 async def cached_task(s: Stage) -> None:
     await s.invoke([1, 2])
     await s.stream([2, 3, 1], stream_mode=["updates", "tasks"])
@@ -331,7 +331,7 @@ def _injected(checkpointer: Any) -> Any:
     return notes
 
 
-@scenario(_injected)
+@scenario(_injected, placeable=False)
 async def context_and_store_in_an_entrypoint(s: Stage) -> None:
     await s.invoke("sky is blue", context={"user": "ann"})
     await s.stream("sea is deep", context={"user": "ann"}, stream_mode=["custom", "values"])
@@ -363,7 +363,7 @@ def _tasks_in_a_node(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_tasks_in_a_node)
+@scenario(_tasks_in_a_node, placeable=False)
 async def tasks_in_graph_nodes(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode=["updates", "tasks", "custom"])
     await s.state()
@@ -398,7 +398,7 @@ def _graph_in_an_entrypoint(checkpointer: Any) -> Any:
     return outer
 
 
-@scenario(_graph_in_an_entrypoint)
+@scenario(_graph_in_an_entrypoint, placeable=False)
 async def graph_called_by_an_entrypoint(s: Stage) -> None:
     await s.stream(1, stream_mode="updates", subgraphs=True)
     await s.state()

@@ -90,7 +90,7 @@ def interrupts_of_a_sync_node(s: SyncStage) -> None:
     s.invoke(Command(resume=2), durability="sync")
 
 
-@scenario(_sync_asks, recorded=False)
+@scenario(_sync_asks, placeable=False)
 async def answers_with_durability_exit(s: Stage) -> None:
     await s.invoke({"x": ["in"]}, durability="exit")
     await s.state()
@@ -268,7 +268,7 @@ def _tuples(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_tuples)
+@scenario(_tuples, placeable=False)
 async def tuples_as_questions_and_answers(s: Stage) -> None:
     await s.stream({"x": [("in", 1)]}, stream_mode=["values", "updates", "tasks"])
     await s.invoke(Command(resume=("an", "answer")))
@@ -297,7 +297,7 @@ def _task_asks(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_task_asks)
+@scenario(_task_asks, placeable=False)
 async def interrupts_in_tasks_of_a_node(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode=["updates", "tasks"])
     await s.state()
@@ -342,7 +342,7 @@ def _tools(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_tools)
+@scenario(_tools, differs={"placed": "history"})
 async def interrupts_in_tools(s: Stage) -> None:
     await s.invoke({"messages": [HumanMessage("Mail them.", id="h1")]})
     for answer in ("sent", "rejected"):
@@ -448,7 +448,7 @@ def _no_breakpoints(checkpointer: Any) -> Any:
     return _steps(checkpointer)
 
 
-@scenario(_no_breakpoints, recorded=False)
+@scenario(_no_breakpoints, placeable=False)
 async def breakpoints_of_a_call(s: Stage) -> None:
     await s.stream({"x": ["in"]}, interrupt_before=["b", "c"], stream_mode=["updates", "debug"])
     await s.update({"x": ["by hand"]})

@@ -460,7 +460,7 @@ def _durable(checkpointer: Any) -> Any:
     return _around(inner, checkpointer)
 
 
-@scenario(_durable, recorded=False)
+@scenario(_durable, placeable=False)
 async def every_durability(s: Stage) -> None:
     for durability in "sync", "async", "exit":
         config = s.config(durability)
@@ -470,7 +470,7 @@ async def every_durability(s: Stage) -> None:
         await s.invoke({"x": ["again"]}, config, durability=durability)
 
 
-@scenario(_exhausted, recorded=False)
+@scenario(_exhausted, placeable=False)
 async def failure_with_durability_exit(s: Stage) -> None:
     await s.invoke({"x": ["in"]}, durability="exit")
     await s.state()

@@ -77,7 +77,7 @@ def _context(schema: Any) -> Any:
     return build
 
 
-@scenario(_context(Settings))
+@scenario(_context(Settings), differs={"placed": "invoke"})
 async def context_of_a_dataclass(s: Stage) -> None:
     await s.invoke({}, context=Settings("ann", Limits(9)))
     await s.invoke(Command(resume="r"), context=Settings("bob"))
@@ -87,14 +87,14 @@ async def context_of_a_dataclass(s: Stage) -> None:
     await s.invoke({}, context={"nobody": 1})
 
 
-@scenario(_context(Profile))
+@scenario(_context(Profile), differs={"placed": "stream"})
 async def context_of_a_pydantic_model(s: Stage) -> None:
     await s.invoke({}, context=Profile(user="ann", scores={"a": 1.5}))
     await s.stream(Command(resume="r"), context={"user": "bob", "scores": {"b": "2"}})
     await s.invoke({}, context={"scores": 3})
 
 
-@scenario(_context(Names))
+@scenario(_context(Names), differs={"placed": "invoke"})
 async def context_of_a_typed_dict(s: Stage) -> None:
     await s.invoke({}, context={"user": "ann", "tags": ("a", "b"), "more": {1, 2}})
     await s.invoke(Command(resume="r"), context={})
@@ -129,7 +129,7 @@ def _store(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer, store=store)
 
 
-@scenario(_store)
+@scenario(_store, differs={"placed": "invoke"})
 async def store_in_nodes(s: Stage) -> None:
     await s.invoke({"x": ["blue", "green"]}, s.config("ann", user="ann"))
     await s.invoke({"x": ["red", "blue"]}, s.config("bob", user="bob"))

@@ -214,14 +214,14 @@ def _things(checkpointer: Any) -> Any:
     return chain(Things, checkpointer, gives, asks, returns)
 
 
-@scenario(_things)
+@scenario(_things, differs={"placed": "stream state history"})
 async def values_of_many_types(s: Stage) -> None:
     await s.stream({"things": things()}, stream_mode=["values", "updates"])
     await s.state()
     await s.stream(Command(resume=1), stream_mode=["values", "updates", "checkpoints"])
 
 
-@scenario(_things)
+@scenario(_things, differs={"placed": "stream state history"})
 async def values_that_change_when_stored(s: Stage) -> None:
     # What the serializer makes of them shows only after they have been stored.
     odd = {
@@ -242,7 +242,7 @@ def _unserializable(checkpointer: Any) -> Any:
     return chain(Things, checkpointer, gives)
 
 
-@scenario(_unserializable, differs={"embedded": "invoke", "remote": "invoke"}, recorded=False)
+@scenario(_unserializable, differs={"embedded": "invoke", "remote": "invoke"}, placeable=False)
 async def value_that_cannot_be_serialized(s: Stage) -> None:
     await s.invoke({"same": True})
     await s.state()
@@ -272,7 +272,7 @@ def _mutates(checkpointer: Any) -> Any:
 
 
 # LangGraph 1.2.13 hands a checkpoint over while the next node may be changing what it holds.
-@scenario(_mutates, compat=False)
+@scenario(_mutates, compat=False, differs={"placed": "invoke state history"})
 async def nodes_that_change_their_input(s: Stage) -> None:
     await s.invoke({"a": [1], "b": {}})
     await s.state()

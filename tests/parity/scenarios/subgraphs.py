@@ -78,7 +78,7 @@ async def subgraph_node_skipped_by_update(s: Stage) -> None:
     await s.stream(None, stream_mode="updates", subgraphs=True)
 
 
-@scenario(_levels, recorded=False)
+@scenario(_levels, placeable=False)
 async def interrupted_subgraph_with_durability_exit(s: Stage) -> None:
     await s.invoke({"x": ["in"]}, durability="exit")
     await s.state()
@@ -289,7 +289,7 @@ def _called_by_tasks(checkpointer: Any) -> Any:
     return chain(("calls", calls), checkpointer=checkpointer)
 
 
-@scenario(_called_by_tasks)
+@scenario(_called_by_tasks, placeable=False)
 async def graph_called_by_tasks(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True)
     await s.state()
@@ -332,7 +332,7 @@ def _stateful_node(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_stateful_node, recorded=False)
+@scenario(_stateful_node, placeable=False)
 async def stateful_subgraphs_as_nodes(s: Stage) -> None:
     await s.stream({"steps": ["in"]}, stream_mode=["updates", "values"], subgraphs=True)
     await s.invoke({"steps": ["again"]}, durability="exit")
@@ -352,7 +352,7 @@ def _stateless(checkpointer: Any) -> Any:
     )
 
 
-@scenario(_stateless, recorded=False)
+@scenario(_stateless, placeable=False)
 async def subgraphs_without_a_checkpointer(s: Stage) -> None:
     await s.stream({"x": ["in"]}, stream_mode="updates", subgraphs=True)
     await s.state()

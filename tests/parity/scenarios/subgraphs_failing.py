@@ -149,7 +149,7 @@ async def failure_in_a_subgraph(s: Stage) -> None:
     await s.stream(None, stream_mode=["updates", "values"], subgraphs=True)
 
 
-@scenario(_failing, recorded=False)
+@scenario(_failing, placeable=False)
 async def failed_subgraph_gets_new_input(s: Stage) -> None:
     await s.invoke({"x": ["in"]})
     await s.invoke({"x": ["other"]})

@@ -38,7 +38,7 @@ def _chain(checkpointer: Any) -> Any:
     return builder.compile(checkpointer=checkpointer)
 
 
-@scenario(_chain, recorded=False)
+@scenario(_chain, placeable=False)
 def sync_invoke_and_stream(s: SyncStage) -> None:
     s.invoke({"x": ["in"]})
     s.invoke({"x": ["again"]}, version="v2")
@@ -178,7 +178,7 @@ def _functional(checkpointer: Any) -> Any:
     return sums
 
 
-@scenario(_functional)
+@scenario(_functional, placeable=False)
 def sync_entrypoint(s: SyncStage) -> None:
     s.stream([1, 2, 3], stream_mode="updates")
     s.stream(None, stream_mode=["updates", "values"])
