@@ -39,6 +39,9 @@ another run."""
 
 STATUS_TIMEOUT = timedelta(seconds=3)
 
+UNTAKEN_AFTER = timedelta(seconds=3)
+"""A task that a worker has not begun by then waits for one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailure:
@@ -206,9 +209,9 @@ class Run:
 
         Its last attempt was lost, or its worker could not read the call or the thread; or the
         workers that poll lack the payload codec; or it waits for the thread's home, which is named,
-        with the time since when.
+        with the time since when; or a task of the thread waits so for the worker that is to run it.
         """
-        return await problem_of(self._store, self.run_id)
+        return await problem_of(self._store, self.run_id, self.thread_id)
 
     @property
     def _workflow_id(self) -> str:
@@ -279,7 +282,7 @@ async def failure_of(store: Store, run_id: str, thread_id: str) -> RunFailure | 
     return RunFailure(type_name=error.type_name, message=error.message)
 
 
-async def problem_of(store: Store, run_id: str) -> str:
+async def problem_of(store: Store, run_id: str, thread_id: str) -> str:
     """See ``Run.aproblem``."""
     transport = store.transport
     workflow_id = transport.run_workflow_id(run_id)
@@ -297,7 +300,25 @@ async def problem_of(store: Store, run_id: str) -> str:
     if reply.home and not transport.is_driven(run):
         since = datetime.fromtimestamp(reply.home_since_s, UTC).isoformat(" ", "seconds")
         return f"it waits since {since} for worker {reply.home!r}, the home of its thread"
-    return reply.last_failure if reply.state == "retrying" else ""
+    if reply.state == "retrying":
+        return reply.last_failure
+    return await _untaken(transport, thread_id) if reply.state == "running" else ""
+
+
+async def _untaken(transport: Transport, thread_id: str) -> str:
+    """For which workers tasks of a thread wait; "" if they do not, or have just begun to."""
+    now = datetime.now(UTC)
+    told = []
+    for node, queue, since in await transport.untaken_tasks(thread_id):
+        if now - since < UNTAKEN_AFTER:
+            continue
+        at = since.isoformat(" ", "seconds")
+        if (shared := names.shared_queue(queue)) is None and names.HOME_MARK in queue:
+            home = names.worker_of(queue)
+            told.append(f"node {node!r} waits since {at} for worker {home!r}, which has its files")
+        elif shared is not None:
+            told.append(f"node {node!r} waits since {at} for a worker of task queue {shared!r}")
+    return "; ".join(told)
 
 
 async def _describe(

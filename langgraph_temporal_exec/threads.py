@@ -134,7 +134,7 @@ async def _told(
             if not await store.transport.is_served(run):
                 note = f"no worker polls task queue {run.task_queue!r}"
             else:
-                note = await problem_of(store, run_id)
+                note = await problem_of(store, run_id, summary.thread_id)
             break
     failure = await _failure(store, summary)
     return replace(_info(summary, found, paths), error=failure, note=note)

@@ -147,6 +147,10 @@ def mailbox_workflow_id(prefix: str, process_key: str) -> str:
 UPKEEP_SUFFIX = "#upkeep"
 
 
+HOME_MARK = "~"
+"""In the name of the task queue of a worker, before the worker's."""
+
+
 def upkeep_queue(task_queue: str) -> str:
     """Task queue of archiving and removal, which must not wait behind runs."""
     return f"{task_queue}{UPKEEP_SUFFIX}"
@@ -155,6 +159,12 @@ def upkeep_queue(task_queue: str) -> str:
 def tasks_queue(task_queue: str) -> str:
     """Task queue of tasks that any worker of a queue may run, whichever drives their runs."""
     return f"{task_queue}#tasks"
+
+
+def shared_queue(tasks: str) -> str | None:
+    """The inverse of ``tasks_queue``; ``None`` for another task queue."""
+    shared = tasks.removesuffix("#tasks")
+    return None if shared == tasks else shared
 
 
 def blob_queue(task_queue: str) -> str:
@@ -169,12 +179,12 @@ def process_queue(task_queue: str, process_key: str) -> str:
 
 def home_queue(task_queue: str, worker: str) -> str:
     """Task queue of the runs whose threads have a worker, by its name, as their home."""
-    return f"{task_queue}~{worker}"
+    return f"{task_queue}{HOME_MARK}{worker}"
 
 
 def worker_of(home: str) -> str:
     """The inverse of ``home_queue``: the worker's name."""
-    return home.rpartition("~")[2]
+    return home.rpartition(HOME_MARK)[2]
 
 
 def worker_workflow_id(prefix: str, home: str) -> str:

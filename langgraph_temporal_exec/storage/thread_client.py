@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, Self, TypeVar
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -148,6 +148,7 @@ _BETWEEN_TASKS = (
 )
 
 _STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+_SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 
 _OPEN = (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
@@ -684,6 +685,23 @@ class Transport:
     def is_driven(run: WorkflowExecutionDescription) -> bool:
         """Whether a worker has the run; of one that was killed until its heartbeat timeout."""
         return any(a.state == _STARTED for a in run.raw_description.pending_activities)
+
+    async def untaken_tasks(self, thread_id: str) -> list[tuple[str, str, datetime]]:
+        """Tasks of a thread that wait for a worker: node, task queue, and since when."""
+        handle = self.client.get_workflow_handle(self.thread_workflow_id(thread_id))
+        try:
+            description = await handle.describe()
+        except RPCError:
+            return []
+        return [
+            (
+                task.activity_type.name,
+                task.activity_options.task_queue.name,
+                task.scheduled_time.ToDatetime(UTC),
+            )
+            for task in description.raw_description.pending_activities
+            if task.state == _SCHEDULED
+        ]
 
     async def is_polled(self, queue: str) -> bool:
         """Whether somebody takes Activities from a task queue, or that is not known."""

@@ -760,10 +760,11 @@ class ThreadWorkflow:
         except (ActivityError, asyncio.CancelledError, WireError) as exc:
             if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch, queue)):
                 workflow.logger.warning(
-                    "%s of thread %s moves: the worker that ran it before did not take it; what it "
-                    "has kept in files there stays behind",
+                    "%s of thread %s moves: worker %s, which ran it before, did not take it; what "
+                    "it has kept in files there stays behind",
                     spec.home_key,
                     self._start.thread_id,
+                    names.worker_of(queue),
                 )
                 self._start_task(spec, epoch)
                 return

@@ -572,6 +572,19 @@ async def test_a_sub_agent_finds_its_files_again(place: Place, task_queue: str) 
         assert len(set(disks_of.values())) > 1, "one worker got all of them"
         # Killed for good: another one takes its place, without the files.
         workers["abc".index(disks_of[0])].kill()
+        message = {"messages": [{"role": "user", "content": "delegate load /t0.txt"}]}
+        stuck = await saver.astart(agent, message, _config("t0", affinity="require"))
+
+        async def problem() -> None:
+            # A server has no event.
+            while f"for worker 'sub-{disks_of[0]}'" not in await stuck.aproblem():  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+
+        await asyncio.wait_for(problem(), WAIT_S)
+        info = await saver.aget_thread("t0")
+        assert info is not None
+        assert "node 'tools' waits since" in info.note
+        await stuck.acancel()
         assert "not found" in await said("t0", "delegate load /t0.txt")
         await said("t0", "delegate save /again.txt here")
         assert "here" in await said("t0", "delegate load /again.txt")
