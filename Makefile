@@ -10,6 +10,8 @@ ARGS ?=
 # Most tests wait for processes and servers, so three keep two cores busy; each has a Temporal
 # server of its own.
 PARALLEL ?= -n 3 --dist worksteal
+# Those of test-long wait longer: for heartbeats that do not come.
+PARALLEL_LONG ?= -n 4 --dist worksteal
 # Servers and test processes share the cores; more threads would only wait for each other.
 test test-long test-placed test-fast test-min: export GOMAXPROCS ?= 1
 # The servers' garbage is collected less often, unless memory gets short.
@@ -82,7 +84,7 @@ test: install ## The tests but for those of test-long
 	$(BIN)/python -m pytest -m "not long and not exhaustive" $(PARALLEL) $(ARGS)
 
 test-long: install ## Tests marked `long` or `exhaustive`
-	$(BIN)/python -m pytest -m "(long or exhaustive) and not placed" $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "(long or exhaustive) and not placed" $(PARALLEL_LONG) $(ARGS)
 
 test-placed: install ## Every scenario with all its tasks on other workers
 	$(BIN)/python -m pytest -m placed $(PARALLEL) $(ARGS)
