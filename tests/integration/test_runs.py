@@ -67,11 +67,11 @@ class Deployment:
         self._new = lambda: TemporalSaver(client, task_queue=queue, id_prefix=queue)
         self._savers: list[TemporalSaver] = []
 
-    async def joined(self, run: Run) -> None:
-        """Wait until a reader has joined the run."""
+    async def joined(self, run: Run, readers: int = 1) -> None:
+        """Wait until readers have joined the run."""
         workflow_id = f"{self.host.options.id_prefix}/run/{run.run_id}"
         async with asyncio.timeout(WAIT_S):
-            while not await is_joined(self.host.client, workflow_id):  # noqa: ASYNC110 # a server has no event
+            while not await is_joined(self.host.client, workflow_id, readers):  # noqa: ASYNC110 # a server has no event
                 await asyncio.sleep(0.05)
 
     def saver(self) -> TemporalSaver:
@@ -121,8 +121,7 @@ async def test_joined_streams_begin_now_and_end_with_the_run(
     await _until(lambda: _ran(tmp_path) == ["hold"])
     others = [await deployment.saver().aget_run(run.run_id) for _ in range(2)]
     streams = [asyncio.create_task(_all(other.astream())) for other in others]
-    # They are there when the run goes on.
-    await asyncio.sleep(1.5)
+    await deployment.joined(run, readers=2)
     (tmp_path / "go").touch()
     for stream in streams:
         chunks = await stream
@@ -144,7 +143,7 @@ async def test_a_run_of_an_embedded_caller_is_joined(
     await _until(lambda: _ran(tmp_path) == ["hold"])
     (run,) = [r async for r in deployment.saver().alist_runs("t")]
     stream = asyncio.create_task(_all(run.astream()))
-    await asyncio.sleep(1.5)
+    await deployment.joined(run)
     (tmp_path / "go").touch()
     expected = {"x": ["in", "before", "held", "end"]}
     assert await call == await run.aresult() == expected
