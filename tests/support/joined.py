@@ -6,7 +6,7 @@ from temporalio.client import Client
 
 
 async def is_joined(client: Client, workflow_id: str, readers: int = 1) -> bool:
-    """Whether the process that drives a run was told of readers; before it is, they have not joined.
+    """Whether the process that drives a run was told of readers; before, they have not joined.
 
     Args:
         client: Of the server.
