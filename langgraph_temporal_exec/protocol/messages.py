@@ -215,6 +215,7 @@ class AttachReply:
 
     ``undo`` are runs whose checkpoints are to be dropped before anything else is done. ``home`` is
     the thread's, once this has been applied; ``None``: it has none. ``moved``: this has moved it.
+    ``carries``: results of tasks may carry the next step (``TaskOutput.step``).
 
     Args:
         status: An ``AttachStatus``.
@@ -237,6 +238,7 @@ class AttachReply:
     undo: tuple[str, ...] = ()
     home: Home | None = None
     moved: bool = False
+    carries: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -694,7 +696,9 @@ class TaskInput:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOutput:
     """Activity result of a task: its writes as an op; ``error`` names what the node raised.
-    ``home_queue`` is that of the worker, if it ran the task for another one.
+    ``home_queue`` is that of the worker, if it ran the task for another one. ``step`` is a
+    ``StepRequest``, packed: what LangGraph has made of the writes of its superstep, and the tasks
+    of the next one. It is applied as an Update would be; if it is not, its sender sends it as one.
 
     Args:
         status: A ``TaskStatus``.
@@ -705,6 +709,7 @@ class TaskOutput:
     op: bytes = b""
     error: str = ""
     home_queue: str = ""
+    step: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -1093,6 +1098,7 @@ class Snapshot:
         closing: As there; ``None``: no namespaces are or were closed.
         round: As in ``ThreadState``.
         task_homes: As there.
+        carried: As there, packed, by number.
     """
 
     epoch: int
@@ -1124,6 +1130,7 @@ class Snapshot:
     closing: ClosingState | None = None
     round: int = 0
     task_homes: tuple[tuple[str, str], ...] = ()
+    carried: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -409,7 +409,10 @@ class _Fold:
         except WireError:
             self.state.task_lost(key, epoch)
         else:
+            if output.step:
+                self.state.touch(self._now)
             self.state.task_ended(key, epoch, output)
+            self.state.advance()
 
     async def _on_signal(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -503,6 +506,7 @@ class _Fold:
             del self._steps[event_id]
             self.state.enter_epoch(step.epoch, step.round)
             self.state.step(step)
+        self.state.advance()
 
 
 def _seconds(event: HistoryEvent) -> float:

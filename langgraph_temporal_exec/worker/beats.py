@@ -17,7 +17,8 @@ CANCEL_GRACE_S = 30.0
 
 @contextlib.asynccontextmanager
 async def heartbeating(details: str = "") -> AsyncIterator[None]:
-    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside.
+    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside, and
+    are told at once. That an Activity has begun the server knows.
 
     The SDK sends fewer if it is let: it holds heartbeats back for up to 80 % of the timeout
     (temporalio/features#67), and with them the news of a cancellation. See ``service.WorkerHost``.
@@ -26,9 +27,11 @@ async def heartbeating(details: str = "") -> AsyncIterator[None]:
     interval = timeout.total_seconds() / 3 if timeout else 5.0
 
     async def beat() -> None:
+        if details:
+            activity.heartbeat(details)
         while True:
-            activity.heartbeat(*([details] if details else []))
             await asyncio.sleep(interval)
+            activity.heartbeat(*([details] if details else []))
 
     task = asyncio.create_task(beat())
     try:

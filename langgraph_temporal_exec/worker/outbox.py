@@ -21,6 +21,14 @@ while this process lives (no heartbeat got through, for example), the workflow a
 with ``lost``. The copy then travels as an op, in an ``extra`` step that has the number of the step
 which waits for it and comes before it.
 
+**What a result carries.** LangGraph needs about a millisecond from the end of a superstep's last
+task to the tasks of the next. So the result of that task is held for a moment (``HOLD_S``), and the
+step that follows travels in it: one way to Temporal where there were two. Nobody answers such a
+step. That its tasks begin says that it was applied; if they do not (``CARRIED_QUIET_S``), or if
+somebody waits for what was sent (``flush``), the same step is sent as an Update, under its number.
+A result that nothing follows in time goes alone. Steps that need an answer, or blobs, are never
+carried: they end what is held, and go as Updates.
+
 **Invariants.**
 
 - A checkpoint is never in the log before the writes it was made of: ``put`` requires all tasks
@@ -54,6 +62,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..errors import StorageError
 from ..protocol.blob import Upload
@@ -62,6 +71,7 @@ from ..protocol.messages import (
     StepRequest,
     TaskSpec,
 )
+from ..protocol.wire import pack
 
 MAX_IN_FLIGHT = 2
 """Steps of one outbox under way at once. Temporal allows 10 Updates per workflow in all
@@ -76,6 +86,13 @@ OPS_ONLY_DELAY_S = 0.005
 
 BATCH_BYTES = 400_000
 """Ops in one step. Temporal's SDK warns above 512 kB; one payload may have 2 MB."""
+
+HOLD_S = 0.01
+"""How long the result of a superstep's last task waits for the step that follows it. The task may
+run again if its process dies meanwhile, as it may while its result is on the way."""
+
+CARRIED_QUIET_S = 2.0
+"""After this a step whose tasks have not begun is sent once more, as an Update."""
 
 MAX_RUNNING = 500
 """Tasks of one namespace that have an Activity at once; more wait here. Temporal allows 2,000."""
@@ -100,6 +117,20 @@ class Entry:
     uploads: tuple[Upload, ...] = ()
 
 
+class _Held(NamedTuple):
+    """The result of a superstep's last task, which waits for the step that follows it.
+
+    Args:
+        key: The task.
+        size: Bytes of the result.
+        report: See ``Outbox.finished``.
+    """
+
+    key: str
+    size: int
+    report: Callable[[bytes], bool]
+
+
 class Outbox:
     """Orders what one attempt sends to one namespace of a thread.
 
@@ -110,6 +141,7 @@ class Outbox:
         rejected: Told when that failed: from then on no ops are sent, only how the run ends.
         ready: Awaited once before the first step (the namespace must exist).
         over: Told of watched tasks that have ended, and whose results are in the log.
+        carries: Results of tasks may carry steps.
 
     Attributes:
         broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
@@ -117,7 +149,7 @@ class Outbox:
         log_end: As the answer to the outcome tells it (``StepReply.log_end``); 0 before.
         _ops: Ops that wait, in the order of the log.
         _tasks: Tasks that wait for the next step, or for room among ``MAX_RUNNING``.
-        _held: Tasks whose checkpoint has not been put yet, by its id.
+        _early: Tasks whose checkpoint has not been put yet, by its id.
         _open: Namespaces to be opened, with the names of their graphs.
         _new: Those of them, sent or not, that never had a workflow.
         _opened: Those who wait in ``open``, by namespace.
@@ -133,6 +165,10 @@ class Outbox:
             ran from, and its result; b"" as long as it has none, or if it left no writes.
         _running: Keys of tasks that were sent and are not over: they count for ``MAX_RUNNING``.
         _storing: By key the task results whose blobs are being stored.
+        _held: What waits for the step that follows it; ``None``: nothing does.
+        _hold: Ends that.
+        _carried: Tasks of the step that was carried last, until one of them has begun; and how
+            that is told: whether the step was applied, as far as it is known.
         _in_flight: Steps under way, from the storing of their blobs to their answer.
         _stored: Done when the blobs of all steps so far are stored, or could not be.
         _sending: Their asyncio tasks: the loop itself holds only weak references to them.
@@ -149,8 +185,14 @@ class Outbox:
         rejected: Callable[[StorageError], None],
         ready: Callable[[], Awaitable[None]] | None = None,
         over: Callable[[str], None] = lambda key: None,
+        *,
+        carries: bool = False,
     ) -> None:
         self._over = over
+        self._carries = carries
+        self._held: _Held | None = None
+        self._hold: asyncio.TimerHandle | None = None
+        self._carried: tuple[frozenset[str], asyncio.Future[bool]] | None = None
         self._template = template
         self._send = send
         self._store = store
@@ -175,7 +217,7 @@ class Outbox:
         self._specs: dict[str, TaskSpec] = {}
         self._unconfirmed: dict[str, tuple[str, bytes]] = {}
         self._checkpoints: set[str] = set()
-        self._held: dict[str, list[TaskSpec]] = {}
+        self._early: dict[str, list[TaskSpec]] = {}
         self._idle: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -190,9 +232,9 @@ class Outbox:
         self._requires.update(k for k, (cp, _) in self._unconfirmed.items() if cp == parent_id)
         self._ops.append(entry)
         self._checkpoints.add(checkpoint_id)
-        held = self._held.pop(checkpoint_id, None)
-        if held:
-            self._tasks.extend(held)
+        early = self._early.pop(checkpoint_id, None)
+        if early:
+            self._tasks.extend(early)
             self._kick()
         else:
             self._kick_later()
@@ -212,15 +254,71 @@ class Outbox:
         else:
             # Under durability="async" LangGraph starts the task while it still saves the
             # checkpoint in the background.
-            self._held.setdefault(checkpoint_id, []).append(spec)
+            self._early.setdefault(checkpoint_id, []).append(spec)
 
-    def finished(self, key: str, op: bytes) -> None:
-        """The result of a task, kept until it is known to be in the log."""
+    def started(self, key: str) -> None:
+        """The Activity of a task is there."""
+        if self._carried is not None and key in self._carried[0]:
+            self._settle_carried(applied=True)
+
+    def finished(self, key: str, op: bytes, report: Callable[[bytes], bool]) -> None:
+        """The result of a task, kept until it is known to be in the log.
+
+        Args:
+            key: The task.
+            op: What it has written.
+            report: Gives the Activity its result, with the step that it carries, packed; b"":
+                none. Returns ``False`` when the Activity has a result already, because the task was
+                given up: it was cancelled in Temporal.
+        """
         if key in self._unconfirmed:
             self._unconfirmed[key] = (self._unconfirmed[key][0], op)
+            if self._may_hold(key):
+                self._held = _Held(key, len(op), report)
+                self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
+                # Whatever waits for company now has it.
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+                return
+            if report(b""):
+                return
+            self._unconfirmed[key] = (self._unconfirmed[key][0], b"")
         else:
             # Given up as lost before it was finished.
-            self.add(Entry(op=op))
+            report(b"")
+        self.add(Entry(op=op))
+
+    def _may_hold(self, key: str) -> bool:
+        """Whether a task that has ended is the last of its superstep, as far as it is known."""
+        free = self._carries and self.error is None and not self.broken and self._held is None
+        waited_for = self._idle or self._outcome or self._tasks or key in self._storing
+        return free and not waited_for and self._running == {key}
+
+    def _let_go(self) -> None:
+        """Report what is held, alone."""
+        held = self._take_held()
+        if held is None:
+            return
+        if not held.report(b"") and held.key in self._unconfirmed:
+            checkpoint_id, op = self._unconfirmed[held.key]
+            self._unconfirmed[held.key] = (checkpoint_id, b"")
+            # Before the checkpoint that was made of it.
+            self._ops.insert(0, Entry(op=op))
+        if self._sendable:
+            self._kick()
+
+    def _take_held(self) -> _Held | None:
+        held, self._held = self._held, None
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        return held
+
+    def _settle_carried(self, *, applied: bool) -> None:
+        carried, self._carried = self._carried, None
+        if carried is not None and not carried[1].done():
+            carried[1].set_result(applied)
 
     def storing(self, key: str, stored: asyncio.Future[None]) -> None:
         """The result of a task waits for its blobs to be stored."""
@@ -232,14 +330,14 @@ class Outbox:
         self._running.discard(key)
         # One that was never sent never will be.
         self._tasks = [spec for spec in self._tasks if spec.key != key]
-        for held in self._held.values():
-            held[:] = [spec for spec in held if spec.key != key]
+        for early in self._early.values():
+            early[:] = [spec for spec in early if spec.key != key]
         self._after_delivery()
 
     def watch(self, key: str) -> None:
         """Ask whether a task that has not started was lost, and schedule it again if so."""
         # One that waits to be sent is not lost, and has not ended.
-        waits = (spec.key for specs in (self._tasks, *self._held.values()) for spec in specs)
+        waits = (spec.key for specs in (self._tasks, *self._early.values()) for spec in specs)
         if key in self._unconfirmed and key not in set(waits):
             self._watch.append(key)
             self._kick()
@@ -256,7 +354,7 @@ class Outbox:
             return
         self._requires.discard(key)
         self._specs.pop(key, None)
-        waited = [spec for specs in (self._tasks, *self._held.values()) for spec in specs]
+        waited = [spec for specs in (self._tasks, *self._early.values()) for spec in specs]
         self.ended(key)
         if all(spec.key != key for spec in waited):
             self._cancel.append(key)
@@ -285,10 +383,10 @@ class Outbox:
         # Also tasks that have not ended: the session has abandoned them, so they end now.
         self._requires.update(self._unconfirmed)
         # Never started, and never will be.
-        for spec in (*self._tasks, *(s for held in self._held.values() for s in held)):
+        for spec in (*self._tasks, *(s for early in self._early.values() for s in early)):
             self._requires.discard(spec.key)
         self._tasks.clear()
-        self._held.clear()
+        self._early.clear()
         self._outcome, self._fence = outcome, fence
         self._kick()
         await self.flush()
@@ -301,6 +399,8 @@ class Outbox:
         """
         if self.error is not None:
             raise self.error
+        self._let_go()
+        self._settle_carried(applied=False)
         if not self._pending and not self._in_flight:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -314,6 +414,9 @@ class Outbox:
         if self.error is not None:
             return
         self.error = exc
+        if (held := self._take_held()) is not None:
+            held.report(b"")
+        self._settle_carried(applied=False)
         for future in (*self._idle, *self._opened.values()):
             if not future.done():
                 future.set_exception(exc)
@@ -333,8 +436,8 @@ class Outbox:
     # -- sending ------------------------------------------------------------------------------
 
     def _kick_later(self) -> None:
-        # A pump that is about to run takes these ops along.
-        if self._timer is None and self._pump is None:
+        # A pump that is about to run takes these ops along, and so may a result that is held.
+        if self._timer is None and self._pump is None and self._held is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(OPS_ONLY_DELAY_S, self._kick)
 
@@ -355,8 +458,15 @@ class Outbox:
             while self._sendable and self._in_flight < MAX_IN_FLIGHT and self.error is None:
                 self._in_flight += 1
                 before, self._stored = self._stored, asyncio.get_running_loop().create_future()
+                request, uploads = self._next_request()
                 task = asyncio.create_task(
-                    self._deliver(*self._next_request(), before=before, stored=self._stored)
+                    self._deliver(
+                        request,
+                        uploads,
+                        before=before,
+                        stored=self._stored,
+                        carrier=self._carrier(request, uploads, before),
+                    )
                 )
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
@@ -403,6 +513,37 @@ class Outbox:
                 self._outcome = b""
         return request, tuple(u for entry in taken for u in entry.uploads)
 
+    def _carrier(
+        self,
+        request: StepRequest,
+        uploads: tuple[Upload, ...],
+        before: asyncio.Future[None] | None,
+    ) -> _Held | None:
+        """What is held, if it may carry a step; if not, it goes alone."""
+        if self._held is None:
+            return None
+        size = self._held.size + sum(map(len, request.ops))
+        # That its tasks begin is the only answer; those of another worker tell it late.
+        answered = any(not spec.parcel for spec in request.tasks)
+        asks = request.open or request.watch or request.cancel or request.outcome
+        waits = uploads or self._storing or (before is not None and not before.done())
+        if size > BATCH_BYTES or not answered or asks or waits or self._carried is not None:
+            self._let_go()
+            return None
+        return self._take_held()
+
+    async def _carry(self, carrier: _Held, request: StepRequest) -> bool:
+        """Send a step with a result; whether it was applied, as far as it is known."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._carried = (frozenset(spec.key for spec in request.tasks), told)
+        if not carrier.report(pack(request)):
+            # The task was given up: the thread is told by an Update, and asks for its result.
+            self._settle_carried(applied=False)
+        await asyncio.wait([told], timeout=CARRIED_QUIET_S)
+        applied = told.done() and told.result()
+        self._settle_carried(applied=False)
+        return applied
+
     async def _deliver(
         self,
         request: StepRequest,
@@ -410,6 +551,7 @@ class Outbox:
         *,
         before: asyncio.Future[None] | None,
         stored: asyncio.Future[None],
+        carrier: _Held | None,
     ) -> None:
         # Before any repair: tasks that turn out to be lost are accounted for as well.
         required = request.requires
@@ -423,7 +565,9 @@ class Outbox:
             if self.broken:
                 # What follows builds on what was not stored.
                 request = replace(request, ops=(), tasks=())
-            while True:
+            reply = StepReply()
+            applied = carrier is not None and await self._carry(carrier, request)
+            while not applied and self.error is None:
                 reply = await self._send_until_taken(request)
                 if not reply.lost:
                     break

@@ -282,6 +282,7 @@ class _Placed:
             status=AttachStatus.GRANTED,
             epoch=parcel.epoch,
             namespaces=tuple({*replica.known_namespaces, ns} - {""}),
+            carries=True,
         )
         run = RunIdentity(
             run_id=parcel.run_id,

@@ -186,6 +186,7 @@ class Session:
         answers: What nested graphs of placed tasks must know of the attempt's answers; set by the
             ``Attempt``.
         _incarnation: Identity of the thread's log when it was granted.
+        _carries: The thread takes steps that come with results.
         _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
         _existing: Nested namespaces that there were before, so that they must be read.
         _loaded: Namespaces that were read, or need not be.
@@ -243,6 +244,7 @@ class Session:
         self.replica = replica
         self._options = options or self._threads.options
         self._incarnation = grant.page.incarnation if grant.page else ""
+        self._carries = grant.carries
         self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
@@ -711,6 +713,12 @@ class Session:
             raise self._no_more
         if away is None:
             self._tasks.add(live)
+
+        def begun(started: concurrent.futures.Future[None]) -> None:
+            if not started.cancelled() and started.exception() is None:
+                self._on_loop(lambda: self._outbox(task.checkpoint_ns).started(key))
+
+        live.started.add_done_callback(begun)
         live.done.add_done_callback(
             lambda _: self._on_loop(lambda: self._outbox(task.checkpoint_ns).ended(key))
         )
@@ -873,11 +881,11 @@ class Session:
 
     def _finish(self, ns: str, live: LiveTask, op: bytes) -> None:
         output = TaskOutput(status=TaskStatus.FINISHED, op=op, error=live.error)
-        # It has a result already if it was given up: its Activity was cancelled in Temporal.
-        if live.finish(output):
-            self._on_loop(lambda: self._outbox(ns).finished(live.key, op))
-        else:
-            self._on_loop(lambda: self._outbox(ns).add(Entry(op=op)))
+
+        def report(step: bytes) -> bool:
+            return live.finish(replace(output, step=step))
+
+        self._on_loop(lambda: self._outbox(ns).finished(live.key, op, report))
 
     def _finish_when_stored(self, ns: str, live: LiveTask, encoded: Encoded) -> None:
         """Only on the worker's loop."""
@@ -1122,6 +1130,7 @@ class Session:
                 self._reject_unstored,
                 ready if checkpoint_ns else None,
                 partial(self._over, checkpoint_ns),
+                carries=self._carries,
             )
             self._outboxes[checkpoint_ns] = outbox
             if self._error is not None:

@@ -188,6 +188,7 @@ class ThreadWorkflow:
     async def run(self, start: bytes) -> None:
         """Serve until deleted; continue as new whenever it is time."""
         await self._perform([e for e in self._restored if self._is_due(e)])
+        await self._advance()
         while True:
             await workflow.wait_condition(
                 lambda: (
@@ -320,6 +321,7 @@ class ThreadWorkflow:
         # Of this very step: another may end the next run before the effects are performed.
         end = self._state.outcome_end if r.outcome else 0
         await self._perform(effects)
+        await self._advance()
         # The sender takes its namespaces to be there when this is answered.
         await self._children.opened(r.open)
         return pack(StepReply(log_end=end, ended=over))
@@ -756,6 +758,8 @@ class ThreadWorkflow:
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
+            if output.step:
+                self._state.touch(workflow.now().timestamp())
             effects = self._state.task_ended(key, epoch, output)
         except (ActivityError, asyncio.CancelledError, WireError) as exc:
             if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch, queue)):
@@ -775,6 +779,16 @@ class ThreadWorkflow:
         finally:
             if self._activities.get(key) is handle:
                 del self._activities[key]
+        await self._advance()
+
+    async def _advance(self) -> None:
+        """Apply the steps that came with results; what is left is in the snapshot."""
+        if not self._state.carried or self._must_roll():
+            return
+        if self._rollover.is_full(self._state.size()):
+            # Its sender sends it as an Update, which is refused.
+            self._state.carried.clear()
+        await self._perform(self._state.advance())
 
     async def _tell_thread(self, taken: AnswerTaken) -> None:
         root = names.thread_workflow_id(self._start.id_prefix, self._start.thread_id)

@@ -57,8 +57,10 @@ _STEPS = {
 def _table(given: str) -> dict[str, frozenset[str]]:
     steps = _STEPS[given]
     nodes = steps[:-1]
-    rpcs = {"attach", *(f"step-{s}" for s in steps)}
-    handlers = {"run-begins", "attach-handled", *(f"step-handled-{s}" for s in steps)}
+    # Those in between come with the results of tasks.
+    alone = (steps[0], steps[-1])
+    rpcs = {"attach", *(f"step-{s}" for s in alone)}
+    handlers = {"run-begins", "attach-handled", *(f"step-handled-{s}" for s in alone)}
     activities = {"drive", *(f"task-{n}" for n in nodes)}
     # "close" is that of the saver, with its mailbox.
     program = {"returned", "close"}
@@ -79,6 +81,12 @@ POINTS: dict[tuple[str, str], frozenset[str]] = {
     (mode, given): points for given in _STEPS for mode, points in _table(given).items()
 }
 """By which process it is and what it was given: what an undisturbed one passes."""
+
+BY_THEMSELVES: dict[str, frozenset[str]] = {
+    given: frozenset(f"{point}-{s}" for point in ("step", "step-handled") for s in steps[1:-1])
+    for given, steps in _STEPS.items()
+}
+"""By what it was given: what a process passes in addition if results carry no steps."""
 
 LARGE_POINTS = {
     "embedded": frozenset({"blob-input", "blob-log"}),

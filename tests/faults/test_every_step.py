@@ -29,7 +29,7 @@ from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
 from tests.faults import victim
 from tests.faults.ledger import ONCE, Ledger, Ran
-from tests.faults.points import LARGE_POINTS, POINTS, sides
+from tests.faults.points import BY_THEMSELVES, LARGE_POINTS, POINTS, sides
 from tests.faults.victim import ANSWER, INPUT, LARGE, Plan
 
 AT_ONCE = 8
@@ -207,7 +207,9 @@ def case(temporal_server: TemporalServer) -> Make:
     """Makes a case; whatever it leaves running is ended with it."""
 
     @contextlib.asynccontextmanager
-    async def make(mode: str, given: str, kill: str = "") -> AsyncIterator[Case]:
+    async def make(
+        mode: str, given: str, kill: str = "", *, carries: bool = True
+    ) -> AsyncIterator[Case]:
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(
                 address=temporal_server.address,
@@ -217,6 +219,7 @@ def case(temporal_server: TemporalServer) -> Make:
                 mode=mode,
                 given=given,
                 kill=kill,
+                carries=carries and kill.partition(" ")[2] not in BY_THEMSELVES.get(given, ()),
             )
             client = await Client.connect(temporal_server.address)
             saver = TemporalSaver(
@@ -236,9 +239,9 @@ def case(temporal_server: TemporalServer) -> Make:
     return make
 
 
-async def passed(make: Make, mode: str, given: str) -> set[str]:
+async def passed(make: Make, mode: str, given: str, *, carries: bool = True) -> set[str]:
     """The points an undisturbed process passes."""
-    async with make(mode, given) as c:
+    async with make(mode, given, carries=carries) as c:
         if mode == "worker":
             c.start()
             await c.serving()
@@ -340,6 +343,16 @@ async def test_every_step_is_named(case: Make) -> None:
     assert differing(POINTS, recordings) == {}
 
 
+async def test_every_step_is_named_if_results_carry_none(case: Make) -> None:
+    named = {
+        (mode, given): POINTS[mode, given] | alone
+        for given, alone in BY_THEMSELVES.items()
+        for mode in ("embedded", "worker")
+    }
+    recordings = await asyncio.gather(*(passed(case, *key, carries=False) for key in named))
+    assert differing(named, recordings) == {}
+
+
 async def test_every_step_of_large_values_is_named(case: Make) -> None:
     named = {mode: POINTS[mode, "fresh"] | more for mode, more in LARGE_POINTS.items()}
     recordings = await asyncio.gather(*(passed(case, mode, "large") for mode in named))
@@ -351,7 +364,7 @@ async def test_every_step_of_large_values_is_named(case: Make) -> None:
 @pytest.mark.long
 async def test_embedded_caller_killed(case: Make, given: str) -> None:
     """Caller and worker in one process; then a worker in another one."""
-    kills = kills_at(POINTS["embedded", given], given)
+    kills = kills_at(POINTS["embedded", given] | BY_THEMSELVES[given], given)
     await at_all(kills, lambda kill: killed_caller(case, "embedded", given, kill))
 
 
@@ -360,7 +373,7 @@ async def test_embedded_caller_killed(case: Make, given: str) -> None:
 @pytest.mark.long
 async def test_worker_killed(case: Make, given: str) -> None:
     """The caller, in another process, gets its result from the next worker."""
-    kills = kills_at(POINTS["worker", given], given)
+    kills = kills_at(POINTS["worker", given] | BY_THEMSELVES[given], given)
     await at_all(kills, lambda kill: killed_worker(case, given, kill))
 
 

@@ -22,6 +22,7 @@ from langgraph.types import Command, interrupt
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.worker import outbox
 from tests.faults.ledger import Ledger
 from tests.faults.points import Interceptor, Points
 
@@ -72,6 +73,9 @@ class Plan:
     mode: str  # of points.POINTS
     given: str  # "fresh", "large" or "answer"
     kill: str = ""  # "before start-run"
+    carries: bool = True
+    """Whether the results of tasks carry steps: in every case, however slow the machine is, or in
+    none."""
 
     @property
     def heartbeat(self) -> timedelta:
@@ -96,6 +100,8 @@ def main(plan: Plan) -> None:
     with (plan.folder / "victim.log").open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    outbox.CARRIED_QUIET_S = 60.0
+    outbox.HOLD_S = 60.0 if plan.carries else 0.0
     asyncio.run(_main(plan))
 
 

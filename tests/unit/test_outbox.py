@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from langgraph_temporal_exec.errors import StorageError
 from langgraph_temporal_exec.protocol.blob import Upload
 from langgraph_temporal_exec.protocol.messages import StepReply, StepRequest, TaskSpec
 from langgraph_temporal_exec.protocol.stored import BlobRef
+from langgraph_temporal_exec.protocol.wire import unpack
 from langgraph_temporal_exec.worker import outbox as outbox_module
 from langgraph_temporal_exec.worker.outbox import Entry, Outbox
 
@@ -51,9 +53,9 @@ class Log:
         if any(upload.what in self.broken for upload in uploads):
             raise StorageError("the disk is full")
 
-    def outbox(self) -> Outbox:
+    def outbox(self, *, carries: bool = False) -> Outbox:
         template = StepRequest(epoch=1, seq=0, run_id="r")
-        return Outbox(template, self.send, self.store, self.rejected.append)
+        return Outbox(template, self.send, self.store, self.rejected.append, carries=carries)
 
 
 def upload(what: str) -> tuple[Upload, ...]:
@@ -170,6 +172,137 @@ async def test_who_waits_learns_that_a_watched_task_is_over() -> None:
     outbox.again("a")
     await outbox.flush()
     assert log.tasks == ["a", "a"]
+
+
+class Superstep:
+    """An outbox whose log has task ``t1``, which is about to end."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.log.released.set()
+        self.outbox = self.log.outbox(carries=True)
+        self.results: list[StepRequest | None] = []
+        self.taken = True
+
+    @classmethod
+    async def begun(cls, *more: str) -> Superstep:
+        made = cls()
+        made.outbox.put(Entry(op=b"first"), "c1", None)
+        for key in ("t1", *more):
+            made.outbox.dispatch(TaskSpec(key=key, node="n", queue="q"), "c1", stored=False)
+        await made.outbox.flush()
+        return made
+
+    def report(self, step: bytes) -> bool:
+        self.results.append(unpack(StepRequest, step) if step else None)
+        return self.taken
+
+    def finish(self, key: str = "t1") -> None:
+        self.outbox.finished(key, b"result", self.report)
+        self.outbox.ended(key)
+
+    def follow(self, *, op: Entry | None = None, parcel: bytes = b"") -> None:
+        self.outbox.put(op or Entry(op=b"second"), "c2", "c1")
+        spec = TaskSpec(key="t2", node="n", queue="q", parcel=parcel)
+        self.outbox.dispatch(spec, "c2", stored=False)
+
+
+async def _until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 # what it looks at tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_a_result_carries_the_step_that_follows_it() -> None:
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    assert s.results == []
+    s.follow()
+    await _until(lambda: s.results)
+    (step,) = s.results
+    assert step is not None
+    assert (step.seq, step.ops, step.requires) == (1, (b"second",), ("t1",))
+    assert [spec.key for spec in step.tasks] == ["t2"]
+    # Its task begins: nothing of it is sent again, and nothing of it is waited for.
+    s.outbox.ended("t1")
+    s.outbox.started("t2")
+    await s.outbox.flush()
+    assert (s.log.ops, s.log.tasks) == ([b"first"], ["t1"])
+
+
+async def test_a_step_whose_tasks_do_not_begin_is_sent_under_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_module, "CARRIED_QUIET_S", 0.01)
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    s.follow()
+    await _until(lambda: s.log.tasks == ["t1", "t2"])
+    assert [step and step.seq for step in s.results] == [1]
+    assert s.log.ops == [b"first", b"second"]
+
+
+async def test_whoever_flushes_does_not_wait_for_a_task_to_begin() -> None:
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    s.follow()
+    await _until(lambda: s.results)
+    await s.outbox.flush()
+    assert s.log.tasks == ["t1", "t2"]
+
+
+async def test_a_result_that_nothing_follows_goes_alone() -> None:
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    await _until(lambda: s.results)
+    s.follow()
+    await s.outbox.flush()
+    assert s.results == [None]
+    assert (s.log.ops, s.log.tasks) == ([b"first", b"second"], ["t1", "t2"])
+
+
+async def test_only_the_last_task_of_a_superstep_waits() -> None:
+    s = await Superstep.begun("other")
+    s.finish("other")
+    assert s.results == [None]
+    s.outbox.finished("t1", b"result", s.report)
+    assert s.results == [None]
+
+
+async def test_a_step_that_needs_an_answer_is_not_carried() -> None:
+    uploads = upload("blob")
+    for op, parcel in ((None, b"parcel"), (Entry(op=b"second", uploads=uploads), b"")):
+        s = await Superstep.begun()
+        s.outbox.finished("t1", b"result", s.report)
+        s.follow(op=op, parcel=parcel)
+        await s.outbox.flush()
+        assert s.results == [None]
+        assert s.log.tasks == ["t1", "t2"]
+
+
+async def test_the_end_of_a_run_does_not_wait_for_what_may_follow() -> None:
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    s.outbox.put(Entry(op=b"second"), "c2", "c1")
+    await s.outbox.end(b"done")
+    assert s.results == [None]
+    assert (s.log.ops, s.log.required) == ([b"first", b"second"], ["t1"])
+
+
+async def test_the_result_of_a_task_that_was_given_up_goes_before_its_checkpoint() -> None:
+    s = await Superstep.begun()
+    s.taken = False
+    s.outbox.finished("t1", b"result", s.report)
+    s.outbox.put(Entry(op=b"second"), "c2", "c1")
+    await s.outbox.flush()
+    assert s.log.ops == [b"first", b"result", b"second"]
+
+
+async def test_what_is_held_is_reported_when_the_attempt_is_over() -> None:
+    s = await Superstep.begun()
+    s.outbox.finished("t1", b"result", s.report)
+    s.outbox.fail(ValueError("superseded"))
+    assert s.results == [None]
 
 
 async def test_large_parcels_travel_in_several_steps() -> None:

@@ -29,8 +29,8 @@ from langgraph_temporal_exec.protocol.names import (
     RUN_TIMEOUT_CLASS,
     STOP_SIGNAL,
 )
-from langgraph_temporal_exec.protocol.stored import OpKind, Pack, Segment
-from langgraph_temporal_exec.protocol.wire import pack, unpack
+from langgraph_temporal_exec.protocol.stored import Op, OpKind, Pack, Segment
+from langgraph_temporal_exec.protocol.wire import WireError, pack, unpack
 from langgraph_temporal_exec.workflow.core.effects import (
     AnswerTaken,
     CancelRun,
@@ -110,6 +110,98 @@ def test_a_newer_attempt_fences_the_older_one_down_the_tree() -> None:
     state.task_ended("t1", 1, late)
     assert [op.kind for op in logged(state)] == [OpKind.PUT, OpKind.OPEN]
     assert attach(state, "r1", 1)[0].status == AttachStatus.STALE
+
+
+def carrying(state: ThreadState, *, seq: int, key: str = "t1", **parts: Any) -> TaskOutput:
+    """The result of a task, with a step."""
+    request = step(state, seq, **parts)
+    return TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", key, "x"), step=pack(request))
+
+
+def superstep(*keys: str) -> ThreadState:
+    """A thread with tasks under way."""
+    state = fresh()
+    attach(state, "r1")
+    state.step(step(state, 0, ops=(put("c1"),), tasks=tuple(map(spec, keys))))
+    return state
+
+
+def test_a_result_carries_the_next_step() -> None:
+    state = superstep("t1")
+    output = carrying(state, seq=1, ops=(put("c2"),), tasks=(spec("t2"),), requires=("t1",))
+    state.task_ended("t1", state.epoch, output)
+    assert state.advance() == [StartTask(spec=spec("t2"), epoch=state.epoch)]
+    assert (list(state.running), state.next_seq, state.carried) == (["t2"], 2, {})
+    assert [unpack(Op, data).kind for data in state.log.entries] == [
+        OpKind.PUT,
+        OpKind.WRITES,
+        OpKind.PUT,
+    ]
+    # The same step again, as an Update.
+    assert state.step(step(state, 1, ops=(put("c2"),), tasks=(spec("t2"),))) == []
+
+
+def test_a_carried_step_waits_for_those_before_it_and_for_what_it_requires() -> None:
+    state = superstep("t1", "t2")
+    output = carrying(state, seq=2, tasks=(spec("t3"),), requires=("t1", "t2"))
+    state.task_ended("t1", state.epoch, output)
+    assert state.advance() == []
+    state.step(step(state, 1))
+    assert state.advance() == []
+    state.task_ended("t2", state.epoch, TaskOutput(status=TaskStatus.FINISHED))
+    assert state.advance() == [StartTask(spec=spec("t3"), epoch=state.epoch)]
+
+
+def test_a_carried_step_survives_continue_as_new() -> None:
+    state = superstep("t1", "t2")
+    state.task_ended("t1", state.epoch, carrying(state, seq=1, tasks=(spec("t3"),)))
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    assert again.advance() == [StartTask(spec=spec("t3"), epoch=state.epoch)]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"open": ("ns",)},
+        {"watch": ("t2",)},
+        {"cancel": ("t2",)},
+        {"outcome": pack(Outcome(status="done"))},
+        {"extra": True},
+        {"round": 3},
+    ],
+    ids=str,
+)
+def test_a_step_that_needs_an_answer_is_not_taken_from_a_result(parts: dict[str, Any]) -> None:
+    state = superstep("t1")
+    state.task_ended("t1", state.epoch, carrying(state, seq=1, **parts))
+    assert (state.carried, state.advance()) == ({}, [])
+
+
+def test_a_carried_step_that_requires_a_lost_task_is_left_to_its_sender() -> None:
+    state = superstep("t1", "t2")
+    state.task_lost("t2", state.epoch)
+    output = carrying(state, seq=1, tasks=(spec("t3"),), requires=("t1", "t2"))
+    state.task_ended("t1", state.epoch, output)
+    assert (state.advance(), state.carried, state.next_seq) == ([], {}, 1)
+    assert state.missing(step(state, 1, requires=("t1", "t2"))) == ("t2",)
+
+
+def test_a_newer_attempt_drops_what_results_have_carried() -> None:
+    state = superstep("t1", "t2")
+    state.task_ended("t1", state.epoch, carrying(state, seq=2, tasks=(spec("t3"),)))
+    attach(state, "r1", 2)
+    assert state.carried == {}
+
+
+def test_a_result_whose_step_cannot_be_read_changes_nothing() -> None:
+    state = superstep("t1")
+    before = state.snapshot()
+    broken = (b"no step", pack(step(state, 1, ops=(put("c2"), b"no op"))))
+    for data in broken:
+        output = TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", "t1", "x"), step=data)
+        with pytest.raises(WireError):
+            state.task_ended("t1", state.epoch, output)
+    assert state.snapshot() == before
 
 
 def test_a_run_that_leaves_a_task_behind_fences_its_namespaces() -> None:

@@ -165,6 +165,7 @@ SAMPLES: dict[str, Any] = {
         undo=("r0",),
         home=HOME,
         moved=True,
+        carries=True,
     ),
     "step_request": m.StepRequest(
         epoch=1,
@@ -277,6 +278,7 @@ SAMPLES: dict[str, Any] = {
         closing=m.ClosingState(over=("ns",), retiring=(CLOSED,), forget=("old",), shelves=PACK),
         round=9,
         task_homes=(("sub-agent a", "q~w"),),
+        carried=(b"\x33",),
     ),
     "worker_card": m.WorkerCard(
         worker="w",
@@ -317,7 +319,7 @@ SAMPLES: dict[str, Any] = {
         home_timeout_s=6.5,
     ),
     "task_output": m.TaskOutput(
-        status=m.TaskStatus.FINISHED, op=b"\x0d", error="e", home_queue="q~w"
+        status=m.TaskStatus.FINISHED, op=b"\x0d", error="e", home_queue="q~w", step=b"\x32"
     ),
     "run_start": m.RunStart(
         run_id="r",

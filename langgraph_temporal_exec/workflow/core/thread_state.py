@@ -33,7 +33,10 @@ when the tasks it ``requires`` have ended: a checkpoint is never in the log befo
 was made of. A step that comes twice is applied once.
 
 **How a result arrives.** Usually as the result of its Activity (``task_ended``): it is in
-history, and thereby recorded, when the Activity completes. If the Activity is lost while its
+history, and thereby recorded, when the Activity completes. That of the last task of a superstep
+mostly brings the next step with it (``carried``), which is then applied in its turn as one that
+came by itself, or not at all: nobody can be told why, so its sender, whose next tasks do not begin,
+sends it once more. If the Activity is lost while its
 process lives, the result comes as an op in an ``extra`` step instead; ``lost`` tells the
 attempt, in the reply to its next step, that this is due. A task is in ``running``, or in
 ``lost``, or over.
@@ -134,6 +137,10 @@ MAX_WAITING = 2_000
 MAX_SHELVED_BYTES = 400_000
 """Of a namespace that is put on a shelf, without its archives: a reply of 512 kB warns."""
 
+MAX_CARRIED = 4
+"""Steps of one epoch that have come with results and wait for their turn; an attempt has two under
+way at most."""
+
 MAX_TASK_HOMES = 100
 """Kinds of tasks whose home a namespace remembers."""
 
@@ -158,6 +165,7 @@ class ThreadState:
         task_homes: By ``TaskSpec.home_key``: task queue of the worker that runs such tasks, the
             latest.
         next_seq: Number of the step that is applied next in this epoch.
+        carried: Steps that came with results and are not applied yet, by their numbers.
         outcome_end: End of the log when the last outcome was recorded, if only that run had written
             to it: whoever has read its log up to there needs no read. 0: not so.
         namespaces: Nested ones that have been opened, the latest.
@@ -195,6 +203,7 @@ class ThreadState:
     round: int = 0
     task_homes: dict[str, str] = field(default_factory=dict)
     next_seq: int = 0
+    carried: dict[int, StepRequest] = field(default_factory=dict)
     outcome_end: int = 0
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
@@ -333,6 +342,7 @@ class ThreadState:
             undo=tuple(self.undo),
             home=self.home,
             moved=moved,
+            carries=True,
         )
         return reply, effects
 
@@ -543,6 +553,7 @@ class ThreadState:
         """Everything of older epochs is over: its tasks are cancelled, its results dropped."""
         self.epoch, self.round = epoch, round
         self.next_seq = 0
+        self.carried.clear()
         effects: list[Effect] = [CancelTask(key=key) for key in sorted(self.running)]
         self.running.clear()
         self.lost.clear()
@@ -592,6 +603,8 @@ class ThreadState:
         if request.extra:
             return effects
         self.next_seq = request.seq + 1
+        # It has come both ways.
+        self.carried.pop(request.seq, None)
         for key in request.cancel:
             self.lost.discard(key)
             if self.running.pop(key, None) is not None:
@@ -622,6 +635,26 @@ class ThreadState:
     def _is_cancelled(self) -> bool:
         return self.active is not None and self.active.cancelled
 
+    def advance(self) -> list[Effect]:
+        """Apply the steps that came with results and whose turn it is."""
+        effects: list[Effect] = []
+        while (request := self.carried.get(self.next_seq)) and self.ready(request):
+            del self.carried[request.seq]
+            if self.missing(request):
+                break
+            effects += self.step(request)
+        return effects
+
+    def _carry(self, request: StepRequest) -> None:
+        """Keep a step that came with a result, if it is one that can come so."""
+        # Of the others the sender needs an answer.
+        asks = request.open or request.watch or request.cancel or request.outcome or request.extra
+        ours = (request.epoch, request.round) == (self.epoch, self.round)
+        if ours and not asks and not self.refuses(request.epoch, request.round):
+            self.carried[request.seq] = request
+            while len(self.carried) > MAX_CARRIED:
+                del self.carried[next(iter(self.carried))]
+
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""
         effects: list[Effect] = [StartTask(spec=s, epoch=self.epoch) for s in self.running.values()]
@@ -631,10 +664,13 @@ class ThreadState:
         """Record the result of a task's Activity, unless its attempt was superseded.
 
         Raises:
-            WireError: The op cannot be read; nothing has changed.
+            WireError: The op or the step cannot be read; nothing has changed.
         """
         if epoch != self.epoch or key not in self.running:
             return []
+        carried = unpack(StepRequest, output.step) if output.step else None
+        for data in carried.ops if carried is not None else ():
+            unpack(Op, data)
         effects = self._append(output.op, own_run=True) if output.op else []
         spec = self.running.pop(key)
         if spec.home_key and output.home_queue:
@@ -645,6 +681,8 @@ class ThreadState:
         if output.status == TaskStatus.UNKNOWN:
             # It ended in its process after its Activity was lost: its result comes as an op.
             self.lost.add(key)
+        if carried is not None:
+            self._carry(carried)
         return effects
 
     def task_home(self, spec: TaskSpec) -> str:
@@ -1003,6 +1041,8 @@ class ThreadState:
         small += 40 * sum(len(p.done) + len(p.asking) + 3 for p in self.standing.places.values())
         small += self.closing.size()
         small += sum(len(k) + len(q) + 4 for k, q in self.task_homes.items())
+        small += sum(len(op) + 3 for step in self.carried.values() for op in step.ops)
+        small += sum(len(spec.parcel) + 200 for s in self.carried.values() for spec in s.tasks)
         return self.log.size + small + (len(self.log.head.data) if self.log.head else 0)
 
     def snapshot(self) -> bytes:
@@ -1038,6 +1078,7 @@ class ThreadState:
                 closing=self.closing.snapshot(),
                 round=self.round,
                 task_homes=tuple(self.task_homes.items()),
+                carried=tuple(pack(request) for request in self.carried.values()),
             )
         )
 
@@ -1081,6 +1122,7 @@ class ThreadState:
             closing=Closing(state=s.closing or ClosingState()),
             round=s.round,
             task_homes=dict(s.task_homes),
+            carried={r.seq: r for r in (unpack(StepRequest, data) for data in s.carried)},
             summary=s.summary or ThreadSummary(thread_id=""),
         )
 
