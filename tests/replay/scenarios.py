@@ -652,6 +652,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     ),
     "v3": (very_wide,),
     "v4": (at_home, closed_namespaces, placed, expired),
+    # Steps that came with results, also over a continue-as-new and after a lost worker.
+    "v5": (interrupts, fan_out, namespaces, rolled, lost, announced),
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.protocol.messages import Snapshot, TaskOutput, ThreadStart
+from langgraph_temporal_exec.protocol.wire import WireError, unpack
 from langgraph_temporal_exec.workflow.patches import (
     CANCELLED_IS_CANCELLED,
     GO_HOME,
     HOMES,
+    IN_ORDER,
     NAMESPACES_CLOSED,
     RESULTS_FIRST,
     STARTS_PACED,
@@ -160,3 +164,27 @@ def test_homes_closed_namespaces_and_placed_tasks() -> None:
     assert any(has(h, EventType.EVENT_TYPE_TIMER_FIRED) for h in expired)
     moved = [h for name, h in v4.items() if name.startswith("at_home.run")]
     assert any(has(h, EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT) for h in moved)
+
+
+def test_results_that_carry_steps() -> None:
+    """What v5 adds: steps without an Update of their own; runs that keep their order."""
+    threads = [load(p) for p in GOLDEN if p.parent.name == "v5" and ".thread-" in p.name]
+    assert sum(len(list(carried_steps(history))) for history in threads) > 10
+    assert IN_ORDER in set().union(*map(patches, threads))
+    # One is in the snapshot of a continue-as-new, because that was due in just this gap.
+    starts = (h.events[0].workflow_execution_started_event_attributes for h in threads)
+    inputs = (unpack(ThreadStart, s.input.payloads[0].data) for s in starts)
+    assert any(unpack(Snapshot, start.snapshot).carried for start in inputs if start.snapshot)
+
+
+def carried_steps(history: WorkflowHistory) -> Iterator[bytes]:
+    """Steps that came with the results of tasks."""
+    for event in history.events:
+        for payload in event.activity_task_completed_event_attributes.result.payloads:
+            try:
+                step = unpack(TaskOutput, payload.data).step
+            except WireError:
+                # Of another Activity.
+                continue
+            if step:
+                yield step
