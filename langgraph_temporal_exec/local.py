@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import sysconfig
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -137,7 +136,7 @@ async def start_server(
         return await _start(None, None, port, ui=ui)
     try:
         database = await asyncio.to_thread(_prepare, Path(path))
-        lock = await asyncio.to_thread(_locked, database)
+        lock = await _locked(database)
     except OSError as exc:
         raise ServerUnavailableError(
             f"The embedded Temporal server cannot use the file {path}: {exc}."
@@ -247,31 +246,40 @@ def _prepare(path: Path) -> str:
     return str(full)
 
 
-def _locked(database: str) -> int:
+async def _locked(database: str) -> int:
     """The lock of a server's file, as a file descriptor.
 
     SQLite's own locks let several servers write to one file in turn, each of which takes itself for
     the only one. This one lies in a file beside it: where the file is on a network, it would be
     among SQLite's.
     """
-    lock = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            holder = os.pread(lock, 100, 0).decode(errors="replace").strip() or "another process"
-            os.close(lock)
-            raise ServerUnavailableError(
-                f"The Temporal server of {holder} has the file {database}. Stop that one first; or "
-                "have it serve both: TemporalSaver(await Client.connect(its address))."
-            ) from None
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    lock = await asyncio.to_thread(os.open, f"{database}.lock", flags, 0o600)
+    try:
+        deadline = asyncio.get_running_loop().time() + LOCK_S
+        while not _takes(lock):
+            if asyncio.get_running_loop().time() >= deadline:
+                holder = os.pread(lock, 100, 0).decode(errors="replace").strip()
+                raise ServerUnavailableError(
+                    f"The Temporal server of {holder or 'another process'} has the file "
+                    f"{database}. Stop that one first; or have it serve both: "
+                    "TemporalSaver(await Client.connect(its address))."
+                )
+            await asyncio.sleep(0.05)
         os.truncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        return lock
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _takes(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @asynccontextmanager

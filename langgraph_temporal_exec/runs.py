@@ -313,11 +313,11 @@ async def _untaken(transport: Transport, thread_id: str) -> str:
         if now - since < UNTAKEN_AFTER:
             continue
         at = since.isoformat(" ", "seconds")
-        if (shared := names.shared_queue(queue)) is None and names.HOME_MARK in queue:
+        if (shared := names.shared_queue(queue)) is not None:
+            told.append(f"node {node!r} waits since {at} for a worker of task queue {shared!r}")
+        elif names.HOME_MARK in queue:
             home = names.worker_of(queue)
             told.append(f"node {node!r} waits since {at} for worker {home!r}, which has its files")
-        elif shared is not None:
-            told.append(f"node {node!r} waits since {at} for a worker of task queue {shared!r}")
     return "; ".join(told)
 
 

@@ -145,7 +145,7 @@ def mailbox_workflow_id(prefix: str, process_key: str) -> str:
 
 
 UPKEEP_SUFFIX = "#upkeep"
-
+TASKS_SUFFIX = "#tasks"
 
 HOME_MARK = "~"
 """In the name of the task queue of a worker, before the worker's."""
@@ -158,12 +158,12 @@ def upkeep_queue(task_queue: str) -> str:
 
 def tasks_queue(task_queue: str) -> str:
     """Task queue of tasks that any worker of a queue may run, whichever drives their runs."""
-    return f"{task_queue}#tasks"
+    return f"{task_queue}{TASKS_SUFFIX}"
 
 
 def shared_queue(tasks: str) -> str | None:
     """The inverse of ``tasks_queue``; ``None`` for another task queue."""
-    shared = tasks.removesuffix("#tasks")
+    shared = tasks.removesuffix(TASKS_SUFFIX)
     return None if shared == tasks else shared
 
 

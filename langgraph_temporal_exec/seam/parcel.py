@@ -61,7 +61,7 @@ CUSTOM, NESTED, HANDLED = "custom", "nested", "handled"
 """What is sent back while a task runs: a chunk it wrote, one of a graph nested in it, and one made
 by a handler of LangGraph's."""
 
-INTERRUPTED, TO_PARENT, STOPPED, BUBBLED = "interrupted", "to parent", "bubbled", "raised"
+INTERRUPTED, TO_PARENT, STOPPED, BUBBLED = "interrupted", "to parent", "stopped", "bubbled"
 """How a task has left that did not return, and was no error: what it asks comes with it, or the
 command for the parent graph; nothing of one whose nested graph stopped at a breakpoint; what it
 said if it raised ``GraphBubbleUp`` itself."""

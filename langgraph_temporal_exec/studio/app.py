@@ -209,7 +209,7 @@ async def _attached(thread_id: str, *, exclusive: bool = False) -> JSONResponse 
         exclusive
         and info is not None
         and info.status == "busy"
-        and not server.under_way(server.runs_of(alias_of(info.thread_id)))
+        and not server.has_runs(alias_of(info.thread_id))
     ):
         return JSONResponse(
             {

@@ -198,11 +198,12 @@ class Mirror:
         Returns:
             ``False``: one of them began or ended meanwhile, and what was read may be out of date.
         """
-        if server.under_way(server.runs_of(alias)):
+        now = server.runs_of(alias)
+        if server.under_way(now):
             # What the server itself does it tells by itself.
             self._shown.pop(alias, None)
             return True
-        if server.runs_of(alias) != runs:
+        if now != runs:
             return False
         if self._is_older(alias, reading):
             return True
@@ -235,7 +236,7 @@ class Mirror:
         """A line in the list, which ``_show`` puts right."""
         info = await threads.glance(self._store, thread_id)
         alias = alias_of(thread_id)
-        if info is None or alias in self._shown or server.under_way(server.runs_of(alias)):
+        if info is None or alias in self._shown or server.has_runs(alias):
             return
         self._aliases.see(thread_id)
         server.put_thread(

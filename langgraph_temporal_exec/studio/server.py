@@ -229,6 +229,11 @@ def under_way(runs: frozenset[tuple[str, str]]) -> bool:
     return any(status in ("pending", "running") for _, status in runs)
 
 
+def has_runs(thread_id: str) -> bool:
+    """The same of a thread."""
+    return under_way(runs_of(thread_id))
+
+
 def _run(run_id: str) -> Any:
     return next((run for run in list(_store()["runs"]) if str(run["run_id"]) == run_id), None)
 

@@ -277,9 +277,7 @@ class Outbox:
                 self._held = _Held(key, len(op), report)
                 self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
                 # Whatever waits for company now has it.
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
+                self._stop_timer()
                 return
             if report(b""):
                 return
@@ -441,10 +439,13 @@ class Outbox:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(OPS_ONLY_DELAY_S, self._kick)
 
-    def _kick(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _kick(self) -> None:
+        self._stop_timer()
         if self._pump is None and self.error is None:
             self._pump = asyncio.create_task(self._run_pump())
 
@@ -457,15 +458,16 @@ class Outbox:
                 await asyncio.sleep(0)
             while self._sendable and self._in_flight < MAX_IN_FLIGHT and self.error is None:
                 self._in_flight += 1
+                if not self._may_carry():
+                    # Before a step is made: what is held may turn out to belong into it.
+                    self._let_go()
                 before, self._stored = self._stored, asyncio.get_running_loop().create_future()
-                request, uploads = self._next_request()
                 task = asyncio.create_task(
                     self._deliver(
-                        request,
-                        uploads,
+                        *self._next_request(),
                         before=before,
                         stored=self._stored,
-                        carrier=self._carrier(request, uploads, before),
+                        carrier=self._take_held(),
                     )
                 )
                 self._sending.add(task)
@@ -513,24 +515,17 @@ class Outbox:
                 self._outcome = b""
         return request, tuple(u for entry in taken for u in entry.uploads)
 
-    def _carrier(
-        self,
-        request: StepRequest,
-        uploads: tuple[Upload, ...],
-        before: asyncio.Future[None] | None,
-    ) -> _Held | None:
-        """What is held, if it may carry a step; if not, it goes alone."""
-        if self._held is None:
-            return None
-        size = self._held.size + sum(map(len, request.ops))
+    def _may_carry(self) -> bool:
+        """Whether what is held may carry all that waits, as one step."""
+        if self._held is None or self._carried is not None:
+            return False
+        size = self._held.size + sum(len(entry.op) for entry in self._ops)
         # That its tasks begin is the only answer; those of another worker tell it late.
-        answered = any(not spec.parcel for spec in request.tasks)
-        asks = request.open or request.watch or request.cancel or request.outcome
-        waits = uploads or self._storing or (before is not None and not before.done())
-        if size > BATCH_BYTES or not answered or asks or waits or self._carried is not None:
-            self._let_go()
-            return None
-        return self._take_held()
+        answered = any(not spec.parcel for spec in self._tasks)
+        asks = self._open or self._watch or self._cancel or self._outcome
+        uploads = any(entry.uploads for entry in self._ops)
+        waits = uploads or self._storing or (self._stored is not None and not self._stored.done())
+        return size <= BATCH_BYTES and answered and not asks and not waits
 
     async def _carry(self, carrier: _Held, request: StepRequest) -> bool:
         """Send a step with a result; whether it was applied, as far as it is known."""

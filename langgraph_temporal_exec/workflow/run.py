@@ -455,7 +455,8 @@ class RunWorkflow:
                     # Nobody was there to tell of another home.
                     self._queue = self._home_queue
             return
-        self._absent = ""
+        if not _is_silent(cause):
+            self._absent = ""
         self._lost_worker = isinstance(cause, TimeoutError) or (
             isinstance(cause, ApplicationError) and cause.type == names.WORKER_SHUTDOWN
         )

@@ -245,17 +245,36 @@ def test_what_a_saver_cannot_be_given(client: Client, given: dict[str, Any]) -> 
         TemporalSaver(client, **given)
 
 
-@pytest.mark.parametrize("kind", [NodeOptions, SubagentOptions])
+NOT_OF_TASKS: list[dict[str, Any]] = [
+    {"task_queue": 5},
+    {"task_queue": None},
+    {"task_queue": "x" * 2_000},
+    {"task_queue": "/_sys/x"},
+    {"task_queue": "\udc80"},
+    {"timeout": 5},
+    {"timeout": timedelta.max},
+]
+NOT_OF_NODES: list[dict[str, Any]] = [{"inline": "yes"}, {"summary": 5}, {"summary": "\udc80"}]
+NOT_OF_WORKERS: list[dict[str, Any]] = [
+    {"max_concurrent_runs": True},
+    {"max_concurrent_tasks": True},
+    {"health_port": True},
+    {"max_cached_workflows": -1},
+    {"max_cached_workflows": "x"},
+    {"tuner": 5},
+    {"pollers": 5},
+    {"deployment": 5},
+    {"worker_queue_file": 5},
+    {"worker_queue_file": ""},
+]
+
+
 @pytest.mark.parametrize(
-    "given",
+    ("kind", "given"),
     [
-        {"task_queue": 5},
-        {"task_queue": None},
-        {"task_queue": "x" * 2_000},
-        {"task_queue": "/_sys/x"},
-        {"task_queue": "\udc80"},
-        {"timeout": 5},
-        {"timeout": timedelta.max},
+        *((NodeOptions, given) for given in [*NOT_OF_TASKS, *NOT_OF_NODES]),
+        *((SubagentOptions, given) for given in NOT_OF_TASKS),
+        *((WorkerOptions, given) for given in NOT_OF_WORKERS),
     ],
     ids=repr,
 )
@@ -263,37 +282,6 @@ def test_what_options_cannot_be_given(kind: Any, given: dict[str, Any]) -> None:
     (name,) = given
     with pytest.raises(UsageError, match=name):
         kind(**given)
-
-
-@pytest.mark.parametrize(
-    "given", [{"inline": "yes"}, {"summary": 5}, {"summary": "\udc80"}], ids=repr
-)
-def test_what_options_of_nodes_cannot_be_given(given: dict[str, Any]) -> None:
-    (name,) = given
-    with pytest.raises(UsageError, match=name):
-        NodeOptions(**given)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"max_concurrent_runs": True},
-        {"max_concurrent_tasks": True},
-        {"health_port": True},
-        {"max_cached_workflows": -1},
-        {"max_cached_workflows": "x"},
-        {"tuner": 5},
-        {"pollers": 5},
-        {"deployment": 5},
-        {"worker_queue_file": 5},
-        {"worker_queue_file": ""},
-    ],
-    ids=repr,
-)
-def test_what_a_worker_cannot_be_given(given: dict[str, Any]) -> None:
-    (name,) = given
-    with pytest.raises(UsageError, match=name):
-        WorkerOptions(**given)
 
 
 @pytest.mark.parametrize(

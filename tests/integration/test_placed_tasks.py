@@ -319,7 +319,6 @@ async def test_what_cannot_travel_is_named(own: Any, there: There, thread_id: st
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 async def test_what_ends_programs_ends_no_worker(
-    client: Client,
     own: Any,
     folder: Path,
     temporal_server: TemporalServer,

@@ -298,6 +298,15 @@ async def test_the_result_of_a_task_that_was_given_up_goes_before_its_checkpoint
     assert s.log.ops == [b"first", b"result", b"second"]
 
 
+async def test_so_it_does_if_a_step_that_cannot_be_carried_follows_at_once() -> None:
+    s = await Superstep.begun()
+    s.taken = False
+    s.outbox.finished("t1", b"result", s.report)
+    s.follow(parcel=b"parcel")
+    await _until(lambda: s.log.tasks == ["t1", "t2"])
+    assert s.log.ops == [b"first", b"result", b"second"]
+
+
 async def test_what_is_held_is_reported_when_the_attempt_is_over() -> None:
     s = await Superstep.begun()
     s.outbox.finished("t1", b"result", s.report)
