@@ -46,6 +46,14 @@ from ..values.ops import MAX_OP_BYTES
 from ..values.record import Call, RunIdentity, encode
 from .outcome import await_outcome, finish
 
+UNDRIVEN_S = 1.0
+"""How long the server waits with the workflow of a run whose caller's process hosts a worker. That
+process has begun by then, and most runs have ended: they need neither an Activity ``drive`` nor a
+heartbeat. If the process dies meanwhile, so much later another one takes the run."""
+
+DRIVEN_BELOW_S = 10.0
+"""A run with less time than this is not left alone: its workflow has to watch the time."""
+
 AFFINITY_KEY = "affinity"
 HOME_TIMEOUT_KEY = "home_timeout"
 STRATEGY_KEY = "multitask_strategy"
@@ -229,6 +237,8 @@ class AdmittedRun:
         """
         assert self._start is not None, "encode comes before record"
         run, transport = self.identity, self.store.transport
+        here, limit_s = bool(self._start.caller_queue), run.run_timeout_s
+        delay_s = UNDRIVEN_S if here and not 0 < limit_s < DRIVEN_BELOW_S else 0.0
         try:
             await self.store.blobs.upload(run.thread_id, self._uploads)
             await transport.client.start_workflow(
@@ -243,9 +253,10 @@ class AdmittedRun:
                 priority=_for_temporal(run.priority),
                 memo={"thread_id": run.thread_id, "graph": run.graph},
                 static_summary=f"{run.graph} · thread {run.thread_id}"[:200],
-                # The worker of this process may take the first workflow task from the reply,
-                # which saves a round trip.
-                request_eager_start=bool(self._start.caller_queue),
+                # Or else the worker of this process may take the first workflow task from the
+                # reply, which saves a round trip.
+                start_delay=timedelta(seconds=delay_s) if delay_s else None,
+                request_eager_start=here and not delay_s,
             )
         except (RPCError, RuntimeError) as exc:
             raise transport.translate(exc) from exc

@@ -335,7 +335,10 @@ class StepRequest:
     sender knows to have never been opened; of others it is looked whether they were closed.
     ``cancel`` are tasks that nobody waits for any more. ``fence``: with the outcome, a worker may
     still be at one of them. ``round`` orders those who write to a namespace in one epoch, as
-    ``TaskInput.round``; 0: the process that drives the run.
+    ``TaskInput.round``; 0: the process that drives the run. ``stays``: to be answered when the
+    epoch is over, whatever has ended it, and by the reply it is told whether the outcome of the run
+    was recorded, which may have come with a result; or earlier, before the workflow continues as
+    new.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -360,6 +363,7 @@ class StepRequest:
     cancel: tuple[str, ...] = ()
     round: int = 0
     fence: bool = False
+    stays: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -370,13 +374,15 @@ class StepReply:
     ``lost`` nothing was applied, and the sender repeats the request under the same ``seq``;
     the writes of a lost task then travel among its ops. ``log_end`` answers an outcome: the length
     of the log, if all of it since the attempt was granted came from the attempt, else 0. ``ended``
-    are watched tasks that are over, and not lost: what they left is in the log.
+    are watched tasks that are over, and not lost: what they left is in the log. ``over``: the
+    outcome of the attempt is recorded.
     """
 
     again: bool = False
     lost: tuple[str, ...] = ()
     log_end: int = 0
     ended: tuple[str, ...] = ()
+    over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -825,7 +831,8 @@ class DriveRequest:
     ``at_caller``: on the queue of an embedded caller, whose process has the live objects; then
     ``record`` is empty. ``strategy``, ``affinity``, ``home_timeout_s``, ``absent`` and ``lost``:
     see ``AttachRequest``. ``listeners`` joined the run so far. ``stream`` is where the chunks go of
-    a run that has left the process of its caller.
+    a run that has left the process of its caller. ``cancelled``: somebody has cancelled the run
+    before this Activity could be told, and its caller's process is to stop it.
 
     Args:
         run_id: The run.
@@ -855,6 +862,7 @@ class DriveRequest:
     lost: bool = False
     stream: CallerStream | None = None
     priority: RunPriority | None = None
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

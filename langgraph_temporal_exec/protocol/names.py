@@ -29,6 +29,7 @@ APPEND_UPDATE = "append"
 DELETE_UPDATE = "delete"
 LISTEN_UPDATE = "listen"
 RESUME_UPDATE = "resume"
+REPORT_UPDATE = "report"
 
 READ_QUERY = "read"
 RUN_STATUS_QUERY = "status"

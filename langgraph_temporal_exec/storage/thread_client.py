@@ -22,6 +22,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     GetWorkflowExecutionHistoryReverseRequest,
+    ResetStickyTaskQueueRequest,
 )
 from temporalio.client import (
     Client,
@@ -267,6 +268,18 @@ class Transport:
         reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
         return unpack(StepReply, reply)
 
+    async def stay(self, workflow_id: str, request: StepRequest) -> StepReply:
+        """Update ``step`` that is answered when the attempt is over, however long that takes.
+
+        Raises:
+            RPCError, WorkflowUpdateFailedError: There is no answer, or it was refused.
+        """
+        handle = self.client.get_workflow_handle(workflow_id)
+        reply: bytes = await handle.execute_update(
+            names.STEP_UPDATE, pack(request), result_type=bytes
+        )
+        return unpack(StepReply, reply)
+
     async def open(self, thread_id: str, request: AppendRequest) -> None:
         """Open nested namespaces for an attempt that has the thread, which must be there.
 
@@ -352,6 +365,16 @@ class Transport:
         except WorkflowUpdateFailedError as exc:
             if not has_type(exc, names.THREAD_DELETED):
                 raise
+
+    async def free_from_cache(self, workflow_id: str) -> None:
+        """Let any worker have the next task of a workflow, not first the one that had the last:
+        that may be gone, and the task would wait for it."""
+        request = ResetStickyTaskQueueRequest(
+            namespace=self.client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+        )
+        # Without it the task waits for a moment.
+        with contextlib.suppress(RPCError):
+            await self.client.workflow_service.reset_sticky_task_queue(request)
 
     async def is_closed(self, workflow_id: str) -> bool:
         """Whether a workflow has ended, or is not known any more."""

@@ -141,6 +141,8 @@ async def attach(
         priority=run.priority,
         task_queue=transport.options.task_queue,
     )
+    if lost:
+        await transport.free_from_cache(run.thread_workflow_id)
     reply = await transport.attach(run.thread_id, request)
     in_the_way = reply.status in (AttachStatus.QUEUED, AttachStatus.REJECTED)
     if in_the_way and await transport.is_closed(reply.active_run_workflow_id):

@@ -15,16 +15,32 @@ CANCEL_GRACE_S = 30.0
 """How long a cancelled run may take to stop and record that it was cancelled."""
 
 
+EVERY = 0.4
+"""How often an Activity heartbeats that a run hangs on, as a share of its heartbeat timeout: one
+that is late by half the timeout does no harm."""
+
+EVERY_OF_TASKS = 0.7
+"""How often one of a task does; its timeout is ``TASK_TIMEOUTS`` times as long."""
+
+TASK_TIMEOUTS = 3
+"""In heartbeat timeouts: that of the Activity of a task in the process that drives its run. If that
+process dies, the heartbeats of ``drive`` are missed. So only a task is noticed that has got lost
+on its way to a process which lives; most have ended before their first heartbeat, which costs."""
+
+
 @contextlib.asynccontextmanager
-async def heartbeating(details: str = "") -> AsyncIterator[None]:
-    """Heartbeat three times within the heartbeat timeout; ``details`` can be read from outside, and
-    are told at once. That an Activity has begun the server knows.
+async def heartbeating(details: str = "", *, every: float = EVERY) -> AsyncIterator[None]:
+    """Heartbeat regularly. That an Activity has begun the server knows.
 
     The SDK sends fewer if it is let: it holds heartbeats back for up to 80 % of the timeout
     (temporalio/features#67), and with them the news of a cancellation. See ``service.WorkerHost``.
+
+    Args:
+        details: Can be read from outside, and are told at once; "": there are none.
+        every: After which share of the heartbeat timeout.
     """
     timeout = activity.info().heartbeat_timeout
-    interval = timeout.total_seconds() / 3 if timeout else 5.0
+    interval = timeout.total_seconds() * every if timeout else 5.0
 
     async def beat() -> None:
         if details:

@@ -74,8 +74,8 @@ from ..storage.known import KnownChunks
 from ..storage.rpc import opaque, opaque_failures
 from ..values.record import Call, RunIdentity, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
-from .beats import CANCEL_GRACE_S, heartbeating, lost_because, moved
-from .embedded import EmbeddedRuns, LiveRun
+from .beats import CANCEL_GRACE_S, EVERY_OF_TASKS, heartbeating, lost_because, moved
+from .embedded import EmbeddedRuns, LiveRun, is_cancelled_run
 from .ports import Host
 from .proxies import manager_for
 from .registry import GraphRegistry
@@ -190,7 +190,7 @@ class Activities:
         # Of an attempt that was given up; or the task has ended after its first Activity was lost.
         if live is None or not live.start():
             return pack(TaskOutput(status=TaskStatus.UNKNOWN))
-        async with heartbeating():
+        async with heartbeating(every=EVERY_OF_TASKS):
             try:
                 return pack(await asyncio.shield(asyncio.wrap_future(live.done)))
             except asyncio.CancelledError:
@@ -262,6 +262,8 @@ class Activities:
         make = partial(self.relay_to, thread_id=request.thread_id)
         for listener in request.listeners:
             live.listen(listener, make)
+        if request.cancelled:
+            live.cancel()
         try:
             reply = await self._unless_left(live, request)
         except ApplicationError:
@@ -287,7 +289,7 @@ class Activities:
 
     async def _cancel_workflow_if_cancelled(self, request: DriveRequest, reply: DriveReply) -> None:
         """A run its caller abandoned shows as Canceled in Temporal, not as Completed."""
-        if reply.outcome and unpack(Outcome, reply.outcome).status == "cancelled":
+        if is_cancelled_run(reply):
             handle = self._store.transport.client.get_workflow_handle(request.run_workflow_id)
             await handle.cancel()
 

@@ -3,7 +3,8 @@
 The caller's own ``astream`` generator iterates LangGraph's loop, so context variables, callbacks,
 loop-bound clients and back-pressure are exactly those of plain LangGraph. The drive Activity is
 only a heartbeating shell around it, and attaching does not wait for that shell: attempt 1 can
-only ever belong to this process.
+only ever belong to this process. The shell comes a second later (``admitted.UNDRIVEN_S``); of a run
+that has ended by then, or has to go elsewhere, this process tells the workflow itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
@@ -32,6 +34,7 @@ from ..errors import (
     UsageError,
     WorkerStoppedError,
 )
+from ..protocol import names
 from ..protocol.expired import expired_text
 from ..protocol.messages import (
     AttachStatus,
@@ -40,7 +43,9 @@ from ..protocol.messages import (
     DriveStatus,
     Home,
     Listener,
+    Outcome,
 )
+from ..protocol.wire import pack, unpack
 from ..seam.chunks import ShownInterrupts
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
@@ -58,6 +63,9 @@ START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
 
 
+REPORT_S = 10.0
+"""How long the report of an attempt's end may take; a drive Activity asks for it otherwise."""
+
 TIMER_S = 0.05
 """Timers may ring so much early."""
 
@@ -70,6 +78,7 @@ class LiveRun:
         called: The run; entered here before it is recorded in Temporal.
         loop: The event loop of the caller; ``None`` for a sync call.
         remove: Takes the run out of the table of live runs.
+        report: Tells the run's workflow how the first attempt ended (``RunWorkflow.report``).
 
     Attributes:
         run: Which run it is.
@@ -78,6 +87,7 @@ class LiveRun:
         _starting: The request that records the run, while it is under way.
         _attempts: Numbers of attempts whose drive Activities have come here, to be taken up.
         _seen: The latest of them.
+        _asked: A drive Activity has come: it reports how attempts end. Before, this process does.
         _replies: By attempt: what its drive Activity is waiting for.
         _elsewhere: The outcome, if another process drives the run; asked for once.
         _session: The attempt that was granted the thread here.
@@ -98,7 +108,10 @@ class LiveRun:
         *,
         loop: asyncio.AbstractEventLoop | None,
         remove: Callable[[str], None],
+        report: Callable[[LiveRun, DriveReply | None], None],
     ) -> None:
+        self._report = report
+        self._asked = False
         self.run = called.identity
         self.loop = loop
         self._host = host
@@ -261,16 +274,18 @@ class LiveRun:
         self._closed = True
         if self._elsewhere is not None:
             self._elsewhere.cancel()
-        for attempt in list(self._replies):
+        is_told = not self._outcome and self._failure is None
+        for attempt in list(self._replies) or ([] if is_told else [self._seen]):
             self._answer(attempt, self._last_word)
-        # With something to report the entry stays until a drive Activity has reported it.
-        if not self._outcome and self._failure is None and self._home is None:
+        # With something to report the entry stays until that is reported.
+        if is_told and self._home is None:
             self._remove(self.run.run_id)
 
     # -- the drive Activity's side ------------------------------------------------------------
 
     async def drive(self, attempt: int) -> DriveReply:
         """Stay until the caller's loop is over."""
+        self._asked = True
         if attempt > self._seen and not self._closed:
             self._seen = attempt
             self._attempts.put_nowait(attempt)
@@ -339,15 +354,26 @@ class LiveRun:
             return
         if self._failure is not None:
             reply.set_exception(self._failure)
+            # Whoever asks may not come.
+            reply.exception()
+            self._report_unasked(attempt, None)
             return
         if status is DriveStatus.AWAY and self._home is not None:
             queue, stream = self._home.queue, self._stream
-            reply.set_result(DriveReply(status=status, queue=queue, at_home=True, stream=stream))
+            away = DriveReply(status=status, queue=queue, at_home=True, stream=stream)
+            reply.set_result(away)
+            self._report_unasked(attempt, away)
             return
         # The next attempt comes back here only as long as a caller waits for it.
         leaves = self._closed or self._stopped.is_set()
         queue = "" if leaves else self._host.queue
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
+        self._report_unasked(attempt, reply.result())
+
+    def _report_unasked(self, attempt: int, reply: DriveReply | None) -> None:
+        """Tell how the first attempt ended if no drive Activity does; ``None``: one is to come."""
+        if attempt == 1 and not self._asked:
+            self._report(self, reply)
 
 
 def _going(
@@ -359,6 +385,11 @@ def _going(
         await thread.call(live.go(home, stream))
 
     return go
+
+
+def is_cancelled_run(reply: DriveReply) -> bool:
+    """Whether an attempt recorded that its run was cancelled."""
+    return bool(reply.outcome) and unpack(Outcome, reply.outcome).status == "cancelled"
 
 
 async def _granted(slot: Slot) -> None:
@@ -379,6 +410,8 @@ class EmbeddedRuns:
         # Runs whose end has been reported, and which Temporal may not have closed yet; also of
         # callers elsewhere.
         self.closing: deque[str] = deque(maxlen=MAX_CLOSING)
+        # The loop itself holds only weak references to them.
+        self._reports: set[asyncio.Task[None]] = set()
 
     def get(self, run_id: str) -> LiveRun | None:
         """The live run of an id."""
@@ -411,9 +444,33 @@ class EmbeddedRuns:
 
     async def _open(self, called: CalledRun, loop: asyncio.AbstractEventLoop | None) -> LiveRun:
         # Entered before the run is recorded: its first attempt may arrive before the reply does.
-        live = LiveRun(self._host, called, loop=loop, remove=self.remove)
+        live = LiveRun(self._host, called, loop=loop, remove=self.remove, report=self._report)
         self._runs[live.run.run_id] = live
         return live
+
+    def _report(self, live: LiveRun, reply: DriveReply | None) -> None:
+        task = asyncio.ensure_future(self._told(live, reply))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _told(self, live: LiveRun, reply: DriveReply | None) -> None:
+        run = live.run
+        handle = self._host.store.transport.client.get_workflow_handle(run.run_workflow_id)
+        ended = reply is not None and reply.status == DriveStatus.ENDED
+        # If it does not arrive, a drive Activity comes, a second after the start of the run.
+        with contextlib.suppress(RPCError, WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+            if reply is not None and ended and is_cancelled_run(reply):
+                # Temporal is to show it as Canceled. Its Activity comes for the outcome.
+                await handle.cancel()
+                return
+            async with asyncio.timeout(REPORT_S):
+                await handle.start_update(
+                    names.REPORT_UPDATE,
+                    pack(reply) if reply is not None else b"",
+                    wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                )
+            if reply is not None and (ended or reply.status == DriveStatus.AWAY):
+                self.remove(run.run_id)
 
     async def astream(self, called: CalledRun) -> AsyncGenerator[Any, None]:
         """Record the run and stream it."""

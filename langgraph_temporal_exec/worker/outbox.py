@@ -29,6 +29,11 @@ somebody waits for what was sent (``flush``), the same step is sent as an Update
 A result that nothing follows in time goes alone. Steps that need an answer, or blobs, are never
 carried: they end what is held, and go as Updates.
 
+**How the end is told.** The step with the outcome may be carried as well, and somebody waits for
+it. That is told by the answer to the first step of the attempt, which *stays* (``StepRequest``)
+until the attempt is over: one Update for the whole run. If it is answered before, because the
+workflow continues as new, the outcome goes as an Update.
+
 **Invariants.**
 
 - A checkpoint is never in the log before the writes it was made of: ``put`` requires all tasks
@@ -60,9 +65,9 @@ carried: they end what is held, and go as Updates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import StorageError
 from ..protocol.blob import Upload
@@ -87,7 +92,7 @@ OPS_ONLY_DELAY_S = 0.005
 BATCH_BYTES = 400_000
 """Ops in one step. Temporal's SDK warns above 512 kB; one payload may have 2 MB."""
 
-HOLD_S = 0.01
+HOLD_S = 0.02
 """How long the result of a superstep's last task waits for the step that follows it. The task may
 run again if its process dies meanwhile, as it may while its result is on the way."""
 
@@ -100,7 +105,7 @@ MAX_RUNNING = 500
 TASKS_PER_STEP = 250
 """Tasks of one step. A spec takes a few hundred bytes: with the ops they must fit one payload."""
 
-Send = Callable[[StepRequest], Awaitable[StepReply]]
+Send = Callable[[StepRequest], Coroutine[Any, Any, StepReply]]
 Store = Callable[[Sequence[Upload]], Awaitable[None]]
 
 
@@ -142,6 +147,8 @@ class Outbox:
         ready: Awaited once before the first step (the namespace must exist).
         over: Told of watched tasks that have ended, and whose results are in the log.
         carries: Results of tasks may carry steps.
+        stay: Sends the first step so that it is answered when the attempt is over; ``None``: it is
+            answered at once.
 
     Attributes:
         broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
@@ -167,8 +174,9 @@ class Outbox:
         _storing: By key the task results whose blobs are being stored.
         _held: What waits for the step that follows it; ``None``: nothing does.
         _hold: Ends that.
-        _carried: Tasks of the step that was carried last, until one of them has begun; and how
-            that is told: whether the step was applied, as far as it is known.
+        _carried: Tasks of the step that was carried last, or that stays, until one of them has
+            begun; and how that is told: whether the step was applied, as far as it is known.
+        _staying: The answer to the first step, if that stays.
         _in_flight: Steps under way, from the storing of their blobs to their answer.
         _stored: Done when the blobs of all steps so far are stored, or could not be.
         _sending: Their asyncio tasks: the loop itself holds only weak references to them.
@@ -187,8 +195,11 @@ class Outbox:
         over: Callable[[str], None] = lambda key: None,
         *,
         carries: bool = False,
+        stay: Send | None = None,
     ) -> None:
         self._over = over
+        self._stay = stay if carries else None
+        self._staying: asyncio.Task[StepReply] | None = None
         self._carries = carries
         self._held: _Held | None = None
         self._hold: asyncio.TimerHandle | None = None
@@ -386,8 +397,14 @@ class Outbox:
         self._tasks.clear()
         self._early.clear()
         self._outcome, self._fence = outcome, fence
+        if self.error is not None:
+            raise self.error
+        if fence or not self._stays:
+            self._let_go()
         self._kick()
-        await self.flush()
+        await self._all_sent()
+        if self._staying is not None:
+            self._staying.cancel()
 
     async def flush(self) -> None:
         """Return when all that went in so far is in the log.
@@ -398,6 +415,9 @@ class Outbox:
         if self.error is not None:
             raise self.error
         self._let_go()
+        await self._all_sent()
+
+    async def _all_sent(self) -> None:
         self._settle_carried(applied=False)
         if not self._pending and not self._in_flight:
             return
@@ -415,6 +435,8 @@ class Outbox:
         if (held := self._take_held()) is not None:
             held.report(b"")
         self._settle_carried(applied=False)
+        if self._staying is not None:
+            self._staying.cancel()
         for future in (*self._idle, *self._opened.values()):
             if not future.done():
                 future.set_exception(exc)
@@ -519,22 +541,66 @@ class Outbox:
         """Whether what is held may carry all that waits, as one step."""
         if self._held is None or self._carried is not None:
             return False
-        size = self._held.size + sum(len(entry.op) for entry in self._ops)
-        # That its tasks begin is the only answer; those of another worker tell it late.
-        answered = any(not spec.parcel for spec in self._tasks)
-        asks = self._open or self._watch or self._cancel or self._outcome
+        size = self._held.size + sum(len(entry.op) for entry in self._ops) + len(self._outcome)
+        # That its tasks begin is the only answer; those of another worker tell it late. Of the
+        # outcome there is the answer to the step that stays.
+        answered = self._stays if self._outcome else _has_own(self._tasks)
+        asks = self._open or self._watch or self._cancel or self._fence
         uploads = any(entry.uploads for entry in self._ops)
         waits = uploads or self._storing or (self._stored is not None and not self._stored.done())
-        return size <= BATCH_BYTES and answered and not asks and not waits
+        fits = size <= BATCH_BYTES and not self.broken
+        return fits and answered and not asks and not waits
 
     async def _carry(self, carrier: _Held, request: StepRequest) -> bool:
         """Send a step with a result; whether it was applied, as far as it is known."""
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._carried = (frozenset(spec.key for spec in request.tasks), told)
+        if request.outcome:
+            if carrier.report(pack(request)) and self._staying is not None:
+                await asyncio.wait([self._staying], timeout=CARRIED_QUIET_S)
+            reply = self._answer_of_staying()
+            self.log_end = max(self.log_end, reply.log_end)
+            return reply.over
+        told = self._tell_begun(request)
         if not carrier.report(pack(request)):
             # The task was given up: the thread is told by an Update, and asks for its result.
             self._settle_carried(applied=False)
         await asyncio.wait([told], timeout=CARRIED_QUIET_S)
+        applied = told.done() and told.result()
+        self._settle_carried(applied=False)
+        return applied
+
+    def _tell_begun(self, request: StepRequest) -> asyncio.Future[bool]:
+        """Have it told when a task of a step has begun, and thereby that the step was applied."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._carried = (frozenset(spec.key for spec in request.tasks), told)
+        return told
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the outcome of the attempt will be answered."""
+        return self._staying is not None and not self._staying.done()
+
+    def _answer_of_staying(self) -> StepReply:
+        staying = self._staying
+        if staying is None or not staying.done() or staying.cancelled() or staying.exception():
+            return StepReply()
+        return staying.result()
+
+    def _may_stay(self, request: StepRequest) -> bool:
+        """Whether a step is answered by its tasks' beginning, so that its answer may come late."""
+        first = request.seq == 0 and self._stay is not None and self._carried is None
+        asks = request.open or request.watch or request.cancel or request.outcome
+        return first and _has_own(request.tasks) and not (asks or request.requires or self._idle)
+
+    async def _send_staying(self, request: StepRequest) -> bool:
+        """Send the first step; whether it was applied, as far as it is known."""
+        assert self._stay is not None
+        told = self._tell_begun(request)
+        answer = self._stay(replace(request, stays=True))
+        self._staying = asyncio.ensure_future(answer)
+        # Why there is none does not matter: what it would have told is asked for by an Update.
+        self._staying.add_done_callback(lambda done: done.cancelled() or done.exception())
+        either: list[asyncio.Future[Any]] = [told, self._staying]
+        await asyncio.wait(either, timeout=CARRIED_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
         applied = told.done() and told.result()
         self._settle_carried(applied=False)
         return applied
@@ -561,7 +627,11 @@ class Outbox:
                 # What follows builds on what was not stored.
                 request = replace(request, ops=(), tasks=())
             reply = StepReply()
-            applied = carrier is not None and await self._carry(carrier, request)
+            applied = False
+            if carrier is not None:
+                applied = await self._carry(carrier, request)
+            elif self._may_stay(request):
+                applied = await self._send_staying(request)
             while not applied and self.error is None:
                 reply = await self._send_until_taken(request)
                 if not reply.lost:
@@ -644,6 +714,11 @@ class Outbox:
                 if not future.done():
                     future.set_result(None)
             self._idle.clear()
+
+
+def _has_own(specs: Sequence[TaskSpec]) -> bool:
+    """Whether any of the tasks is one of this process."""
+    return any(not spec.parcel for spec in specs)
 
 
 def _fitting(specs: Sequence[TaskSpec], room: int) -> int:

@@ -72,7 +72,7 @@ MAX_UPKEEP = 1_000
 """Activities of upkeep at once. That of a thread holds its slot while those of its namespaces need
 theirs, so this too is meant to be out of reach."""
 
-STICKY_TIMEOUT = timedelta(seconds=3)
+STICKY_TIMEOUT = timedelta(seconds=1.5)
 """How long a workflow task waits for the process that had the workflow in its cache. The default
 of 10 s would be added to every failover."""
 

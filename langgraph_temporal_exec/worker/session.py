@@ -131,6 +131,7 @@ from .away import (
     recorded,
     upload_of,
 )
+from .beats import TASK_TIMEOUTS
 from .live import LiveTask
 from .outbox import Entry, Outbox
 from .placement import Placement, limits, placement
@@ -734,7 +735,8 @@ class Session:
             parcel=parcel,
             home_key=home_key,
             home_timeout_s=home_timeout_s,
-            heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
+            heartbeat_s=self._options.heartbeat_timeout.total_seconds()
+            * (1 if parcel else TASK_TIMEOUTS),
             step=task.step,
             priority=self.run.priority,
         )
@@ -1131,6 +1133,7 @@ class Session:
                 ready if checkpoint_ns else None,
                 partial(self._over, checkpoint_ns),
                 carries=self._carries,
+                stay=None if checkpoint_ns else partial(self._transport.stay, workflow_id),
             )
             self._outboxes[checkpoint_ns] = outbox
             if self._error is not None:

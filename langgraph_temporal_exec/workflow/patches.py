@@ -44,6 +44,10 @@ GO_HOME = "go-home"
 pause of one that moved. To be removed when no run begun by a 0.1.0 development version is open or
 to be replayed."""
 
+STOPPED_AT_START = "stopped-at-start"
+"""Patch, of runs: one that is cancelled in the workflow task that schedules its first attempt lets
+the process of its caller say how it ends. To be removed as ``GO_HOME``."""
+
 SILENT_IS_NO_LOSS = "silent-is-no-loss"
 """Patch, of runs: an attempt that a process took, of which nothing was heard (it was frozen, or had
 just died), does not count as lost. To be removed as ``GO_HOME``."""

@@ -13,6 +13,10 @@ that it passes on, the outcome is bytes that it returns.
     retrying    the last attempt was lost, or refused; after a pause another one follows
     (others)    the status of the outcome: the workflow closes with it
 
+**The first attempt of a caller whose process hosts a worker** has begun there before this workflow
+knows anything: the server holds back its first workflow task (``admitted.UNDRIVEN_S``). If that
+process says before (``report``) how the attempt ended, no Activity is scheduled for it.
+
 **What follows an attempt that brings no reply** (``_after_loss``; the first row that fits)::
 
     cause                          counts as  what follows
@@ -63,6 +67,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
@@ -91,7 +96,13 @@ with workflow.unsafe.imports_passed_through():
         RunStatusReply,
     )
     from ..protocol.wire import pack, unpack
-    from .patches import CANCELLED_IS_CANCELLED, GO_HOME, SILENT_IS_NO_LOSS, STOP_AT_ONCE
+    from .patches import (
+        CANCELLED_IS_CANCELLED,
+        GO_HOME,
+        SILENT_IS_NO_LOSS,
+        STOP_AT_ONCE,
+        STOPPED_AT_START,
+    )
 
 DRIVE_TIMEOUT = timedelta(days=30)
 """Start-to-close of an attempt; heartbeats, not this, notice a dead worker."""
@@ -140,6 +151,7 @@ class RunWorkflow:
     Attributes:
         _start: What it was started with.
         _attempt: Number of the latest attempt; the thread refuses those that are older.
+        _reported: How the first attempt ended, as its process has told; b"": it has not.
         _queue: Task queue of the latest, or the next, attempt: that of the caller's process, of the
             one that had it last, of the thread's home, or the shared one.
         _at_caller: The attempt is for the process of the caller, which has the live objects.
@@ -170,6 +182,7 @@ class RunWorkflow:
     def __init__(self, start: bytes) -> None:
         self._start = unpack(RunStart, start)
         self._attempt = 0
+        self._reported = b""
         self._queue = self._start.caller_queue or self._start.home_queue or self._start.task_queue
         self._at_caller = bool(self._start.caller_queue)
         self._home_queue = self._start.home_queue
@@ -238,6 +251,22 @@ class RunWorkflow:
         """The thread is reserved for this run."""
         self._turn = True
 
+    # An Update, and not a signal: that would not be let in before the first workflow task.
+    @workflow.update(
+        name=names.REPORT_UPDATE,
+        unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON,
+    )
+    def report(self, reply: bytes) -> None:
+        """The process of the caller says how the first attempt ended, a ``DriveReply``; or, with
+        b"", only that it is to be asked now."""
+        if not self._attempt and self._at_caller:
+            self._reported = reply
+
+    @report.validator
+    def _check_report(self, reply: bytes) -> None:
+        if reply:
+            unpack(DriveReply, reply)
+
     # A run does not wait with its end for those who listen to it.
     @workflow.update(
         name=names.LISTEN_UPDATE,
@@ -287,8 +316,9 @@ class RunWorkflow:
         start = self._start
         self._attempt += 1
         # What it was is answered by this attempt. One that comes from now on is kept, also while
-        # the attempt is on its way back with QUEUED.
-        self._turn = False
+        # the attempt is on its way back with QUEUED. The caller's own process has asked already.
+        if self._attempt > 1 or not self._at_caller:
+            self._turn = False
         self._state = "running"
         if self._is_at_home and not self._home_since_s:
             self._home_since_s = workflow.now().timestamp()
@@ -314,21 +344,9 @@ class RunWorkflow:
             priority=start.priority,
         )
         try:
-            handle = workflow.start_activity(
-                names.DRIVE_ACTIVITY,
-                pack(request),
-                task_queue=self._queue,
-                result_type=bytes,
-                summary=f"{start.graph} · thread {start.thread_id} · attempt {self._attempt}"[:200],
-                start_to_close_timeout=DRIVE_TIMEOUT,
-                schedule_to_start_timeout=self._patience,
-                heartbeat_timeout=timedelta(seconds=start.heartbeat_s),
-                # A retry of the Activity would go to the queue of a process that may be gone;
-                # a new attempt, with a new token, may go anywhere.
-                retry_policy=RetryPolicy(maximum_attempts=1),
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            )
-            result = await self._until_cancelled(handle)
+            result, self._reported = self._reported, b""
+            if not result:
+                result = await self._until_cancelled(request)
         except ActivityError as exc:
             task = asyncio.current_task()
             if is_cancelled_exception(exc) or (task is not None and task.cancelling()):
@@ -379,8 +397,27 @@ class RunWorkflow:
             look_s = min(look_s, max(0.1, start.give_up_s - waited_s))
         return timedelta(seconds=look_s)
 
-    async def _until_cancelled(self, handle: workflow.ActivityHandle[bytes]) -> bytes:
+    def _schedule(self, request: DriveRequest) -> workflow.ActivityHandle[bytes]:
+        start = self._start
+        return workflow.start_activity(
+            names.DRIVE_ACTIVITY,
+            pack(request),
+            task_queue=self._queue,
+            result_type=bytes,
+            summary=f"{start.graph} · thread {start.thread_id} · attempt {request.attempt}"[:200],
+            start_to_close_timeout=DRIVE_TIMEOUT,
+            schedule_to_start_timeout=self._patience,
+            heartbeat_timeout=timedelta(seconds=start.heartbeat_s),
+            # A retry of the Activity would go to the queue of a process that may be gone;
+            # a new attempt, with a new token, may go anywhere.
+            retry_policy=RetryPolicy(maximum_attempts=1),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+
+    async def _until_cancelled(self, request: DriveRequest) -> bytes:
         """The result of an attempt; cancelled, it is told so at once and still waited for."""
+        handle = self._schedule(request)
+        scheduled_at = workflow.info().get_current_history_length()
         # Awaited as it is, the SDK would pass the cancellation on to the Activity, and to it alone.
         try:
             return await asyncio.shield(handle)
@@ -393,6 +430,13 @@ class RunWorkflow:
                 handle.cancel()
                 return await handle
             handle.cancel()
+            # Of this very workflow task: it would not even be sent, and the process that has begun
+            # the attempt long ago would not be told.
+            is_unsent = workflow.info().get_current_history_length() == scheduled_at
+            if is_unsent and self._at_caller and workflow.patched(STOPPED_AT_START):
+                # Nobody waits for it.
+                handle.add_done_callback(lambda dropped: dropped.cancelled() or dropped.exception())
+                return await asyncio.shield(self._schedule(replace(request, cancelled=True)))
             if workflow.patched(STOP_AT_ONCE):
                 await self._tell_thread(names.STOP_SIGNAL)
             return await handle

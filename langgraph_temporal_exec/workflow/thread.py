@@ -307,6 +307,8 @@ class ThreadWorkflow:
                     or self._must_roll()
                 )
             )
+            if r.outcome and self._state.has_outcome_of(r):
+                return pack(StepReply(over=True))
             self._check_epoch(r.epoch, r.round)
             if self._must_roll():
                 # Within a run there is always a next step under way, so the only gap to continue
@@ -324,6 +326,12 @@ class ThreadWorkflow:
         await self._advance()
         # The sender takes its namespaces to be there when this is answered.
         await self._children.opened(r.open)
+        if self._state.stays_with(r):
+            await workflow.wait_condition(
+                lambda: self._state.refuses(r.epoch, r.round) or self._must_roll()
+            )
+            if self._state.has_outcome_of(r):
+                return pack(StepReply(log_end=self._state.outcome_end, over=True))
         return pack(StepReply(log_end=end, ended=over))
 
     @step.validator
@@ -333,7 +341,8 @@ class ThreadWorkflow:
         check_ops(r.ops)
         check_outcome(r.outcome)
         # Here, so that a step of a superseded attempt leaves no trace in history.
-        self._check_epoch(r.epoch, r.round)
+        if not (r.outcome and self._state.has_outcome_of(r)):
+            self._check_epoch(r.epoch, r.round)
         if r.tasks:
             self._check_room()
 

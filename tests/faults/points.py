@@ -29,12 +29,14 @@ NAMES = {
     f"update:{names.ATTACH_UPDATE}": "attach",
     f"update:{names.STEP_UPDATE}": "step",
     f"query:{names.DELIVER_QUERY}": "deliver",
+    f"update:{names.REPORT_UPDATE}": "report",
     "history": "outcome",
     f"start:{names.THREAD_WORKFLOW}": "announce",
     f"activity:{names.DRIVE_ACTIVITY}": "drive",
     f"run:{names.RUN_WORKFLOW}": "run-begins",
     f"handle:{names.ATTACH_UPDATE}": "attach-handled",
     f"handle:{names.STEP_UPDATE}": "step-handled",
+    f"handle:{names.REPORT_UPDATE}": "report-handled",
 }
 
 BY_TIME = {
@@ -54,14 +56,17 @@ _STEPS = {
 }
 
 
+_REPORTS = ("report", "report-handled")
+
+
 def _table(given: str) -> dict[str, frozenset[str]]:
     steps = _STEPS[given]
     nodes = steps[:-1]
-    # Those in between come with the results of tasks.
-    alone = (steps[0], steps[-1])
+    # The others come with the results of tasks.
+    alone = steps[:1]
     rpcs = {"attach", *(f"step-{s}" for s in alone)}
     handlers = {"run-begins", "attach-handled", *(f"step-handled-{s}" for s in alone)}
-    activities = {"drive", *(f"task-{n}" for n in nodes)}
+    tasks = {f"task-{n}" for n in nodes}
     # "close" is that of the saver, with its mailbox.
     program = {"returned", "close"}
     # A process has one mailbox: that of its first call serves the answer, too.
@@ -69,9 +74,9 @@ def _table(given: str) -> dict[str, frozenset[str]]:
     return {
         # It asks for the outcome when it stops: its runs are to be closed by then.
         "embedded": frozenset(
-            {"start-run", "outcome", "chunk", *program, *rpcs, *handlers, *activities}
+            {"start-run", *_REPORTS, "outcome", "chunk", *program, *rpcs, *handlers, *tasks}
         ),
-        "worker": frozenset({"deliver", *rpcs, *handlers, *activities}),
+        "worker": frozenset({"deliver", "drive", *rpcs, *handlers, *tasks}),
         "caller": frozenset({"start-run", "outcome", "chunk", *mailbox, *program}),
         "background": frozenset({"start-run", "announce", *program}),
     }
@@ -83,17 +88,24 @@ POINTS: dict[tuple[str, str], frozenset[str]] = {
 """By which process it is and what it was given: what an undisturbed one passes."""
 
 BY_THEMSELVES: dict[str, frozenset[str]] = {
-    given: frozenset(f"{point}-{s}" for point in ("step", "step-handled") for s in steps[1:-1])
+    given: frozenset(f"{point}-{s}" for point in ("step", "step-handled") for s in steps[1:])
     for given, steps in _STEPS.items()
 }
 """By what it was given: what a process passes in addition if results carry no steps."""
 
+IF_DRIVEN = frozenset({"drive"})
+"""What a process that calls and drives passes, if a run takes long."""
+
+UNLESS_DRIVEN = frozenset(_REPORTS)
+"""What it passes otherwise."""
+
 LARGE_POINTS = {
-    "embedded": frozenset({"blob-input", "blob-log"}),
-    "worker": frozenset({"blob-log"}),
+    "embedded": frozenset({"blob-input", "blob-log", "step-end", "step-handled-end"}),
+    "worker": frozenset({"blob-log", "step-end", "step-handled-end"}),
     "caller": frozenset({"blob-input"}),
 }
-"""What is passed in addition with an input that does not fit into one payload."""
+"""What is passed in addition with an input that does not fit into one payload: what is stored
+outside the log is in no step that a result could carry."""
 
 ONE_SIDED = {"chunk": "after", "returned": "after", "outcome": "before", "run-begins": "before"}
 """The program's own points have one side. Of what lasts as long as the run, the waiting for its

@@ -29,7 +29,14 @@ from langgraph_temporal_exec.protocol import names
 from tests.conftest import TemporalServer
 from tests.faults import victim
 from tests.faults.ledger import ONCE, Ledger, Ran
-from tests.faults.points import BY_THEMSELVES, LARGE_POINTS, POINTS, sides
+from tests.faults.points import (
+    BY_THEMSELVES,
+    IF_DRIVEN,
+    LARGE_POINTS,
+    POINTS,
+    UNLESS_DRIVEN,
+    sides,
+)
 from tests.faults.victim import ANSWER, INPUT, LARGE, Plan
 
 AT_ONCE = 8
@@ -208,8 +215,9 @@ def case(temporal_server: TemporalServer) -> Make:
 
     @contextlib.asynccontextmanager
     async def make(
-        mode: str, given: str, kill: str = "", *, carries: bool = True
+        mode: str, given: str, kill: str = "", *, carries: bool = True, driven: bool = False
     ) -> AsyncIterator[Case]:
+        point = kill.partition(" ")[2]
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(
                 address=temporal_server.address,
@@ -219,7 +227,8 @@ def case(temporal_server: TemporalServer) -> Make:
                 mode=mode,
                 given=given,
                 kill=kill,
-                carries=carries and kill.partition(" ")[2] not in BY_THEMSELVES.get(given, ()),
+                carries=carries and point not in BY_THEMSELVES.get(given, ()),
+                driven=driven or point in IF_DRIVEN,
             )
             client = await Client.connect(temporal_server.address)
             saver = TemporalSaver(
@@ -239,9 +248,9 @@ def case(temporal_server: TemporalServer) -> Make:
     return make
 
 
-async def passed(make: Make, mode: str, given: str, *, carries: bool = True) -> set[str]:
+async def passed(make: Make, mode: str, given: str, **how: bool) -> set[str]:
     """The points an undisturbed process passes."""
-    async with make(mode, given, carries=carries) as c:
+    async with make(mode, given, **how) as c:
         if mode == "worker":
             c.start()
             await c.serving()
@@ -354,6 +363,16 @@ async def test_every_step_is_named_if_results_carry_none(case: Make) -> None:
     assert differing(named, recordings) == {}
 
 
+async def test_every_step_is_named_if_a_run_takes_long(case: Make) -> None:
+    named = {
+        (mode, given): (POINTS[mode, given] - UNLESS_DRIVEN) | IF_DRIVEN
+        for mode, given in POINTS
+        if mode == "embedded"
+    }
+    recordings = await asyncio.gather(*(passed(case, *key, driven=True) for key in named))
+    assert differing(named, recordings) == {}
+
+
 async def test_every_step_of_large_values_is_named(case: Make) -> None:
     named = {mode: POINTS[mode, "fresh"] | more for mode, more in LARGE_POINTS.items()}
     recordings = await asyncio.gather(*(passed(case, mode, "large") for mode in named))
@@ -365,7 +384,7 @@ async def test_every_step_of_large_values_is_named(case: Make) -> None:
 @pytest.mark.long
 async def test_embedded_caller_killed(case: Make, given: str) -> None:
     """Caller and worker in one process; then a worker in another one."""
-    kills = kills_at(POINTS["embedded", given] | BY_THEMSELVES[given], given)
+    kills = kills_at(POINTS["embedded", given] | BY_THEMSELVES[given] | IF_DRIVEN, given)
     await at_all(kills, lambda kill: killed_caller(case, "embedded", given, kill))
 
 

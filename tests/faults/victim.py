@@ -22,6 +22,7 @@ from langgraph.types import Command, interrupt
 from temporalio.client import Client
 
 from langgraph_temporal_exec import TemporalSaver
+from langgraph_temporal_exec.caller import admitted
 from langgraph_temporal_exec.worker import outbox
 from tests.faults.ledger import Ledger
 from tests.faults.points import Interceptor, Points
@@ -76,6 +77,8 @@ class Plan:
     carries: bool = True
     """Whether the results of tasks carry steps: in every case, however slow the machine is, or in
     none."""
+    driven: bool = False
+    """Whether runs of this process wait for their drive Activities, or most of them report."""
 
     @property
     def heartbeat(self) -> timedelta:
@@ -100,6 +103,7 @@ def main(plan: Plan) -> None:
     with (plan.folder / "victim.log").open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    admitted.UNDRIVEN_S = 0.0 if plan.driven else 10.0
     outbox.CARRIED_QUIET_S = 60.0
     outbox.HOLD_S = 60.0 if plan.carries else 0.0
     asyncio.run(_main(plan))

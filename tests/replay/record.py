@@ -1,4 +1,4 @@
-"""Record the golden histories: ``python -m tests.replay.record`` writes ``histories/v5``.
+"""Record the golden histories: ``python -m tests.replay.record`` writes ``histories/v6``.
 
 Histories are kept for ever: a thread's workflow stays open for years, and every later release has
 to replay what this one did. A release whose workflow code makes other commands (behind a patch)
@@ -23,12 +23,13 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
 
+from langgraph_temporal_exec.caller import admitted
 from langgraph_temporal_exec.local import start_server
 from langgraph_temporal_exec.worker import outbox
 from tests.replay.scenarios import IDENTITY, ROOT, SCENARIOS, Scenario, neutral_host
 
 HISTORIES = Path(__file__).parent / "histories"
-NEWEST = "v5"
+NEWEST = "v6"
 MUST_FAIL = HISTORIES / "must_fail.json"
 RUNS_OF_A_WORKFLOW = 3
 """Of a thread that continued as new often: the first, the middle and the last run."""
@@ -58,6 +59,8 @@ async def record(folder: Path) -> None:
     server = await start_server()
     # Results carry what follows them, however slow the machine is.
     outbox.HOLD_S = 5.0
+    # And runs end before they are driven.
+    admitted.UNDRIVEN_S = 10.0
     try:
         for scenario in SCENARIOS[folder.name]:
             async with asyncio.timeout(120):

@@ -654,6 +654,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v4": (at_home, closed_namespaces, placed, expired),
     # Steps that came with results, also over a continue-as-new and after a lost worker.
     "v5": (interrupts, fan_out, namespaces, rolled, lost, announced),
+    # Outcomes that came with results; runs that were reported, or cancelled before that.
+    "v6": (interrupts, namespaces, error, cancelled, in_line, rolled, strategies),
 }
 
 if __name__ == "__main__":

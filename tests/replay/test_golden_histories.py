@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.messages import Snapshot, TaskOutput, ThreadStart
+from langgraph_temporal_exec.protocol.messages import Snapshot, StepRequest, TaskOutput, ThreadStart
 from langgraph_temporal_exec.protocol.wire import WireError, unpack
 from langgraph_temporal_exec.workflow.patches import (
     CANCELLED_IS_CANCELLED,
@@ -27,6 +27,7 @@ from langgraph_temporal_exec.workflow.patches import (
     RESULTS_FIRST,
     STARTS_PACED,
     STOP_AT_ONCE,
+    STOPPED_AT_START,
 )
 from langgraph_temporal_exec.workflow.run import RunWorkflow
 from langgraph_temporal_exec.workflow.thread import STARTS_AT_ONCE, ThreadWorkflow
@@ -175,6 +176,18 @@ def test_results_that_carry_steps() -> None:
     starts = (h.events[0].workflow_execution_started_event_attributes for h in threads)
     inputs = (unpack(ThreadStart, s.input.payloads[0].data) for s in starts)
     assert any(unpack(Snapshot, start.snapshot).carried for start in inputs if start.snapshot)
+
+
+def test_outcomes_in_results_and_runs_that_are_not_driven() -> None:
+    """What v6 adds: a step that stays, the outcome in a result, reported and stopped runs."""
+    v6 = {p.name: load(p) for p in GOLDEN if p.parent.name == "v6"}
+    threads = [h for name, h in v6.items() if ".thread-" in name]
+    carried = [unpack(StepRequest, step) for h in threads for step in carried_steps(h)]
+    assert sum(bool(step.outcome) for step in carried) > 5
+    runs = [h for name, h in v6.items() if ".run-" in name]
+    assert STOPPED_AT_START in set().union(*map(patches, runs))
+    reported = [h for h in runs if has(h, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED)]
+    assert [h for h in reported if not activities(h)]
 
 
 def carried_steps(history: WorkflowHistory) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ class Log:
 
     def __init__(self) -> None:
         self.ops: list[bytes] = []
+        self.outcome = b""
         self.tasks: list[str] = []
         self.opened: list[str] = []
         self.batches: list[list[str]] = []
@@ -31,19 +32,32 @@ class Log:
         self.rejected: list[StorageError] = []
         self.broken: set[str] = set()
         self.released = asyncio.Event()
+        self.stayed: list[int] = []
+        self.repeated: list[int] = []
+        self.answer: asyncio.Future[StepReply] = asyncio.get_running_loop().create_future()
         self._applied = 0
         self._moved = asyncio.Event()
 
+    async def stay(self, request: StepRequest) -> StepReply:
+        assert request.stays
+        self.stayed.append(request.seq)
+        await self.send(request)
+        return await self.answer
+
     async def send(self, request: StepRequest) -> StepReply:
-        while request.seq != self._applied:
+        while request.seq > self._applied:
             self._moved.clear()
             await self._moved.wait()
+        if request.seq < self._applied:
+            self.repeated.append(request.seq)
+            return StepReply(over=bool(request.outcome))
         self.ops += request.ops
         self.tasks += [spec.key for spec in request.tasks]
         self.batches += [[spec.key for spec in request.tasks]] if request.tasks else []
         self.cancelled += request.cancel
         self.required += request.requires
         self.opened += request.open
+        self.outcome = request.outcome or self.outcome
         self._applied += 1
         self._moved.set()
         return StepReply(ended=self.over if request.watch else ())
@@ -53,9 +67,16 @@ class Log:
         if any(upload.what in self.broken for upload in uploads):
             raise StorageError("the disk is full")
 
-    def outbox(self, *, carries: bool = False) -> Outbox:
+    def outbox(self, *, carries: bool = False, stays: bool = False) -> Outbox:
         template = StepRequest(epoch=1, seq=0, run_id="r")
-        return Outbox(template, self.send, self.store, self.rejected.append, carries=carries)
+        return Outbox(
+            template,
+            self.send,
+            self.store,
+            self.rejected.append,
+            carries=carries,
+            stay=self.stay if stays else None,
+        )
 
 
 def upload(what: str) -> tuple[Upload, ...]:
@@ -287,6 +308,83 @@ async def test_the_end_of_a_run_does_not_wait_for_what_may_follow() -> None:
     await s.outbox.end(b"done")
     assert s.results == [None]
     assert (s.log.ops, s.log.required) == ([b"first", b"second"], ["t1"])
+
+
+class Run(Superstep):
+    """The same, of an attempt whose first step stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbox = self.log.outbox(carries=True, stays=True)
+
+    @classmethod
+    async def begun(cls, *more: str) -> Run:
+        made = cls()
+        made.outbox.put(Entry(op=b"first"), "c1", None)
+        for key in ("t1", *more):
+            made.outbox.dispatch(TaskSpec(key=key, node="n", queue="q"), "c1", stored=False)
+        await _until(lambda: made.log.tasks)
+        made.outbox.started("t1")
+        return made
+
+    def end(self) -> asyncio.Future[None]:
+        """The last task has ended, and with it the run."""
+        self.outbox.finished("t1", b"result", self.report)
+        self.outbox.ended("t1")
+        self.outbox.put(Entry(op=b"second"), "c2", "c1")
+        return asyncio.ensure_future(self.outbox.end(b"done"))
+
+
+async def test_the_last_result_carries_the_outcome() -> None:
+    s = await Run.begun()
+    end = s.end()
+    await _until(lambda: s.results)
+    (step,) = s.results
+    assert step is not None
+    assert (step.ops, step.outcome, step.requires) == ((b"second",), b"done", ("t1",))
+    await asyncio.sleep(0.05)
+    assert not end.done(), "nobody has said that it is recorded"
+    s.log.answer.set_result(StepReply(log_end=7, over=True))
+    await end
+    assert (s.outbox.log_end, s.log.stayed, s.log.outcome) == (7, [0], b"")
+
+
+@pytest.mark.parametrize("answer", [StepReply(), RuntimeError("no connection"), None])
+async def test_the_outcome_goes_by_itself_if_nobody_says_that_it_is_recorded(
+    answer: StepReply | Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow continues as new, or its answer is lost."""
+    monkeypatch.setattr(outbox_module, "CARRIED_QUIET_S", 60.0 if answer else 0.01)
+    s = await Run.begun()
+    end = s.end()
+    await _until(lambda: s.results)
+    if isinstance(answer, StepReply):
+        s.log.answer.set_result(answer)
+    elif answer is not None:
+        s.log.answer.set_exception(answer)
+    await end
+    assert [step and step.seq for step in s.results] == [1]
+    assert (s.log.ops, s.log.outcome) == ([b"first", b"second"], b"done")
+
+
+async def test_an_outcome_that_would_not_be_answered_is_not_carried() -> None:
+    s = await Run.begun()
+    s.log.answer.set_result(StepReply())
+    await asyncio.sleep(0)
+    await s.end()
+    assert (s.results, s.log.outcome) == ([None], b"done")
+
+
+async def test_a_first_step_whose_tasks_do_not_begin_is_sent_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_module, "CARRIED_QUIET_S", 0.01)
+    s = Run()
+    s.outbox.put(Entry(op=b"first"), "c1", None)
+    s.outbox.dispatch(TaskSpec(key="t1", node="n", queue="q"), "c1", stored=False)
+    await _until(lambda: s.log.repeated)
+    await s.outbox.flush()
+    assert (s.log.stayed, s.log.repeated, s.log.tasks) == ([0], [0], ["t1"])
 
 
 async def test_the_result_of_a_task_that_was_given_up_goes_before_its_checkpoint() -> None:

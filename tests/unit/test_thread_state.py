@@ -141,6 +141,34 @@ def test_a_result_carries_the_next_step() -> None:
     assert state.step(step(state, 1, ops=(put("c2"),), tasks=(spec("t2"),))) == []
 
 
+def test_a_result_may_carry_the_outcome() -> None:
+    state = fresh()
+    attach(state, "r1")
+    first = replace(step(state, 0, tasks=(spec("t1"),)), stays=True)
+    state.step(first)
+    assert state.stays_with(first)
+    epoch = state.epoch
+    end = step(state, 1, ops=(put("c2"),), requires=("t1",), outcome=pack(Outcome(status="done")))
+    output = TaskOutput(status=TaskStatus.FINISHED, op=writes("c1", "t1", "x"), step=pack(end))
+    state.task_ended("t1", epoch, output)
+    assert state.active is not None, "it is applied in its turn"
+    state.advance()
+    assert (state.active, state.summary.status, state.outcome_end) == (None, "done", state.log.end)
+    assert state.refuses(epoch), "the step that stays is answered"
+    assert state.has_outcome_of(end), "it may come once more, by itself"
+    attach(state, "r2")
+    assert state.has_outcome_of(end)
+    assert not state.has_outcome_of(step(state, 0))
+
+
+def test_a_step_without_tasks_does_not_stay() -> None:
+    state = fresh()
+    attach(state, "r1")
+    alone = replace(step(state, 0, ops=(put("c1"),)), stays=True)
+    state.step(alone)
+    assert not state.stays_with(alone)
+
+
 def test_a_carried_step_waits_for_those_before_it_and_for_what_it_requires() -> None:
     state = superstep("t1", "t2")
     output = carrying(state, seq=2, tasks=(spec("t3"),), requires=("t1", "t2"))
@@ -608,7 +636,7 @@ def test_a_snapshot_restores_everything(with_waiters: bool) -> None:
     state.task_lost("t1", state.epoch)
     again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
     # Asked about before the step of the outcome is answered, never after continue-as-new.
-    again.outcome_end = state.outcome_end
+    again.outcome_end, again.outcome_epoch = state.outcome_end, state.outcome_epoch
     assert again == state
     assert (again.log.generation, again.log.base, again.log.garbage, again.log.compact) == (
         1,

@@ -183,8 +183,9 @@ SAMPLES: dict[str, Any] = {
         cancel=("k2",),
         round=9,
         fence=True,
+        stays=True,
     ),
-    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3, ended=("k1",)),
+    "step_reply": m.StepReply(again=True, lost=("k",), log_end=3, ended=("k1",), over=True),
     "append_request": m.AppendRequest(
         ops=(b"\x0c",),
         open=("ns",),
@@ -359,6 +360,7 @@ SAMPLES: dict[str, Any] = {
         lost=True,
         stream=STREAM,
         priority=PRIORITY,
+        cancelled=True,
     ),
     "listener": LISTENER,
     "drive_reply": m.DriveReply(

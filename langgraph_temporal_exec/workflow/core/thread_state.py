@@ -36,7 +36,8 @@ was made of. A step that comes twice is applied once.
 history, and thereby recorded, when the Activity completes. That of the last task of a superstep
 mostly brings the next step with it (``carried``), which is then applied in its turn as one that
 came by itself, or not at all: nobody can be told why, so its sender, whose next tasks do not begin,
-sends it once more. If the Activity is lost while its
+sends it once more. That step may be the last, with the outcome: of it the sender is told by the
+answer to an earlier one (``StepRequest.stays``). If the Activity is lost while its
 process lives, the result comes as an op in an ``extra`` step instead; ``lost`` tells the
 attempt, in the reply to its next step, that this is due. A task is in ``running``, or in
 ``lost``, or over.
@@ -168,6 +169,8 @@ class ThreadState:
         carried: Steps that came with results and are not applied yet, by their numbers.
         outcome_end: End of the log when the last outcome was recorded, if only that run had written
             to it: whoever has read its log up to there needs no read. 0: not so.
+        outcome_epoch: Of the attempt whose outcome was recorded last in this run of the workflow,
+            so that it may send that twice. 0: none was.
         namespaces: Nested ones that have been opened, the latest.
         active: The run that has the thread.
         waiting: Runs that want it next, in this order.
@@ -205,6 +208,7 @@ class ThreadState:
     next_seq: int = 0
     carried: dict[int, StepRequest] = field(default_factory=dict)
     outcome_end: int = 0
+    outcome_epoch: int = 0
     namespaces: list[str] = field(default_factory=list)
     active: ActiveRun | None = None
     waiting: deque[Waiter] = field(default_factory=deque)
@@ -621,9 +625,18 @@ class ThreadState:
         if request.outcome:
             alone = self.root and self.active is not None and self.active.alone
             self.outcome_end = self.log.end if alone else 0
+            self.outcome_epoch = self.epoch
             self._remember(request.run_id, request.outcome)
             effects += self._release(fence=request.fence)
         return effects
+
+    def has_outcome_of(self, request: StepRequest) -> bool:
+        """Whether the outcome that the request may bring is recorded."""
+        return self.root and request.epoch == self.outcome_epoch
+
+    def stays_with(self, request: StepRequest) -> bool:
+        """Whether a step that was applied is answered only when its epoch is over."""
+        return request.stays and any(spec.key in self.running for spec in request.tasks)
 
     def _stops_here(self) -> bool:
         """Whether the next superstep must not begin: cancelled, or a later run wants the thread."""
@@ -648,7 +661,7 @@ class ThreadState:
     def _carry(self, request: StepRequest) -> None:
         """Keep a step that came with a result, if it is one that can come so."""
         # Of the others the sender needs an answer.
-        asks = request.open or request.watch or request.cancel or request.outcome or request.extra
+        asks = request.open or request.watch or request.cancel or request.extra
         ours = (request.epoch, request.round) == (self.epoch, self.round)
         if ours and not asks and not self.refuses(request.epoch, request.round):
             self.carried[request.seq] = request
@@ -671,6 +684,8 @@ class ThreadState:
         carried = unpack(StepRequest, output.step) if output.step else None
         for data in carried.ops if carried is not None else ():
             unpack(Op, data)
+        if carried is not None and carried.outcome:
+            unpack(Outcome, carried.outcome)
         effects = self._append(output.op, own_run=True) if output.op else []
         spec = self.running.pop(key)
         if spec.home_key and output.home_queue:
