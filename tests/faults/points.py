@@ -100,12 +100,14 @@ UNLESS_DRIVEN = frozenset(_REPORTS)
 """What it passes otherwise."""
 
 LARGE_POINTS = {
-    "embedded": frozenset({"blob-input", "blob-log", "step-end", "step-handled-end"}),
-    "worker": frozenset({"blob-log", "step-end", "step-handled-end"}),
+    "embedded": frozenset({"blob-input", "blob-log"}),
+    "worker": frozenset({"blob-log"}),
     "caller": frozenset({"blob-input"}),
 }
-"""What is passed in addition with an input that does not fit into one payload: what is stored
-outside the log is in no step that a result could carry."""
+"""What is passed in addition with an input that does not fit into one payload."""
+
+LARGE_BY_TIME = frozenset({"step-end", "step-handled-end"})
+"""What is passed with it, or not: no result carries a step while blobs are being stored."""
 
 ONE_SIDED = {"chunk": "after", "returned": "after", "outcome": "before", "run-begins": "before"}
 """The program's own points have one side. Of what lasts as long as the run, the waiting for its

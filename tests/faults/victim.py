@@ -103,7 +103,8 @@ def main(plan: Plan) -> None:
     with (plan.folder / "victim.log").open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    admitted.UNDRIVEN_S = 0.0 if plan.driven else 10.0
+    # Longer than the run takes; if the process is killed, the next one waits for so long.
+    admitted.UNDRIVEN_S = 0.0 if plan.driven else 15.0 if plan.kill else 120.0
     outbox.CARRIED_QUIET_S = 60.0
     outbox.HOLD_S = 60.0 if plan.carries else 0.0
     asyncio.run(_main(plan))
