@@ -37,7 +37,7 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, ServiceClient
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from ..errors import (
     NotWaitingError,
@@ -214,14 +214,28 @@ class Transport:
     # -- thread workflow ----------------------------------------------------------------------
 
     async def attach(self, thread_id: str, request: AttachRequest) -> AttachReply:
-        """Update-with-start ``attach``.
+        """Update ``attach``; Update-with-start, which costs twice as much, if the thread may not be
+        there yet.
 
         Raises:
             TaskQueueError: The thread is on a task queue nobody serves, and could not be moved.
         """
         data = pack(request)
+        handle = self.client.get_workflow_handle(self.thread_workflow_id(thread_id))
+        exists = bool(request.incarnation)
 
         async def send() -> bytes:
+            nonlocal exists
+            if exists:
+                try:
+                    reply: bytes = await handle.execute_update(
+                        names.ATTACH_UPDATE, data, result_type=bytes
+                    )
+                    return reply
+                except RPCError as exc:
+                    if exc.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    exists = False
             with self._start_thread(thread_id) as start:
                 result: bytes = await self.client.execute_update_with_start_workflow(
                     names.ATTACH_UPDATE, data, start_workflow_operation=start, result_type=bytes

@@ -21,9 +21,13 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
-from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateStage
+from temporalio.client import (
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
+)
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from .._exits import Owned, is_cancelled, torn_down
 from .._loops import LoopThread
@@ -457,8 +461,7 @@ class EmbeddedRuns:
         run = live.run
         handle = self._host.store.transport.client.get_workflow_handle(run.run_workflow_id)
         ended = reply is not None and reply.status == DriveStatus.ENDED
-        # If it does not arrive, a drive Activity comes, a second after the start of the run.
-        with contextlib.suppress(RPCError, WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+        try:
             if reply is not None and ended and is_cancelled_run(reply):
                 # Temporal is to show it as Canceled. Its Activity comes for the outcome.
                 await handle.cancel()
@@ -471,6 +474,13 @@ class EmbeddedRuns:
                 )
             if reply is not None and (ended or reply.status == DriveStatus.AWAY):
                 self.remove(run.run_id)
+        except RPCError as exc:
+            if exc.status is RPCStatusCode.NOT_FOUND:
+                # It was terminated, and nobody will ask.
+                self.remove(run.run_id)
+        except (WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+            # A drive Activity comes, a second after the start of the run.
+            logger.debug("the end of run %s was not reported", run.run_id)
 
     async def astream(self, called: CalledRun) -> AsyncGenerator[Any, None]:
         """Record the run and stream it."""

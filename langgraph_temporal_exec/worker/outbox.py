@@ -602,6 +602,10 @@ class Outbox:
         either: list[asyncio.Future[Any]] = [told, self._staying]
         await asyncio.wait(either, timeout=CARRIED_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
         applied = told.done() and told.result()
+        if self._staying.done() and not (self._staying.cancelled() or self._staying.exception()):
+            # Of a workflow that is to continue as new, or of a release that answers at once.
+            reply = self._staying.result()
+            applied = applied or not (reply.again or reply.lost)
         self._settle_carried(applied=False)
         return applied
 

@@ -387,6 +387,23 @@ async def test_a_first_step_whose_tasks_do_not_begin_is_sent_once_more(
     assert (s.log.stayed, s.log.repeated, s.log.tasks) == ([0], [0], ["t1"])
 
 
+async def test_a_first_step_that_is_answered_at_once_is_not_sent_again() -> None:
+    """By a release that does not know of such steps."""
+    s = Run()
+    s.log.answer.set_result(StepReply())
+    s.outbox.put(Entry(op=b"first"), "c1", None)
+    s.outbox.dispatch(TaskSpec(key="t1", node="n", queue="q"), "c1", stored=False)
+    await s.outbox.flush()
+    assert (s.log.stayed, s.log.repeated, s.log.tasks) == ([], [], ["t1"])
+    s = Run()
+    s.log.answer.set_result(StepReply())
+    s.outbox.put(Entry(op=b"first"), "c1", None)
+    s.outbox.dispatch(TaskSpec(key="t1", node="n", queue="q"), "c1", stored=False)
+    await _until(lambda: s.log.stayed)
+    await s.outbox.flush()
+    assert (s.log.stayed, s.log.repeated, s.log.tasks) == ([0], [], ["t1"])
+
+
 async def test_the_result_of_a_task_that_was_given_up_goes_before_its_checkpoint() -> None:
     s = await Superstep.begun()
     s.taken = False
