@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .costs import ActionKind, Cost, CostPart
     from .errors import (
         DuplicateGraphError,
         DuplicateWorkerError,
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from .workers import WorkerInfo
 
 _EXPORTS = {
+    "ActionKind": "costs",
+    "Cost": "costs",
+    "CostPart": "costs",
     "DuplicateGraphError": "errors",
     "DuplicateWorkerError": "errors",
     "GraphNotFoundError": "errors",
@@ -96,6 +100,9 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "ActionKind",
+    "Cost",
+    "CostPart",
     "DuplicateGraphError",
     "DuplicateWorkerError",
     "GraphNotFoundError",

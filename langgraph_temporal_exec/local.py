@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,11 @@ class LocalServer:
 
 
 async def start_server(
-    path: str | Path | None = None, *, port: int | None = None, ui: bool = False
+    path: str | Path | None = None,
+    *,
+    port: int | None = None,
+    ui: bool = False,
+    metrics_port: int | None = None,
 ) -> LocalServer:
     """Start a tuned dev server.
 
@@ -127,13 +131,17 @@ async def start_server(
         path: File it persists to; ``None``: in memory.
         port: Port of its frontend; ``None``: a free one.
         ui: Whether to serve Temporal's web UI as well, on ``port + 1000``.
+        metrics_port: Port where it serves its metrics to Prometheus; ``None``: nowhere.
 
     Raises:
         ServerUnavailableError: It did not start, for example because another one has the file.
     """
     forward_core_logs()
+    more: tuple[str, ...] = () if ui else ("--headless",)
+    if metrics_port is not None:
+        more += ("--metrics-port", str(metrics_port))
     if path is None:
-        return await _start(None, None, port, ui=ui)
+        return await _start(None, None, port, more)
     try:
         database = await asyncio.to_thread(_prepare, Path(path))
         lock = await _locked(database)
@@ -142,20 +150,20 @@ async def start_server(
             f"The embedded Temporal server cannot use the file {path}: {exc}."
         ) from exc
     try:
-        return await _start(database, lock, port, ui=ui)
+        return await _start(database, lock, port, more)
     finally:
         # The server has inherited it, and keeps it until it ends.
         os.close(lock)
 
 
 async def _start(
-    database: str | None, lock: int | None, port: int | None, *, ui: bool
+    database: str | None, lock: int | None, port: int | None, more: Sequence[str]
 ) -> LocalServer:
     if port is not None and await asyncio.to_thread(_in_use, port):
         # Not left to the server to find out: until it gives up, the other one would answer.
         raise ServerUnavailableError(f"Port {port} is in use; stop what listens there.")
     for _ in range(PORT_TRIES if port is None else 1):
-        server = await _started(port or _free_port(), database, lock, ui=ui)
+        server = await _started(port or _free_port(), database, lock, more)
         if server is not None:
             return server
     raise ServerUnavailableError(
@@ -166,14 +174,14 @@ async def _start(
 
 
 async def _started(
-    port: int, database: str | None, lock: int | None, *, ui: bool
+    port: int, database: str | None, lock: int | None, more: Sequence[str]
 ) -> LocalServer | None:
     """A server on a port; ``None`` when it ended instead of answering."""
     arguments = [
         *(find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)),
         *("--log-level", "error", *TUNING),
         *(("--db-filename", database, *DURABLE_TUNING) if database else MEMORY_TUNING),
-        *(() if ui else ("--headless",)),
+        *more,
     ]
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", _SHELL, "sh", *arguments),

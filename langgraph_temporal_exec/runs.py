@@ -14,6 +14,7 @@ from ._exits import Owned, left_anywhere
 from .caller.hub import Mailbox
 from .caller.join import join_stream
 from .caller.outcome import await_outcome, raise_failure
+from .costs import Cost, cost_of_run
 from .errors import (
     RunNotFoundError,
     ServerUnavailableError,
@@ -213,6 +214,23 @@ class Run:
         """
         return await problem_of(self._store, self.run_id, self.thread_id)
 
+    async def acost(self) -> Cost:
+        """What the run has cost on Temporal so far: actions by kind, and bytes of history.
+
+        Counted from histories, so it needs no worker, and shows nothing of what leaves no event:
+        see ``Cost.UNSEEN``. Of the histories of the thread and of its nested graphs it holds the
+        run's share.
+
+        Raises:
+            RunNotFoundError: Temporal does not know it (any more).
+            StorageError: A history cannot be read.
+            ServerUnavailableError: Temporal does not answer.
+        """
+        found = await cost_of_run(self._store, self.run_id, self.thread_id)
+        if found is None:
+            raise _not_found(self.run_id, self.thread_id)
+        return found
+
     @property
     def _workflow_id(self) -> str:
         return self._store.transport.run_workflow_id(self.run_id)
@@ -256,6 +274,11 @@ class Run:
         """Sync ``aproblem``."""
         problem: str = self._wait(self.aproblem())
         return problem
+
+    def cost(self) -> Cost:
+        """Sync ``acost``."""
+        cost: Cost = self._wait(self.acost())
+        return cost
 
     def _wait(self, awaitable: Any) -> Any:
         async def wait() -> Any:
@@ -329,12 +352,15 @@ async def _describe(
         return await handle.describe()
     except RPCError as exc:
         if is_gone(exc):
-            of = thread_id and f" of thread {thread_id!r}"
-            raise RunNotFoundError(
-                f"Temporal knows no run {run_id!r}{of}; closed runs are kept for the namespace's "
-                "retention."
-            ) from exc
+            raise _not_found(run_id, thread_id) from exc
         raise transport.translate(exc) from exc
+
+
+def _not_found(run_id: str, thread_id: str) -> RunNotFoundError:
+    of = thread_id and f" of thread {thread_id!r}"
+    return RunNotFoundError(
+        f"Temporal knows no run {run_id!r}{of}; closed runs are kept for the namespace's retention."
+    )
 
 
 def _ended(status: str) -> RunStatus:

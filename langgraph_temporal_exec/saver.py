@@ -30,7 +30,7 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-from . import _native, local, threads, workers
+from . import _native, costs, local, threads, workers
 from ._loops import Context
 from .caller.admission import Caller
 from .caller.hub import Mailbox
@@ -597,6 +597,24 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         """
         return await threads.thread(self._store, str(thread_id))
 
+    async def aget_cost(self, thread_id: str) -> costs.Cost | None:
+        """What a thread has cost on Temporal, with its runs, nested graphs and large values.
+
+        Counted from histories, so it needs no worker, and shows nothing of what leaves no event:
+        see ``Cost.UNSEEN``. ``Run.acost`` is the same for one run.
+
+        Args:
+            thread_id: The thread; one that was deleted, while Temporal keeps something of it.
+
+        Returns:
+            Actions by kind, and bytes of history; ``None`` when there is no such thread.
+
+        Raises:
+            StorageError: A history cannot be read.
+            ServerUnavailableError: Temporal does not answer.
+        """
+        return await costs.cost_of_thread(self._store, str(thread_id))
+
     def alist_workers(self) -> AsyncIterator[WorkerInfo]:
         """Worker processes of the deployment, and what each does; on whatever task queue.
 
@@ -768,6 +786,10 @@ class TemporalSaver(BaseCheckpointSaver[str]):
     def get_thread(self, thread_id: str) -> ThreadInfo | None:
         """Sync ``aget_thread``."""
         return self._wait(self.aget_thread(thread_id))
+
+    def get_cost(self, thread_id: str) -> costs.Cost | None:
+        """Sync ``aget_cost``."""
+        return self._wait(self.aget_cost(thread_id))
 
     def list_workers(self) -> Sequence[WorkerInfo]:
         """Sync ``alist_workers``."""

@@ -216,7 +216,10 @@ LAYERS = {
         # Composition roots may import the `__init__` too, for its version.
         _layer(
             "saver",
-            modules={"saver", "runs", "threads", "workers", "references", "local", "connection"},
+            modules={
+                *("saver", "runs", "costs", "threads", "workers", "references", "local"),
+                "connection",
+            },
             ours={
                 *(
                     "",

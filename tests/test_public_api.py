@@ -19,6 +19,9 @@ from tests.support.world import client
 ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = [
+    "ActionKind",
+    "Cost",
+    "CostPart",
     "DuplicateGraphError",
     "DuplicateWorkerError",
     "GraphNotFoundError",
@@ -83,7 +86,7 @@ def test_completions() -> None:
         *("astart", "aresume", "aget_run", "alist_runs", "start", "resume", "get_run", "list_runs"),
         *("aget_thread", "alist_threads", "aexport_thread", "apurge_thread"),
         *("get_thread", "list_threads", "export_thread", "purge_thread"),
-        *("alist_workers", "list_workers"),
+        *("alist_workers", "list_workers", "aget_cost", "get_cost"),
     }
     saver = TemporalSaver(client())
     assert {name for name in dir(saver) if not name.startswith("_")} == ours

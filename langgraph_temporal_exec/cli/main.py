@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import thread_commands, worker_commands
+from .cost_command import cost
 from .deployment import PLAIN
 from .studio_command import studio
 from .worker_command import worker
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(worker)
 app.add_typer(thread_commands.app, name="threads")
 app.add_typer(worker_commands.app, name="workers")
+app.command()(cost)
 app.command()(studio)
 
 PACKAGES = ("langgraph-temporal-exec", "langgraph", "temporalio")

@@ -70,7 +70,7 @@ def show(thread_id: ThreadId, at: Deployment) -> None:
     async def run(saver: TemporalSaver) -> None:
         info = await saver.aget_thread(thread_id)
         if info is None:
-            raise _unknown(saver, thread_id)
+            raise unknown_thread(saver, thread_id)
         typer.echo(_line(info))
 
     _with_saver(run, at)
@@ -212,12 +212,13 @@ async def _check_known(saver: TemporalSaver, thread_id: str, *, deleted: bool = 
     except RPCError as exc:
         if not is_gone(exc):
             raise
-        raise _unknown(saver, thread_id) from exc
+        raise unknown_thread(saver, thread_id) from exc
     if found.status is not WorkflowExecutionStatus.RUNNING and not deleted:
-        raise _unknown(saver, thread_id)
+        raise unknown_thread(saver, thread_id)
 
 
-def _unknown(saver: TemporalSaver, thread_id: str) -> UsageError:
+def unknown_thread(saver: TemporalSaver, thread_id: str) -> UsageError:
+    """The error for a thread that does not exist."""
     options, client = saver.options, saver.client
     return UsageError(
         f"There is no thread {thread_id!r} in namespace {client.namespace!r} at "

@@ -211,9 +211,9 @@ class HistoryReader:
         count = 0
         async for event in handle.fetch_history_events():
             count += 1
-            with _readable(workflow_id, f"its event {count}"):
+            with readable(workflow_id, f"its event {count}"):
                 await fold.event(event)
-        with _readable(workflow_id, "its end"):
+        with readable(workflow_id, "its end"):
             await fold.flush()
         state = fold.state
         assert state is not None
@@ -224,7 +224,7 @@ class HistoryReader:
 
 
 @contextlib.contextmanager
-def _readable(workflow_id: str, where: str) -> Iterator[None]:
+def readable(workflow_id: str, where: str) -> Iterator[None]:
     """Around decoding, by the user's codec too, which may raise anything."""
     try:
         yield
