@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, is_dataclass, replace
 from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from langchain_core.load import dumpd
 from langchain_core.load.serializable import Serializable
@@ -30,7 +39,10 @@ ThreadStatus = Literal["idle", "busy", "interrupted", "error", "lost", "unreadab
 """What a thread is doing: nothing, a run, waiting for an answer; or that its last run failed or was
 lost, or that this process cannot read it. See ``ThreadInfo``."""
 
-AT_ONCE = 8
+T = TypeVar("T")
+
+AT_ONCE = 16
+"""Threads of a list that are read at the same time."""
 
 MAX_LOOKED_AT = 20
 """Runs no worker has taken of which one thread's status looks whether they are still open."""
@@ -85,14 +97,14 @@ async def thread(store: Store, thread_id: str) -> ThreadInfo | None:
     """One thread."""
     summary = None
     try:
-        request = ReadRequest(cursor=UNBOUNDED_CURSOR, runs=True)
-        reply = await store.reader.read(thread_id, "", request)
-        if reply is None or reply.summary is None:
+        seen = await store.look(thread_id)
+        if seen is None or seen[0].summary is None:
             return None
-        summary = reply.summary
-        found = await store.checkpoint({"configurable": {"thread_id": thread_id}})
+        reply, replica = seen
+        summary = seen[0].summary
+        found = await store.latest(replica)
         checkpoint_id = "" if found is None else found.checkpoint["id"]
-        paths = store.replica(thread_id).task_paths("", checkpoint_id)
+        paths = replica.task_paths("", checkpoint_id)
         return await _told(store, summary, reply.announced, found, paths)
     except WHOLE_DEPLOYMENT:
         raise
@@ -195,15 +207,15 @@ def _info(
 async def threads(
     store: Store, *, status: ThreadStatus | None, graph: str | None, limit: int | None
 ) -> AsyncIterator[ThreadInfo]:
-    """All threads, a few asked at a time."""
+    """All threads, some read at a time; the first are there before the last are looked up."""
     if status not in (None, *get_args(ThreadStatus)):
         known = ", ".join(map(repr, get_args(ThreadStatus)))
         raise UsageError(f"There is no status {status!r} of a thread; it is one of {known}.")
-    ids = await visibility.thread_ids(store.transport)
+    many = store.of_many()
     left = limit
-    for start in range(0, len(ids), AT_ONCE):
-        batch = ids[start : start + AT_ONCE]
-        for info in await asyncio.gather(*(thread(store, thread_id) for thread_id in batch)):
+    reading = _in_order(visibility.each_thread(store.transport), lambda t: thread(many, t))
+    async with aclosing(reading) as infos:
+        async for info in infos:
             # Deleted since, or of another kind.
             if info is None or status not in (None, info.status) or graph not in (None, info.graph):
                 continue
@@ -211,6 +223,24 @@ async def threads(
                 return
             yield info
             left = None if left is None else left - 1
+
+
+async def _in_order(
+    items: AsyncIterator[str], read: Callable[[str], Awaitable[T]]
+) -> AsyncGenerator[T, None]:
+    """What is read of each item, some at a time, in the order of the items."""
+    reading: deque[asyncio.Future[T]] = deque()
+    try:
+        async for item in items:
+            reading.append(asyncio.ensure_future(read(item)))
+            if len(reading) >= AT_ONCE:
+                yield await reading.popleft()
+        while reading:
+            yield await reading.popleft()
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
 
 async def export(store: Store, thread_id: str) -> AsyncIterator[dict[str, Any]]:

@@ -39,15 +39,20 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.enums.v1 import EventType, PendingWorkflowTaskState, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError
@@ -82,10 +87,12 @@ HEDGE_S = 1.5
 """How long a worker may take to answer before the history is read as well."""
 
 ABSENT_S = 15.0
-"""How long no worker is waited for after none answered."""
+"""How long no worker is waited for after one was polling and none answered."""
 
 REMEMBERED = 8
 """Threads whose state is kept, because it is read page by page."""
+
+_STARTED = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
 
 # ``MOVE_SIGNAL`` is not among them: it concerns the shell, and changes nothing that is read.
 _SIGNALS = (
@@ -110,44 +117,58 @@ class HistoryReader:
 
     Args:
         client: Reads histories; its data converter decodes what is in them.
+        is_polled: Whether a worker polls the task queue, as far as the server knows: of one that
+            was killed it takes the server a minute to know.
 
     Attributes:
         _states: What histories led to, by workflow id, run id and length of the history: when that
             has grown, it is another one. The longest unused first.
+        _answered: A worker has answered, and none has failed to since.
         _absent_until: Until then (monotonic clock) workers get no head start, because none
-            answered a moment ago.
+            answered a moment ago although one seems to poll.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, is_polled: Callable[[], Awaitable[bool]]) -> None:
         self._client = client
+        self._is_polled = is_polled
         self._states: OrderedDict[tuple[str, str, int], ThreadState] = OrderedDict()
+        self._answered = False
         self._absent_until = 0.0
 
     async def or_worker(
         self,
         workflow_id: str,
         request: ReadRequest,
-        query: Coroutine[Any, Any, ReadReply | None],
+        ask: Callable[[], Coroutine[Any, Any, ReadReply | None]],
     ) -> ReadReply | None:
         """The answer of a worker if there is one soon, else that of the history.
 
         Args:
             workflow_id: The thread or namespace.
             request: What is asked for.
-            query: Asks a worker.
+            ask: Asks a worker.
         """
-        asked = asyncio.ensure_future(query)
+        if not self._answered and not await self._is_polled():
+            # Nobody would answer, and a Query that nobody takes fails only when its time is up.
+            try:
+                return await self.read(workflow_id, request)
+            except (RPCError, RuntimeError):
+                # Temporal itself is away, which the Query says in our words.
+                return await ask()
+        asked = asyncio.ensure_future(ask())
         told: asyncio.Future[ReadReply | None] | None = None
         try:
             if time.monotonic() >= self._absent_until:
                 await asyncio.wait([asked], timeout=HEDGE_S)
             if asked.done() and not isinstance(asked.exception(), NoWorkersError):
+                self._answered = not asked.exception()
                 return asked.result()
+            self._answered = False
             told = asyncio.ensure_future(self.read(workflow_id, request))
             if not asked.done():
                 await asyncio.wait([asked, told], return_when=asyncio.FIRST_COMPLETED)
                 if asked.done() and not asked.exception():
-                    self._absent_until = 0.0
+                    self.worker_answered()
                     return asked.result()
             try:
                 reply = await told
@@ -168,38 +189,75 @@ class HistoryReader:
                 # An interpreter that exits while the SDK lets go of a cancelled call may hang.
                 await settle()
 
+    async def before_worker(
+        self,
+        workflow_id: str,
+        request: ReadRequest,
+        ask: Callable[[], Coroutine[Any, Any, ReadReply | None]],
+    ) -> ReadReply | None:
+        """The answer of the history, unless a worker is at the workflow at this moment: then
+        Temporal may keep back events that it has acknowledged, until the workflow task has ended,
+        and only a worker's answer is sure to contain them.
+
+        Args:
+            workflow_id: The thread or namespace.
+            request: What is asked for.
+            ask: Asks a worker.
+        """
+        try:
+            description = await self._described(workflow_id)
+            task = None if description is None else description.raw_description
+            if task is None or task.pending_workflow_task.state != _STARTED:
+                return _reply(await self._state(workflow_id, description), request)
+        except (RPCError, RuntimeError):
+            # Temporal itself is away, which the Query says in our words.
+            return await ask()
+        return await self.or_worker(workflow_id, request, ask)
+
     def worker_answered(self) -> None:
         """There are workers: the next Query gets its head start."""
+        self._answered = True
         self._absent_until = 0.0
 
     async def read(self, workflow_id: str, request: ReadRequest) -> ReadReply | None:
         """``read`` of a thread workflow, from its history; ``None`` when there is none."""
-        state = await self.state(workflow_id)
-        if state is None or state.deleted:
-            return None
-        return state.read(request)
+        return _reply(await self.state(workflow_id), request)
 
     async def state(self, workflow_id: str) -> ThreadState | None:
         """The state its history leads to; ``None`` when there is no such workflow any more."""
-        handle = self._client.get_workflow_handle(workflow_id)
+        # Cheap, and tells whether the history has to be read at all.
+        description = await self._described(workflow_id)
+        return await self._state(workflow_id, description)
+
+    async def _described(self, workflow_id: str) -> WorkflowExecutionDescription | None:
         try:
-            # Cheap, and tells whether the history has to be read at all.
-            description = await handle.describe()
-            # Deleted, or on a shelf of its thread.
-            if description.status is WorkflowExecutionStatus.COMPLETED:
-                return None
-            key = (workflow_id, description.run_id, description.history_length)
-            if key not in self._states:
-                handle = self._client.get_workflow_handle(workflow_id, run_id=description.run_id)
-                self._states[key] = await self._fold(handle, workflow_id, description.run_id)
+            return await self._client.get_workflow_handle(workflow_id).describe()
         except RPCError as exc:
             if is_gone(exc):
                 return None
             raise
+
+    async def _state(
+        self, workflow_id: str, description: WorkflowExecutionDescription | None
+    ) -> ThreadState | None:
+        # Deleted, or on a shelf of its thread.
+        if description is None or description.status is WorkflowExecutionStatus.COMPLETED:
+            return None
+        key = (workflow_id, description.run_id, description.history_length)
+        state = self._states.get(key)
+        if state is None:
+            handle = self._client.get_workflow_handle(workflow_id, run_id=description.run_id)
+            try:
+                state = await self._fold(handle, workflow_id, description.run_id)
+            except RPCError as exc:
+                if is_gone(exc):
+                    return None
+                raise
+        self._states[key] = state
         self._states.move_to_end(key)
         while len(self._states) > REMEMBERED:
             self._states.popitem(last=False)
-        return self._states[key]
+        return state
 
     async def _fold(
         self, handle: WorkflowHandle[Any, Any], workflow_id: str, run_id: str
@@ -221,6 +279,10 @@ class HistoryReader:
         # is none into the other.
         state.log.fold = f"{run_id[:8]}.{count}"
         return state
+
+
+def _reply(state: ThreadState | None, request: ReadRequest) -> ReadReply | None:
+    return None if state is None or state.deleted else state.read(request)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ..errors import TemporalExecError
 from ..options import Options
 from ..protocol.incarnation import Incarnation
-from ..protocol.messages import AppendRequest
+from ..protocol.messages import AppendRequest, ReadReply
 from ..values.ops import Encoded, Known, Nothing, Writer
 from .blobs import BlobStore
 from .history import HistoryReader
@@ -94,6 +94,7 @@ class Store:
         blobs, history, reader, replicas: See the module.
         _read_locks: By event loop, thread and namespace: one reader at a time.
         _attempt: Through which this copy reads; ``None``: it is no attempt's.
+        _shares: What it reads of threads is kept for others to go on from.
     """
 
     def __init__(self, transport: Transport, serde: SerializerProtocol) -> None:
@@ -102,7 +103,7 @@ class Store:
         self.blobs = BlobStore(
             transport.client, transport.options.id_prefix, transport.options.task_queue
         )
-        self.history = HistoryReader(transport.client)
+        self.history = HistoryReader(transport.client, transport.has_workflow_worker)
         self.reader = Reader(transport, self.blobs, self.history)
         self.replicas = Replicas(self.blobs)
         # Locks belong to a loop and go with it.
@@ -110,6 +111,7 @@ class Store:
             asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Lock]
         ] = WeakKeyDictionary()
         self._attempt: AttemptView | None = None
+        self._shares = True
 
     def with_serde(self, serde: SerializerProtocol) -> Self:
         """A copy with another serializer."""
@@ -129,6 +131,14 @@ class Store:
         twin.transport = self.transport.as_guest()
         return twin
 
+    def of_many(self) -> Self:
+        """A copy for reading many threads: from histories, sparing the workers, and without
+        replicas that would drop those of threads which this process works with."""
+        twin = copy.copy(self)
+        twin.reader = self.reader.of_histories()
+        twin._shares = False
+        return twin
+
     @property
     def options(self) -> Options:
         """The saver's validated options."""
@@ -146,6 +156,24 @@ class Store:
         return Replica(thread_id, self.blobs)
 
     # -- reading ------------------------------------------------------------------------------
+
+    async def look(self, thread_id: str) -> tuple[ReadReply, Replica] | None:
+        """What a thread tells of itself, its runs included, and the thread as it stood then;
+        ``None``: there is none."""
+        replica = self.replica(thread_id) if self._shares else self.recorded(thread_id)
+        async with self._lock(thread_id, ""):
+            reply = await self.reader.refresh(replica, "", runs=True)
+        if reply is None:
+            replica.forget()
+            return None
+        return reply, replica
+
+    async def latest(self, replica: Replica) -> CheckpointTuple | None:
+        """The latest checkpoint of what was read of a thread."""
+        if replica.lacks("", None):
+            await self.reader.load_older(replica, "")
+        config: RunnableConfig = {"configurable": {"thread_id": replica.thread_id}}
+        return await self._ask(replica, "", lambda view: view.get_tuple(config))
 
     async def checkpoint(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The addressed or latest checkpoint of a thread, as ``BaseCheckpointSaver.aget_tuple``."""
@@ -275,8 +303,14 @@ class Store:
         answer = await self.reader.answer(
             replica, self.serde, question, checkpoint_ns=ns, hidden=hidden
         )
-        self.replicas.weigh(replica)
+        if self._shares:
+            self.replicas.weigh(replica)
         return answer
+
+    def _lock(self, thread_id: str, ns: str) -> asyncio.Lock:
+        """One reader at a time per loop: two with the same cursor would fetch the same pages."""
+        locks = self._read_locks.setdefault(asyncio.get_running_loop(), {})
+        return locks.setdefault((thread_id, ns), asyncio.Lock())
 
     async def _refresh(self, replica: Replica, ns: str, *, whole: bool = False) -> None:
         """Bring a replica up to date: the latest part, or the whole of a namespace."""
@@ -285,11 +319,8 @@ class Store:
             if ns:
                 await self._attempt.load(ns)
         else:
-            # One reader at a time per loop: two with the same cursor would fetch the same pages.
-            locks = self._read_locks.setdefault(asyncio.get_running_loop(), {})
-            lock = locks.setdefault((replica.thread_id, ns), asyncio.Lock())
-            async with lock:
-                exists = await self.reader.refresh(replica, ns)
+            async with self._lock(replica.thread_id, ns):
+                exists = await self.reader.refresh(replica, ns) is not None
                 if not exists and not ns:
                     replica.forget()
                 elif not exists and replica.flush is None:

@@ -745,6 +745,11 @@ class Transport:
         kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
         return await self._is_polled(queue, kind, time.time() - POLLED_S)
 
+    async def has_workflow_worker(self) -> bool:
+        """Whether somebody takes workflow tasks of the saver's task queue, or that is not known."""
+        kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+        return await self._is_polled(self.options.task_queue, kind, time.time() - POLLED_S)
+
     async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, since_s: float) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self.client.namespace,
@@ -753,7 +758,7 @@ class Transport:
         )
         try:
             reply = await self.client.workflow_service.describe_task_queue(request)
-        except RPCError:
+        except (RPCError, RuntimeError):
             # Not known, so not denied.
             return True
         return any(p.last_access_time.ToNanoseconds() / 1e9 >= since_s for p in reply.pollers)

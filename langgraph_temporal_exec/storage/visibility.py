@@ -7,7 +7,7 @@ what is told of each comes from the thread itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,21 +22,28 @@ from .thread_client import Transport
 logger = logging.getLogger(__name__)
 
 
+PAGE = 200
+"""Threads that the server looks up at a time: the first of a list come soon."""
+
+
 async def thread_ids(transport: Transport) -> list[str]:
     """The ids of all threads."""
+    return [thread_id async for thread_id in each_thread(transport)]
+
+
+async def each_thread(transport: Transport) -> AsyncIterator[str]:
+    """The ids of all threads, as the server looks them up; the newest threads first."""
     prefix = f"{transport.options.id_prefix}/thread/"
     query = (
         f"WorkflowType = '{names.THREAD_WORKFLOW}' AND ExecutionStatus = 'Running' "
         f"AND WorkflowId STARTS_WITH '{prefix}'"
     )
-    found = []
-    async for execution in transport.client.list_workflows(query):
+    async for execution in transport.client.list_workflows(query, page_size=PAGE):
         # Child Workflows (namespaces) carry no memo.
         if "thread_id" in execution.raw_info.memo.fields:
             memo = await _memo(execution)
             unreadable = names.thread_id_of(transport.options.id_prefix, execution.id)
-            found.append(str(memo.get("thread_id", unreadable)))
-    return found
+            yield str(memo.get("thread_id", unreadable))
 
 
 async def _memo(execution: WorkflowExecution) -> Mapping[str, Any]:

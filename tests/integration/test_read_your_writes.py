@@ -138,7 +138,7 @@ async def test_a_run_that_never_began_is_in_nobodys_way(
 async def test_history_tells_the_same(client: Client, make: MakeSaver) -> None:
     saver = make()
     workflow_id = saver._store.transport.thread_workflow_id("t")
-    history = HistoryReader(client)
+    history = HistoryReader(client, saver._store.transport.has_workflow_worker)
     request = ReadRequest(runs=True)
     await saver._store.transport.announce("t", "g", "r1")
     before = await history.read(workflow_id, request)

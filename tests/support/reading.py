@@ -30,7 +30,9 @@ async def _same(saver: TemporalSaver, thread_id: str, ns: str) -> tuple[str, ...
     workflow_id = transport.thread_workflow_id(thread_id, ns)
     for left in reversed(range(TRIES)):
         asked = await _asked(saver, thread_id, ns)
-        state = await HistoryReader(transport.client).state(workflow_id)
+        state = await HistoryReader(transport.client, transport.has_workflow_worker).state(
+            workflow_id
+        )
         if asked is None:
             assert state is None or state.deleted
             return ()

@@ -7,7 +7,7 @@ dict. Everything above and below these two ports is the package's own code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -289,12 +289,18 @@ class _NoHistory(HistoryReader):
     """Workers always answer."""
 
     def __init__(self) -> None:
-        super().__init__(client())
+        async def is_polled() -> bool:
+            return True
+
+        super().__init__(client(), is_polled)
 
     async def or_worker(
-        self, workflow_id: str, request: ReadRequest, query: Coroutine[Any, Any, ReadReply | None]
+        self,
+        workflow_id: str,
+        request: ReadRequest,
+        ask: Callable[[], Coroutine[Any, Any, ReadReply | None]],
     ) -> ReadReply | None:
-        return await query
+        return await ask()
 
 
 class _Upkeep(Upkeep):
