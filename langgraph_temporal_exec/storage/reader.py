@@ -5,7 +5,8 @@ no memory of its own. Four things can be fetched:
 
 - *Pages* of a log: by Query, from the worker that has the workflow, or from the workflow's history
   when none answers. A Query that no worker takes fails only when its time is up
-  (temporalio/temporal#5252), so ``HistoryReader.or_worker`` has both ways race.
+  (temporalio/temporal#5252), so ``HistoryReader.or_worker`` sends none where nobody polls, and
+  else has both ways race. Lists read histories first (``of_histories``).
 - *Archives* and the head: packs, inline or in blobs. A pack of a higher level lists archives.
 - *Blobs*: large values, and bodies of large ops. They need no worker.
 - *Shelves*: nested namespaces that are closed. They are asked when a namespace has no workflow.

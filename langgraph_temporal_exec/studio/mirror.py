@@ -140,6 +140,11 @@ class Mirror:
         # Whoever does not wait for all of the list has at least its entries soon.
         new = iter([t for t in found if t not in self._read_at])
 
+        many = self._store.of_many()
+
+        async def show(thread_id: str) -> None:
+            await self._show(many, thread_id)
+
         async def read() -> None:
             for thread_id in new:
                 await self._try(self._glance, thread_id)
@@ -147,7 +152,7 @@ class Mirror:
                 read_at = None if thread_id in changed else self._read_at.get(thread_id)
                 late = time.monotonic() > began + LOOK_S
                 if read_at is None or (read_at < asked and not late):
-                    await self._try(self._show, thread_id)
+                    await self._try(show, thread_id)
                 self._unread -= 1
 
         try:
@@ -171,15 +176,15 @@ class Mirror:
 
     async def one(self, thread_id: str) -> ThreadInfo | None:
         """One thread by its id, here or in the server; ``None`` when Temporal has none."""
-        return await self._show(await self._aliases.native(thread_id))
+        return await self._show(self._store, await self._aliases.native(thread_id))
 
-    async def _show(self, thread_id: str) -> ThreadInfo | None:
+    async def _show(self, store: Store, thread_id: str) -> ThreadInfo | None:
         alias = alias_of(thread_id)
         # One that cannot be read is not tried first again and again.
         self._read_at[thread_id] = time.monotonic()
         while True:
             reading, runs = next(self._readings), server.runs_of(alias)
-            info = await threads.thread(self._store, thread_id)
+            info = await threads.thread(store, thread_id)
             if info is not None:
                 self._aliases.see(thread_id)
             if await self._put(alias, thread_id, info, reading, runs):
