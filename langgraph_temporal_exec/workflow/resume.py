@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
 MAX_ANSWER_BYTES = 300_000
 
 
-def record(value: Any, thread: ThreadStart) -> bytes:
+def record_of(value: Any, thread: ThreadStart) -> bytes:
     """The call ``Command(resume=value)``; validators call it, so that nothing else can come.
 
     Raises:
@@ -60,7 +60,7 @@ def run_that_answers(
         thread_workflow_id=names.thread_workflow_id(thread.id_prefix, thread.thread_id),
         graph=graph,
         task_queue=task_queue,
-        record=record(value, thread),
+        record=record_of(value, thread),
         heartbeat_s=bounds.heartbeat_s,
         max_lost_attempts=bounds.max_lost_attempts,
         give_up_s=bounds.give_up_s,
@@ -89,7 +89,7 @@ def run_workflow_id(thread: ThreadStart, run_id: str) -> str:
     return names.run_workflow_id(thread.id_prefix, run_id)
 
 
-async def start(run: RunStart, thread: ThreadStart) -> None:
+async def start_run(run: RunStart, thread: ThreadStart) -> None:
     """Start the run's workflow; it lives on when the thread continues as new."""
     child = await workflow.start_child_workflow(
         names.RUN_WORKFLOW,

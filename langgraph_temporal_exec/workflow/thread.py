@@ -68,8 +68,8 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
-    from . import archiving, resume
     from .alarm import Alarm
+    from .archiving import MAX_PAUSE_S, PAUSE_S, archive, close, discard, erase, reopen, retire
     from .children import Children
     from .core.effects import (
         AnswerTaken,
@@ -97,6 +97,7 @@ with workflow.unsafe.imports_passed_through():
         not_waiting,
         stale,
     )
+    from .resume import priority_of, record_of, run_that_answers, run_workflow_id, start_run
     from .rollover import Rollover
 
 
@@ -176,7 +177,7 @@ class ThreadWorkflow:
         self._repeatable: set[asyncio.Task[None]] = set()
         self._paused = False
         self._closing_paused = False
-        self._closing_pause_s = archiving.PAUSE_S
+        self._closing_pause_s = PAUSE_S
         self._children = Children(self._start)
         self._recalled: dict[str, ReopenReply] = {}
         self._last_round = 0
@@ -403,7 +404,7 @@ class ThreadWorkflow:
         if value is None:
             # LangGraph takes it for a Command without an answer.
             raise bad_answer(self._start.thread_id, "null is none")
-        resume.record(value, self._start)
+        record_of(value, self._start)
 
     def _check_waits(self) -> None:
         if problem := self._state.waits_not():
@@ -575,7 +576,7 @@ class ThreadWorkflow:
             self._spawn(self._start_answer(value, overdue[0].bounds))
 
     async def _start_answer(self, value: Any, bounds: RunBounds) -> str:
-        run = resume.run_that_answers(
+        run = run_that_answers(
             value,
             self._start,
             graph=self._state.summary.graph,
@@ -586,9 +587,9 @@ class ThreadWorkflow:
             task_queue=self._rollover.move_to or workflow.info().task_queue,
             home=self._state.home,
         )
-        self._state.reserve(run.run_id, resume.run_workflow_id(self._start, run.run_id))
+        self._state.reserve(run.run_id, run_workflow_id(self._start, run.run_id))
         self._alarm.set(self._state.next_deadline())
-        await resume.start(run, self._start)
+        await start_run(run, self._start)
         return run.run_id
 
     def _spawn(self, coro: Any) -> None:
@@ -610,13 +611,13 @@ class ThreadWorkflow:
             self._spawn_repeatable(self._await_archive(request))
 
     async def _await_archive(self, request: ArchiveRequest) -> None:
-        reply = await archiving.archive(request, self._upkeep)
+        reply = await archive(request, self._upkeep)
         if reply is not None:
             await self._perform(self._state.log.archived(request, reply))
             return
         self._state.log.not_archived(request)
         self._paused = True
-        await asyncio.sleep(archiving.PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
         self._paused = False
 
     def _wants_closing(self) -> bool:
@@ -634,7 +635,7 @@ class ThreadWorkflow:
             self._spawn_repeatable(self._await_retired(request))
 
     async def _await_closed(self, request: CloseRequest) -> None:
-        reply = await archiving.close(request, self._upkeep)
+        reply = await close(request, self._upkeep)
         if reply is not None:
             await self._perform(self._state.closed(request, reply))
         else:
@@ -642,10 +643,10 @@ class ThreadWorkflow:
         if reply is None or _left_out(request, reply):
             await self._pause_closing()
         else:
-            self._closing_pause_s = archiving.PAUSE_S
+            self._closing_pause_s = PAUSE_S
 
     async def _await_retired(self, request: RetireRequest) -> None:
-        reply = await archiving.retire(request, self._upkeep)
+        reply = await retire(request, self._upkeep)
         if reply is not None:
             self._state.close_ended(request, reply)
         else:
@@ -656,7 +657,7 @@ class ThreadWorkflow:
     async def _pause_closing(self) -> None:
         self._closing_paused = True
         pause_s, self._closing_pause_s = self._closing_pause_s, 2 * self._closing_pause_s
-        await asyncio.sleep(min(pause_s, archiving.MAX_PAUSE_S))
+        await asyncio.sleep(min(pause_s, MAX_PAUSE_S))
         self._closing_paused = False
 
     async def _recall(
@@ -700,13 +701,13 @@ class ThreadWorkflow:
         return False
 
     async def _take(self, request: ReopenRequest) -> None:
-        reply = await archiving.reopen(request, self._upkeep)
+        reply = await reopen(request, self._upkeep)
         # Unless it was opened, or dropped, meanwhile.
         if reply is not None and self._state.recalled((request.namespace,)):
             self._recalled[request.namespace] = reply
 
     async def _discard(self, effect: Discard) -> None:
-        await archiving.discard(self._start.thread_id, effect.garbage, self._upkeep)
+        await discard(self._start.thread_id, effect.garbage, self._upkeep)
         self._state.log.discarded(effect.garbage)
 
     async def _erase(self) -> None:
@@ -720,7 +721,7 @@ class ThreadWorkflow:
         while True:
             move_to = self._rollover.move_to
             queue = names.upkeep_queue(move_to) if move_to else self._upkeep
-            erasing = asyncio.create_task(archiving.erase(request, queue))
+            erasing = asyncio.create_task(erase(request, queue))
             await workflow.wait_condition(partial(self._is_erased, erasing, move_to))
             if erasing.done():
                 break
@@ -755,7 +756,7 @@ class ThreadWorkflow:
             # A retry would go to the queue of the process that was lost. What follows a lost
             # task is decided by the attempt, or by the next one.
             retry_policy=RetryPolicy(maximum_attempts=1),
-            priority=resume.priority_of(spec.priority),
+            priority=priority_of(spec.priority),
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         )
         self._started += 1
