@@ -91,7 +91,7 @@ _INNER = [
     # Event loops, the native side of temporalio, RPCs: what knows nothing of threads and graphs.
     _layer(
         "foundation",
-        modules={"_exits", "_native", "_loops", "storage.rpc"},
+        modules={"_exits", "_native", "_loops", "_sandbox", "storage.rpc"},
         ours={"errors", "protocol"},
         third_party={"temporalio"},
         side="Shared:",

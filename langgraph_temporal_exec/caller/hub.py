@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from .._loops import LoopThread, settle
+from .._sandbox import sandboxed
 from ..protocol import names
 from ..storage.process_workflows import process_key, start_workflow_of_process
 from ..storage.rpc import is_away
@@ -115,7 +116,12 @@ class _Hub:
         if self._worker is None:
             self._client = await transport.worker_client()
             self._queue = names.process_queue(transport.options.task_queue, f"mail-{key}")
-            self._worker = Worker(self._client, task_queue=self._queue, workflows=[MailboxWorkflow])
+            self._worker = Worker(
+                self._client,
+                task_queue=self._queue,
+                workflows=[MailboxWorkflow],
+                **sandboxed(self._client),
+            )
             self._running = asyncio.create_task(self._worker.run())
         self._opened.add(workflow_id)
         try:

@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._loops import LoopThread
+from .._sandbox import sandboxed
 from ..errors import ServerUnavailableError
 from ..protocol import names
 from ..protocol.messages import ReadRequest
@@ -125,12 +126,14 @@ class Mover:
             all_leaving.clear()
 
     async def _serve(self, queue: str, all_leaving: dict[str, _Leaving]) -> None:
+        # This process may come to serve the queue in earnest.
+        client = await self._transport.twin()
         worker = Worker(
-            # This process may come to serve the queue in earnest.
-            await self._transport.twin(),
+            client,
             task_queue=queue,
             # Runs on that queue get workflow tasks too, but here is nobody to drive them.
             workflows=[ThreadWorkflow, RunWorkflow],
+            **sandboxed(client),
             # Nothing is to wait for this process when it has left.
             max_cached_workflows=0,
             deployment_config=self._deployment,

@@ -37,6 +37,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .._loops import LoopThread, settle
+from .._sandbox import sandboxed
 from ..caller.hub import Mailbox
 from ..errors import UsageError, WorkerStoppedError
 from ..protocol import names
@@ -237,6 +238,7 @@ class WorkerHost:
                     client,
                     task_queue=self._options.task_queue,
                     workflows=[ThreadWorkflow, RunWorkflow],
+                    **sandboxed(client),
                     max_cached_workflows=settings.max_cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
                     # Else whoever has a run's workflow gets each of its attempts, also the next one
@@ -251,6 +253,7 @@ class WorkerHost:
                     client,
                     task_queue=self.queue,
                     workflows=[WorkerWorkflow],
+                    **sandboxed(client),
                     activities=[
                         activities.drive,
                         activities.task,
