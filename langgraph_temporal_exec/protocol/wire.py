@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Hashable
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgpack
@@ -28,19 +29,25 @@ class WireError(ValueError):
     """Bytes are not a message of a version this release reads."""
 
 
-def _flat(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [_flat(getattr(value, f.name)) for f in dataclasses.fields(value)]
-    if isinstance(value, (tuple, list)):
-        return [_flat(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _flat(v) for k, v in value.items()}
-    return value
+@cache
+def _fields(key: Hashable) -> Callable[[Any], tuple[Any, ...]]:
+    cls: Any = key
+    names = [f.name for f in dataclasses.fields(cls)]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+def _values(message: Any) -> tuple[Any, ...]:
+    """What msgpack takes a message for, at any depth."""
+    return _fields(typing.cast(Hashable, type(message)))(message)
 
 
 def pack(message: Any) -> bytes:
     """Encode one message dataclass."""
-    packed: bytes = msgpack.packb([WIRE_VERSION, *_flat(message)], use_bin_type=True)
+    packed: bytes = msgpack.packb(
+        (WIRE_VERSION, *_values(message)), default=_values, use_bin_type=True
+    )
     return packed
 
 
@@ -118,7 +125,9 @@ def _builder(key: Hashable) -> Read:
     def build(raw: list[Any]) -> Any:
         kwargs = {}
         for (name, kinds, read), value in zip(fields, raw, strict=False):
-            if not isinstance(value, kinds):
+            # What msgpack makes is nearly always of just that type, and in Temporal's sandbox
+            # `isinstance` is a function in Python.
+            if type(value) not in kinds and not isinstance(value, kinds):
                 raise TypeError(f"{cls.__name__}.{name} is of {type(value).__name__}")
             kwargs[name] = value if read is None else read(value)
         return cls(**kwargs)
@@ -172,7 +181,7 @@ def _tuple_reader(items: tuple[Any, ...]) -> Read:
 def _items_reader(kinds: tuple[type, ...], read: Read | None) -> Read:
     def read_all(value: list[Any]) -> tuple[Any, ...]:
         for item in value:
-            if not isinstance(item, kinds):
+            if type(item) not in kinds and not isinstance(item, kinds):
                 raise TypeError(f"an item is of {type(item).__name__}")
         return tuple(value if read is None else map(read, value))
 
@@ -183,7 +192,7 @@ def _item_reader(hint: Any) -> Read:
     kinds, read = _reader(hint)
 
     def read_item(value: Any) -> Any:
-        if not isinstance(value, kinds):
+        if type(value) not in kinds and not isinstance(value, kinds):
             raise TypeError(f"an item is of {type(value).__name__}")
         return value if read is None else read(value)
 

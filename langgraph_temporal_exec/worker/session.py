@@ -352,7 +352,8 @@ class Session:
             if current is not None:
                 live.runs_in(asyncio.get_running_loop(), current)
             with self._slot(task, live) as slot:
-                await asyncio.wrap_future(slot.granted)
+                if not slot.started:
+                    await asyncio.wrap_future(slot.granted)
                 return await run()
         except asyncio.CancelledError as exc:
             self._note_failure(live, exc)

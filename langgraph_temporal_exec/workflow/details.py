@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from .core.thread_state import ThreadState
 
 MAX_NODES = 20
+
+T = TypeVar("T")
 
 
 def current_details(state: ThreadState, graph: str = "") -> str:
@@ -28,9 +31,9 @@ def current_details(state: ThreadState, graph: str = "") -> str:
     if state.active is not None:
         run = f"run: {state.active.run_id}, attempt {state.active.attempt}"
         lines.append(f"{run}, {state.active.checkpoints} checkpoints so far")
-    nodes = Counter(spec.node for spec in state.running.values())
+    nodes = _counted(spec.node for spec in state.running.values())
     if nodes:
-        shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes.most_common(MAX_NODES)]
+        shown = [f"{name} (x{n})" if n > 1 else name for name, n in nodes[:MAX_NODES]]
         more = ", ..." if len(nodes) > MAX_NODES else ""
         lines.append(f"nodes: {', '.join(shown)}{more}")
         lines += _elsewhere(state)
@@ -56,9 +59,21 @@ def _time(at_s: float) -> str:
 
 def _elsewhere(state: ThreadState) -> list[str]:
     """Which of the nodes are for other workers: they may wait for one."""
-    placed = Counter((s.node, s.queue) for s in state.running.values() if s.parcel)
-    shown = [f"{node} on {queue}" for (node, queue), _ in placed.most_common(MAX_NODES)]
+    placed = _counted((s.node, s.queue) for s in state.running.values() if s.parcel)
+    shown = [f"{node} on {queue}" for (node, queue), _ in placed[:MAX_NODES]]
     return [f"for other workers: {', '.join(shown)}"] if shown else []
+
+
+def _counted(items: Iterable[T]) -> list[tuple[T, int]]:
+    """What there is, and how often; the most frequent first.
+
+    Not a ``Counter``: that asks ``isinstance``, which is slow in Temporal's sandbox, and this runs
+    in every superstep.
+    """
+    counts: dict[T, int] = {}
+    for item in items:
+        counts[item] = counts.get(item, 0) + 1
+    return sorted(counts.items(), key=lambda found: -found[1])
 
 
 def _status(state: ThreadState) -> str:

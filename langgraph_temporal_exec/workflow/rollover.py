@@ -12,6 +12,7 @@ thread continues as new, with a snapshot of its state, and stays open for ever::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from temporalio import workflow
@@ -52,11 +53,11 @@ class Rollover:
     updates: int = 0
     move_to: str = ""
 
-    def is_due(self, size: int) -> bool:
-        """Whether to continue as new in the next gap.
+    def is_due(self, size: Callable[[], int]) -> bool:
+        """Whether to continue as new in the next gap; asked again and again.
 
         Args:
-            size: Bytes of the state.
+            size: Tells the bytes of the state, which takes a while to count.
         """
         info = workflow.info()
         due = (
@@ -67,7 +68,7 @@ class Rollover:
             # Pinned to a version of the workers that is not the current one any more.
             or info.is_target_worker_deployment_version_changed()
         )
-        return due and size <= CARRY_BYTES
+        return due and size() <= CARRY_BYTES
 
     def is_forced(self) -> bool:
         """Whether not to wait for a gap."""
@@ -83,7 +84,7 @@ class Rollover:
             or bool(roll and length >= roll)
         )
 
-    def is_full(self, size: int) -> bool:
+    def is_full(self, size: Callable[[], int]) -> bool:
         """Whether to refuse new work while there is still room to record how the run ends."""
         info = workflow.info()
         full = (
@@ -91,4 +92,4 @@ class Rollover:
             or info.get_current_history_size() >= HISTORY_BYTES_FULL
             or info.get_current_history_length() >= HISTORY_EVENTS_FULL
         )
-        return full and size > CARRY_BYTES
+        return full and size() > CARRY_BYTES

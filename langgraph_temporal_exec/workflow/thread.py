@@ -240,7 +240,7 @@ class ThreadWorkflow:
 
     def _must_roll(self) -> bool:
         """Whether steps are to be repeated in the next run of the workflow."""
-        if not self._rollover.is_due(self._state.size()):
+        if not self._rollover.is_due(self._state.size):
             return False
         under_way = self._activities or self._pausing or self._state.log.archiving
         return not under_way or self._rollover.is_forced()
@@ -250,7 +250,7 @@ class ThreadWorkflow:
 
     def _check_room(self) -> None:
         """Refuse new work while there is still room to record how the current run ends."""
-        if self._rollover.is_full(self._state.size()):
+        if self._rollover.is_full(self._state.size):
             raise full_up(self._start.thread_id, self._state.size())
 
     # -- updates ------------------------------------------------------------------------------
@@ -795,7 +795,7 @@ class ThreadWorkflow:
         """Apply the steps that came with results; what is left is in the snapshot."""
         if not self._state.carried or self._must_roll():
             return
-        if self._rollover.is_full(self._state.size()):
+        if self._rollover.is_full(self._state.size):
             # Its sender sends it as an Update, which is refused.
             self._state.carried.clear()
         await self._perform(self._state.advance())
