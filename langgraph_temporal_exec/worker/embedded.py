@@ -21,11 +21,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
-from temporalio.client import (
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-    WorkflowUpdateStage,
-)
+from temporalio.client import WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -474,13 +470,14 @@ class EmbeddedRuns:
                 )
             if reply is not None and (ended or reply.status == DriveStatus.AWAY):
                 self.remove(run.run_id)
-        except RPCError as exc:
-            if exc.status is RPCStatusCode.NOT_FOUND:
+        except Exception as exc:
+            if isinstance(exc, RPCError) and exc.status is RPCStatusCode.NOT_FOUND:
                 # It was terminated, and nobody will ask.
                 self.remove(run.run_id)
-        except (WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
-            # A drive Activity comes, a second after the start of the run.
-            logger.debug("the end of run %s was not reported", run.run_id)
+                return
+            # No matter, as refused by a release that does not know of reports: a drive Activity
+            # comes, a second after the start of the run.
+            logger.debug("the end of run %s was not reported: %s", run.run_id, type(exc).__name__)
 
     async def astream(self, called: CalledRun) -> AsyncGenerator[Any, None]:
         """Record the run and stream it."""
