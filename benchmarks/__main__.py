@@ -9,140 +9,50 @@ import json
 import pkgutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from rich.console import Console
 
 from benchmarks import growth, large_state, load, report, shapes, spread, tokens
-from benchmarks.lab import SERVER_FLAGS, Lab, LabError, Shape, open_lab, server_version
-from benchmarks.report import Entry, Json
-from benchmarks.timing import Measure
-
-CONTENDERS = {
-    "inmemory": "benchmarks.baselines:inmemory",
-    "sqlite": "benchmarks.baselines:sqlite",
-    "sqlite_sync": "benchmarks.baselines:sqlite_sync",
-    "floor_update": "benchmarks.baselines:floor_update",
-    "floor_update_activity": "benchmarks.baselines:floor_update_activity",
-    "floor_update_activity_remote": "benchmarks.baselines:floor_update_activity_remote",
-    "embedded": "benchmarks.shipped:embedded",
-    "remote": "benchmarks.shipped:remote",
-}
-"""Resolved one by one: what cannot be imported or started is reported, and the rest measured."""
-
-OPEN_S = 90
-CLOSE_S = 45
-ROUND_S = 60
-SUPERSTEP_S = 1
-"""One contender in one round may take ROUND_S and this for every superstep; then it hangs."""
+from benchmarks.field import CONTENDERS
+from benchmarks.lab import LabError
+from benchmarks.series import SERIES, Results, Series, measure
+from benchmarks.server import FLAGS, Kind
+from benchmarks.table import markdown
 
 EXIT_PAUSE_S = 0.1
 
 LONG_TURNS = 500
+RUNS = 10
 
 RESULTS = Path(__file__).parent / "results"
 
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 100)
 
 
-class Contender:
-    """One contender from set-up to tear-down; its first failure ends it, not the benchmark."""
-
-    def __init__(self, name: str, lab: Lab) -> None:
-        self.name = name
-        self.entry = Entry()
-        self._lab = lab
-        self._context: AbstractAsyncContextManager[Measure] | None = None
-        self._measure: Measure | None = None
-
-    async def open(self) -> None:
-        try:
-            factory = pkgutil.resolve_name(CONTENDERS[self.name])
-            context: AbstractAsyncContextManager[Measure] = factory(self._lab)
-            async with asyncio.timeout(OPEN_S):
-                self._measure = await context.__aenter__()
-            self._context = context
-        except Exception as exc:
-            self._fail("set-up", exc)
-
-    async def round(self, *, warm_up: bool) -> None:
-        if self._measure is None:
-            return
-        try:
-            async with asyncio.timeout(ROUND_S + SUPERSTEP_S * self._lab.supersteps):
-                sample = await self._measure()
-        except Exception as exc:
-            self._fail("a run", exc)
-            self._measure = None
-        else:
-            if not warm_up:
-                self.entry.samples.append(sample)
-
-    async def close(self) -> None:
-        if self._context is None:
-            return
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._context.__aexit__(None, None, None)
-        except Exception as exc:
-            self._fail("tear-down", exc)
-
-    def _fail(self, stage: str, exc: Exception) -> None:
-        error = f"{stage} failed: {type(exc).__name__}: {exc}"
-        if self.entry.error is None:
-            self.entry.error = error
-        console.print(f"{self.name}: {error}", style="red", markup=False, highlight=False)
-
-
-async def measure(
-    shape: Shape, supersteps: int, rounds: int, *, server_file: bool
-) -> dict[str, Json]:
-    """Measure all contenders on one server, in turns, and sum up."""
-    async with open_lab(shape, supersteps, server_file=server_file) as lab:
-        server = await server_version(lab.client)
-        field = [Contender(name, lab) for name in CONTENDERS]
-        try:
-            for contender in field:
-                await contender.open()
-            for number in range(rounds + 1):
-                # Another one begins each round, so that none always follows the same neighbour.
-                turn = number % len(field)
-                for contender in field[turn:] + field[:turn]:
-                    await contender.round(warm_up=number == 0)
-                console.print(f"round {number}/{rounds}" if number else "warmed up")
-        finally:
-            for contender in reversed(field):
-                await contender.close()
-    entries = {contender.name: contender.entry for contender in field}
-    name = shape.__name__.rpartition(".")[2]
-    report.show(console, f"{name}: {supersteps} supersteps, {rounds} rounds", entries)
-    store = "file" if server_file else "memory"
-    return summary(
-        name, supersteps, rounds, report.environment(server, store, SERVER_FLAGS), entries
-    )
-
-
-def summary(
-    shape: str,
-    supersteps: int,
-    rounds: int,
-    environment: dict[str, Json],
-    entries: Mapping[str, Entry],
-) -> dict[str, Json]:
-    """The JSON object."""
-    return {
-        "schema": report.SCHEMA,
-        "shape": shape,
-        "supersteps": supersteps,
-        "rounds": rounds,
-        "environment": environment,
-        "contenders": report.contenders(entries),
-        "ratios": report.ratios(entries),
-        "notices": report.notices(entries),
-    }
+async def compare(
+    kinds: Sequence[Kind],
+    wanted: Sequence[Series],
+    names: Sequence[str],
+    rounds: int | None,
+) -> dict[str, Any]:
+    """Measure the series on each server, show them, and sum up."""
+    results: dict[Kind, Results] = {}
+    servers: dict[str, Any] = {}
+    for kind in kinds:
+        results[kind], version = await measure(kind, wanted, names, console, rounds=rounds)
+        for series in wanted:
+            entries = results[kind][series.name]
+            report.show(console, f"{kind} server, {series.name}: {series.what}", entries)
+        servers[kind] = {
+            "environment": report.environment(version, "file", FLAGS[kind]),
+            "series": {name: report.contenders(of) for name, of in results[kind].items()},
+        }
+    table = markdown(results)
+    console.print(table, markup=False, highlight=False)
+    return {"schema": report.SCHEMA, "servers": servers, "table": table.splitlines()}
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -157,14 +67,31 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def arguments() -> argparse.Namespace:
     """The command line; options with values out of range are refused here."""
-    known = sorted(module.name for module in pkgutil.iter_modules(shapes.__path__))
+    own = sorted(
+        module.name
+        for module in pkgutil.iter_modules(shapes.__path__)
+        if not hasattr(importlib.import_module(f"benchmarks.shapes.{module.name}"), "sample")
+    )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--shape", choices=known, default="sequential")
     parser.add_argument(
-        "--supersteps", type=_at_least(2), default=30, help="per run (default: %(default)s)"
+        "--shape",
+        choices=[*SERIES, *own],
+        nargs="+",
+        default=list(SERIES),
+        help=f"several of {', '.join(SERIES)} (default: all of these); or one of {', '.join(own)}",
     )
     parser.add_argument(
-        "--runs", type=_at_least(1), default=10, help="rounds (default: %(default)s)"
+        "--server", choices=["tuned", "default", "both"], default="both", help="(default: both)"
+    )
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=list(CONTENDERS),
+        default=list(CONTENDERS),
+        help="(default: all)",
+    )
+    parser.add_argument(
+        "--runs", type=_at_least(1), help="rounds (default: as many as the shape needs)"
     )
     parser.add_argument(
         "--turns",
@@ -197,7 +124,9 @@ def arguments() -> argparse.Namespace:
         "--memory", action="store_true", help="keep the server's data in memory, not in a file"
     )
     options = parser.parse_args()
-    if options.shape == "long_thread":
+    if len(options.shape) > 1 and set(options.shape) & set(own):
+        parser.error(f"argument --shape: {', '.join(own)} are measured alone")
+    if options.shape == ["long_thread"]:
         options.turns = LONG_TURNS if options.turns is None else options.turns
         if options.turns < growth.SHORT:
             parser.error(f"argument --turns: {options.turns} is below {growth.SHORT}")
@@ -215,33 +144,36 @@ def _load_plan(options: argparse.Namespace) -> load.Plan:
     )
 
 
+def _measuring(options: argparse.Namespace) -> Coroutine[Any, Any, dict[str, Any]]:
+    name = options.shape[0]
+    if name in SERIES:
+        kinds: list[Kind] = ["tuned", "default"] if options.server == "both" else [options.server]
+        wanted = [SERIES[shape] for shape in dict.fromkeys(options.shape)]
+        names = [name for name in CONTENDERS if name in options.contenders]
+        return compare(kinds, wanted, names, options.runs)
+    server_file = not options.memory
+    shape = importlib.import_module(f"benchmarks.shapes.{name}")
+    if hasattr(shape, "KINDS"):
+        # Counted, not timed.
+        return growth.measure(name, shape.KINDS, options.turns, console, server_file=server_file)
+    if hasattr(shape, "LEVELS"):
+        return load.measure(_load_plan(options), console, server_file=server_file)
+    runs = options.runs or RUNS
+    if hasattr(shape, "SIZES_MB"):
+        return large_state.measure(runs, console, server_file=server_file)
+    if hasattr(shape, "PROCESSES"):
+        return spread.measure(runs, console, server_file=server_file)
+    return tokens.measure(runs, console, server_file=server_file)
+
+
 def main() -> None:
     """Measure, write, print.
 
     A slow or failing contender does not change the exit code. What load finds wrong does.
     """
     options = arguments()
-    shape = importlib.import_module(f"benchmarks.shapes.{options.shape}")
-    server_file = not options.memory
-    if hasattr(shape, "KINDS"):
-        # Counted, not timed.
-        measuring = growth.measure(
-            options.shape, shape.KINDS, options.turns, console, server_file=server_file
-        )
-    elif hasattr(shape, "SIZES_MB"):
-        measuring = large_state.measure(options.runs, console, server_file=server_file)
-    elif hasattr(shape, "PROCESSES"):
-        measuring = spread.measure(options.runs, console, server_file=server_file)
-    elif hasattr(shape, "LEVELS"):
-        measuring = load.measure(_load_plan(options), console, server_file=server_file)
-    elif hasattr(shape, "delays"):
-        measuring = tokens.measure(options.runs, console, server_file=server_file)
-    else:
-        measuring = measure(
-            cast(Shape, shape), options.supersteps, options.runs, server_file=server_file
-        )
     try:
-        result = asyncio.run(measuring)
+        result = asyncio.run(_measuring(options))
     except LabError as exc:
         raise SystemExit(f"No benchmark: {exc}") from exc
     text = json.dumps(result, indent=2)

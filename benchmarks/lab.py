@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from typing import Any, Protocol
 
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Durability
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSystemInfoRequest
 from temporalio.client import Client
 
-from benchmarks.timing import RunTimes, Sample
 from langgraph_temporal_exec.local import DURABLE_TUNING, TUNING, LocalServer, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,14 +42,6 @@ class Shape(Protocol):
     builder: StateGraph[Any, Any, Any, Any]
     graph: CompiledStateGraph[Any, Any, Any, Any]  # has no checkpointer; what a worker serves
 
-    async def run(
-        self,
-        graph: CompiledStateGraph[Any, Any, Any, Any],
-        thread_id: str,
-        supersteps: int,
-        durability: Durability | None = None,
-    ) -> RunTimes: ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
@@ -61,24 +50,7 @@ class Lab:
     shape: Shape
     client: Client
     address: str  # host:port of the server
-    supersteps: int  # per measured run
     directory: Path  # for files of a contender; removed at the end
-
-    async def sample(
-        self,
-        graph: CompiledStateGraph[Any, Any, Any, Any],
-        durability: Durability | None = None,
-    ) -> Sample:
-        """Two runs on a new thread: a short one which creates it, then the measured one."""
-        thread_id = str(uuid.uuid4())
-        first = await self.shape.run(graph, thread_id, 2, durability)
-        later = await self.shape.run(graph, thread_id, self.supersteps, durability)
-        return Sample(
-            superstep_ms=later.superstep_ms,
-            start_new_ms=first.start_ms,
-            start_ms=later.start_ms,
-            end_ms=later.end_ms,
-        )
 
     async def _has_pollers(self, queue: str, kind: TaskQueueType.ValueType) -> bool:
         reply = await self.client.workflow_service.describe_task_queue(
@@ -166,13 +138,12 @@ async def open_server(*, server_file: bool) -> AsyncIterator[tuple[LocalServer, 
 
 
 @asynccontextmanager
-async def open_lab(shape: Shape, supersteps: int, *, server_file: bool) -> AsyncIterator[Lab]:
+async def open_lab(shape: Shape, *, server_file: bool) -> AsyncIterator[Lab]:
     """A server and a client of it."""
     async with open_server(server_file=server_file) as (server, directory):
         yield Lab(
             shape=shape,
             client=server.client,
             address=server.address,
-            supersteps=supersteps,
             directory=directory,
         )

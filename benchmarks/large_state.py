@@ -49,7 +49,7 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
     keys: list[Key] = [(c, w, s) for c in CONTENDERS for w in ways for s in shape.SIZES_MB]
     samples: dict[Key, list[float]] = {key: [] for key in keys}
     async with AsyncExitStack() as stack:
-        opening = open_lab(cast(Shape, shape), 1, server_file=server_file)
+        opening = open_lab(cast(Shape, shape), server_file=server_file)
         lab = await stack.enter_async_context(opening)
         server = await server_version(lab.client)
         graphs = {n: await stack.enter_async_context(c(lab)) for n, c in CONTENDERS.items()}

@@ -1,4 +1,4 @@
-"""Benchmark contenders: this package, with its worker in the caller's process and in another."""
+"""Benchmark set-up: workers of this package in other processes, by its command line."""
 
 from __future__ import annotations
 
@@ -9,23 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchmarks.lab import Lab
-from benchmarks.timing import Measure, Sample
 from langgraph_temporal_exec import TemporalSaver
-
-
-@asynccontextmanager
-async def embedded(lab: Lab) -> AsyncIterator[Measure]:
-    """The worker on a thread of the calling process."""
-    saver = TemporalSaver(lab.client, task_queue="embedded")
-    async with saver.worker(lab.shape.graph):
-        yield _with(lab, saver)
-
-
-@asynccontextmanager
-async def remote(lab: Lab) -> AsyncIterator[Measure]:
-    """The worker is another process; the caller's hosts none."""
-    async with worker_elsewhere(lab, "remote") as saver:
-        yield _with(lab, saver)
 
 
 @asynccontextmanager
@@ -39,15 +23,6 @@ async def worker_elsewhere(lab: Lab, queue: str) -> AsyncIterator[TemporalSaver]
             yield saver
         finally:
             saver.close()
-
-
-def _with(lab: Lab, saver: TemporalSaver) -> Measure:
-    graph = lab.shape.graph.with_config(checkpointer=saver)
-
-    async def measure() -> Sample:
-        return await lab.sample(graph)
-
-    return measure
 
 
 def cli() -> list[str]:

@@ -27,7 +27,7 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
     """
     samples: dict[int, list[float]] = {count: [] for count in shape.PROCESSES}
     async with AsyncExitStack() as stack:
-        opening = open_lab(cast(Shape, shape), 1, server_file=server_file)
+        opening = open_lab(cast(Shape, shape), server_file=server_file)
         lab = await stack.enter_async_context(opening)
         server = await server_version(lab.client)
         graphs: dict[int, Any] = {}

@@ -1,40 +1,9 @@
-"""Benchmark values: what one measurement yields, and what many of them say together."""
+"""Benchmark values: what many measurements say together."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunTimes:
-    """One run of a graph, seen from its caller. Milliseconds."""
-
-    start_ms: float  # call -> first node
-    superstep_ms: float  # one node to the next, mean over the run
-    end_ms: float  # last node -> return
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One contender in one round. Milliseconds; ``None`` where a contender has no such phase."""
-
-    superstep_ms: float
-    start_new_ms: float | None = None  # start_ms of the first run of a thread
-    start_ms: float | None = None  # start_ms of a later run of the same thread
-    end_ms: float | None = None
-
-    @property
-    def start_plus_end_ms(self) -> float | None:
-        """What a run costs beside its supersteps."""
-        if self.start_ms is None or self.end_ms is None:
-            return None
-        return self.start_ms + self.end_ms
-
-
-Measure = Callable[[], Awaitable[Sample]]
-"""Takes one sample; every call is one round."""
+from collections.abc import Sequence
 
 
 def median(values: Sequence[float]) -> float:

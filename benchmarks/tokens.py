@@ -45,7 +45,7 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
     """Stream from all contenders in turns, on one server, and sum up."""
     samples: dict[str, list[list[float]]] = {name: [] for name in CONTENDERS}
     async with AsyncExitStack() as stack:
-        opening = open_lab(cast(Shape, shape), 1, server_file=server_file)
+        opening = open_lab(cast(Shape, shape), server_file=server_file)
         lab = await stack.enter_async_context(opening)
         server = await server_version(lab.client)
         graphs = {n: await stack.enter_async_context(c(lab)) for n, c in CONTENDERS.items()}

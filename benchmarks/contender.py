@@ -1,0 +1,182 @@
+"""Contender side: a process that takes samples for the benchmark, and what it has to be for that.
+
+A contender is one file in ``benchmarks/contenders``. It runs in a process of its own, with the
+interpreter of its environment, and speaks JSON lines with the benchmark: ``{"open": {...}}``, then
+``{"sample": {"shape": ..., "parameters": {...}}}`` as often as wanted; each line has one answer. It
+closes when its standard input ends. This module and all of ``benchmarks.shapes`` that contenders
+share import nothing of this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LINE_LIMIT = 1 << 24
+
+WORKER_READY_S = 90
+WORKER_EXIT_S = 15
+
+Values = dict[str, Any]
+"""Input or output of a graph: what JSON can say, and messages."""
+
+Turn = Callable[[Values], Awaitable[Values]]
+"""One call on a thread: input -> output."""
+
+
+class UnsupportedError(Exception):
+    """The contender cannot do what the shape needs; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a contender is given."""
+
+    variant: str  # which of those in its file
+    address: str  # host:port of the Temporal server
+    namespace: str
+    directory: str  # its own, for files; removed at the end
+
+
+class Caller(Protocol):
+    """What shapes measure: graphs that are called."""
+
+    workers: Sequence[int]  # process ids, apart from that of the caller
+
+    async def run(self, shape: str, given: Values) -> Values:
+        """One run of the shape's graph that nothing follows: where there are threads, a new one."""
+
+    def thread(self, shape: str) -> Turn:
+        """A new thread of the shape's graph."""
+
+
+Open = Callable[[Setup], AbstractAsyncContextManager[Caller]]
+
+
+def graph_of(shape: str) -> Any:
+    """The compiled graph of a shape; it has no checkpointer."""
+    return importlib.import_module(f"benchmarks.shapes.{shape}").graph
+
+
+def serve(open_: Open) -> None:
+    """Speak with the benchmark until standard input ends."""
+    # Whatever a library prints must not come between the lines.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    asyncio.run(_serve(open_, out))
+
+
+async def _serve(open_: Open, out: Any) -> None:
+    lines = asyncio.StreamReader(limit=LINE_LIMIT)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async with AsyncExitStack() as stack:
+        caller: Caller | None = None
+        while line := await lines.readline():
+            asked = json.loads(line)
+            try:
+                if "open" in asked:
+                    caller = await stack.enter_async_context(open_(Setup(**asked["open"])))
+                    answer: Values = {"workers": list(caller.workers)}
+                else:
+                    assert caller is not None
+                    wanted = asked["sample"]
+                    shape = importlib.import_module(f"benchmarks.shapes.{wanted['shape']}")
+                    answer = {"numbers": await shape.sample(caller, **wanted["parameters"])}
+            except UnsupportedError as exc:
+                answer = {"unsupported": str(exc)}
+            except Exception as exc:
+                traceback.print_exc()
+                answer = {"error": f"{type(exc).__name__}: {exc}"}
+            print(json.dumps(answer), file=out, flush=True)
+
+
+# -- where the worker is ----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def on_thread(worker: Callable[[], AbstractAsyncContextManager[Any]]) -> AsyncIterator[None]:
+    """A worker on a thread and an event loop of their own, as this package hosts its own."""
+    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        async with worker():
+            ready.set_result((asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    def thread_main() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as exc:
+            if ready.done():
+                raise
+            ready.set_exception(exc)
+
+    thread = threading.Thread(target=thread_main, name="worker", daemon=True)
+    thread.start()
+    loop, stop = await asyncio.wait_for(asyncio.wrap_future(ready), WORKER_READY_S)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        await asyncio.to_thread(thread.join, WORKER_EXIT_S)
+
+
+@asynccontextmanager
+async def in_process(module: str, setup: Setup) -> AsyncIterator[int]:
+    """A worker in another process, which runs ``serve_worker`` of the module; yields its id."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, "worker", json.dumps(asdict(setup))),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        said = await asyncio.wait_for(process.stdout.readline(), WORKER_READY_S)
+        if not said:
+            raise RuntimeError(f"the worker process exited with {await process.wait()}")
+        yield process.pid
+    finally:
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), WORKER_EXIT_S)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def main(
+    open_: Open, worker: Callable[[Setup], AbstractAsyncContextManager[Any]] | None = None
+) -> None:
+    """Of a contender's file: be the contender, or its worker in another process."""
+    if len(sys.argv) > 1 and sys.argv[1] == "worker":
+        assert worker is not None
+        asyncio.run(_work(worker(Setup(**json.loads(sys.argv[2])))))
+    else:
+        serve(open_)
+
+
+async def _work(worker: AbstractAsyncContextManager[Any]) -> None:
+    ended = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(ended), sys.stdin)
+    async with worker:
+        print("ready", flush=True)
+        await ended.read()

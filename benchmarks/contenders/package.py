@@ -1,0 +1,47 @@
+"""Contender: this package, with its worker in the caller's process or in another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio.client import Client
+
+from benchmarks import contender
+from benchmarks.contender import Caller, Setup, graph_of
+from benchmarks.contenders.plain import Plain
+from langgraph_temporal_exec import TemporalSaver
+
+SHAPES = ("sequential", "one_step", "fanout", "chat")
+
+
+async def _saver(setup: Setup) -> TemporalSaver:
+    client = await Client.connect(setup.address, namespace=setup.namespace)
+    return TemporalSaver(client, task_queue=f"package-{setup.variant}")
+
+
+@asynccontextmanager
+async def opened(setup: Setup) -> AsyncIterator[Caller]:
+    """By variant."""
+    if setup.variant == "embedded":
+        async with worker(setup) as saver:
+            yield Plain(saver)
+        return
+    async with contender.in_process("benchmarks.contenders.package", setup) as pid:
+        saver = await _saver(setup)
+        try:
+            yield Plain(saver, [pid])
+        finally:
+            saver.close()
+
+
+@asynccontextmanager
+async def worker(setup: Setup) -> AsyncIterator[TemporalSaver]:
+    """A worker that serves all shapes."""
+    saver = await _saver(setup)
+    async with saver.worker(*map(graph_of, SHAPES)):
+        yield saver
+
+
+if __name__ == "__main__":
+    contender.main(opened, worker)

@@ -1,0 +1,123 @@
+"""Contender: ``temporalio-langgraph``, Temporal's official plugin.
+
+A graph runs inside a workflow, its nodes as Activities. A thread is a workflow that stays open with
+an ``InMemorySaver``, to which each turn is an Update: the form that keeps the state of a chat.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.langgraph import LangGraphPlugin
+from temporalio.worker import Worker
+
+from benchmarks import contender
+from benchmarks.contender import Caller, Setup, Turn, UnsupportedError, Values, graph_of
+from benchmarks.contenders.plugin_workflow import Run, Thread
+
+SHAPES = ("sequential", "one_step", "fanout", "chat")
+
+OPTIONS = {"start_to_close_timeout": timedelta(minutes=5)}
+
+
+def _queue(setup: Setup) -> str:
+    return f"plugin-{setup.variant}"
+
+
+async def _client(setup: Setup) -> Client:
+    return await Client.connect(
+        setup.address,
+        namespace=setup.namespace,
+        # The one that the SDK has for pydantic: messages are such models.
+        data_converter=pydantic_data_converter,
+    )
+
+
+def _graphs() -> dict[str, Any]:
+    graphs = {}
+    for shape in SHAPES:
+        graphs[shape] = graph_of(shape).builder
+        for node in graphs[shape].nodes.values():
+            node.metadata = {"execute_in": "activity"}
+    return graphs
+
+
+class Official:
+    """Workflows that run graphs."""
+
+    def __init__(self, client: Client, queue: str, workers: Sequence[int]) -> None:
+        self._client = client
+        self._queue = queue
+        self.workers = workers
+
+    async def run(self, shape: str, given: Values) -> Values:
+        """A workflow from its start to its result."""
+        _check(shape)
+        result: Values = await self._client.execute_workflow(
+            Run.run, args=[shape, given], id=f"plugin-{uuid.uuid4()}", task_queue=self._queue
+        )
+        return result
+
+    def thread(self, shape: str) -> Turn:
+        """An open workflow; the first turn starts it."""
+        _check(shape)
+        start = WithStartWorkflowOperation(
+            Thread.run,
+            shape,
+            id=f"plugin-{uuid.uuid4()}",
+            task_queue=self._queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        )
+        handle: WorkflowHandle[Any, Any] | None = None
+
+        async def turn(given: Values) -> Values:
+            nonlocal handle
+            if handle is not None:
+                return await handle.execute_update(Thread.turn, given)
+            result: Values = await self._client.execute_update_with_start_workflow(
+                Thread.turn, given, start_workflow_operation=start
+            )
+            handle = await start.workflow_handle()
+            return result
+
+        return turn
+
+
+def _check(shape: str) -> None:
+    if shape not in SHAPES:
+        raise UnsupportedError("not a graph that the plugin takes")
+
+
+@asynccontextmanager
+async def opened(setup: Setup) -> AsyncIterator[Caller]:
+    """By variant."""
+    client = await _client(setup)
+    if setup.variant == "embedded":
+        async with contender.on_thread(lambda: worker(setup)):
+            yield Official(client, _queue(setup), [])
+    else:
+        async with contender.in_process("benchmarks.contenders.plugin", setup) as pid:
+            yield Official(client, _queue(setup), [pid])
+
+
+@asynccontextmanager
+async def worker(setup: Setup) -> AsyncIterator[None]:
+    """A worker with the plugin."""
+    async with Worker(
+        await _client(setup),
+        task_queue=_queue(setup),
+        workflows=[Run, Thread],
+        plugins=[LangGraphPlugin(graphs=_graphs(), default_activity_options=OPTIONS)],
+    ):
+        yield
+
+
+if __name__ == "__main__":
+    contender.main(opened, worker)

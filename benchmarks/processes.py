@@ -1,0 +1,21 @@
+"""Benchmark measuring: what processes have used, from the operating system (Linux)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_ms(pid: int) -> float:
+    """CPU time of a process so far, all of its threads, user and system. Milliseconds."""
+    # The name of the program, in parentheses, may hold anything.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e3 / _TICKS
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process. MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
