@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import growth, large_state, load, report, shapes, spread, tokens
-from benchmarks.field import CONTENDERS
+from benchmarks import growth, load, report, shapes, spread
+from benchmarks.field import CONTENDERS, Series
 from benchmarks.lab import LabError
-from benchmarks.series import SERIES, Results, Series, measure
+from benchmarks.series import SERIES, Results, measure
 from benchmarks.server import FLAGS, Kind
 from benchmarks.table import markdown
 
@@ -158,12 +158,7 @@ def _measuring(options: argparse.Namespace) -> Coroutine[Any, Any, dict[str, Any
         return growth.measure(name, shape.KINDS, options.turns, console, server_file=server_file)
     if hasattr(shape, "LEVELS"):
         return load.measure(_load_plan(options), console, server_file=server_file)
-    runs = options.runs or RUNS
-    if hasattr(shape, "SIZES_MB"):
-        return large_state.measure(runs, console, server_file=server_file)
-    if hasattr(shape, "PROCESSES"):
-        return spread.measure(runs, console, server_file=server_file)
-    return tokens.measure(runs, console, server_file=server_file)
+    return spread.measure(options.runs or RUNS, console, server_file=server_file)
 
 
 def main() -> None:

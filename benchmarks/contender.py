@@ -17,12 +17,12 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,19 +49,39 @@ class Setup:
     variant: str  # which of those in its file
     address: str  # host:port of the Temporal server
     namespace: str
+    server_pid: int
     directory: str  # its own, for files; removed at the end
 
 
-class Caller(Protocol):
-    """What shapes measure: graphs that are called."""
+class Caller:
+    """What shapes measure: graphs that are called. A contender defines what it can do.
 
-    workers: Sequence[int]  # process ids, apart from that of the caller
+    Args:
+        setup: What the contender was given.
+        fleet: Its worker processes; ``None``: this process works.
+    """
+
+    def __init__(self, setup: Setup, fleet: Fleet | None = None) -> None:
+        self.server_pid = setup.server_pid
+        self.pid = os.getpid()
+        self.fleet = fleet
+
+    @property
+    def workers(self) -> list[int]:
+        """Ids of the processes that work for this one."""
+        return [] if self.fleet is None else self.fleet.pids
 
     async def run(self, shape: str, given: Values) -> Values:
         """One run of the shape's graph that nothing follows: where there are threads, a new one."""
+        raise UnsupportedError("it runs no such graph")
 
     def thread(self, shape: str) -> Turn:
         """A new thread of the shape's graph."""
+        raise UnsupportedError("it has no threads that stay")
+
+    def stream(self, shape: str, given: Values) -> AsyncIterator[str]:
+        """A run on a new thread: the texts of its tokens as they arrive."""
+        raise UnsupportedError("it does not stream the tokens of models")
 
 
 Open = Callable[[Setup], AbstractAsyncContextManager[Caller]]
@@ -91,12 +111,13 @@ async def _serve(open_: Open, out: Any) -> None:
             try:
                 if "open" in asked:
                     caller = await stack.enter_async_context(open_(Setup(**asked["open"])))
-                    answer: Values = {"workers": list(caller.workers)}
+                    answer: Values = {}
                 else:
                     assert caller is not None
                     wanted = asked["sample"]
                     shape = importlib.import_module(f"benchmarks.shapes.{wanted['shape']}")
                     answer = {"numbers": await shape.sample(caller, **wanted["parameters"])}
+                answer["workers"] = caller.workers
             except UnsupportedError as exc:
                 answer = {"unsupported": str(exc)}
             except Exception as exc:
@@ -137,29 +158,60 @@ async def on_thread(worker: Callable[[], AbstractAsyncContextManager[Any]]) -> A
         await asyncio.to_thread(thread.join, WORKER_EXIT_S)
 
 
-@asynccontextmanager
-async def in_process(module: str, setup: Setup) -> AsyncIterator[int]:
-    """A worker in another process, which runs ``serve_worker`` of the module; yields its id."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, "worker", json.dumps(asdict(setup))),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        said = await asyncio.wait_for(process.stdout.readline(), WORKER_READY_S)
-        if not said:
+@dataclass(kw_only=True)
+class Fleet:
+    """Workers in other processes, each of which runs the worker of a contender's file."""
+
+    module: str
+    setup: Setup
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)  # the oldest first
+
+    @property
+    def pids(self) -> list[int]:
+        """Their ids."""
+        return [process.pid for process in self.processes]
+
+    async def start(self) -> None:
+        """Start one more, and wait until it works."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", self.module, "worker", json.dumps(asdict(self.setup))),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        self.processes.append(process)
+        assert process.stdout is not None
+        if not await asyncio.wait_for(process.stdout.readline(), WORKER_READY_S):
             raise RuntimeError(f"the worker process exited with {await process.wait()}")
-        yield process.pid
+
+    async def kill(self) -> None:
+        """Kill the oldest with SIGKILL."""
+        process = self.processes.pop(0)
+        process.kill()
+        await process.wait()
+
+    async def stop(self) -> None:
+        """Have all of them end in order."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self.processes:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), WORKER_EXIT_S)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@asynccontextmanager
+async def elsewhere(module: str, setup: Setup) -> AsyncIterator[Fleet]:
+    """A worker in another process, and more of them as wanted."""
+    fleet = Fleet(module=f"benchmarks.contenders.{module}", setup=setup)
+    try:
+        await fleet.start()
+        yield fleet
     finally:
-        process.stdin.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), WORKER_EXIT_S)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await fleet.stop()
 
 
 def main(

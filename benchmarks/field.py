@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,23 @@ CLOSE_S = 45
 SETTLE_S = 0.3
 """What trails a sample is part of its CPU."""
 
+ACTIONS_SETTLE_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One shape with one set of parameters."""
+
+    name: str
+    shape: str
+    rounds: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    limit_s: float = 120  # a sample that takes longer hangs
+    warm_up: bool = True
+    # Most of it is waiting, or it is counted: contenders run at once, each in its own namespace.
+    together: bool = False
+    what: str  # for the reader
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
@@ -37,6 +55,8 @@ class Spec:
     what: str
 
 
+_SAME = "the same, its worker in another process"
+
 CONTENDERS: dict[str, Spec] = {
     "inmemory": Spec(
         module="savers", variant="inmemory", what="LangGraph's `InMemorySaver`: nothing survives"
@@ -44,23 +64,55 @@ CONTENDERS: dict[str, Spec] = {
     "sqlite": Spec(
         module="savers",
         variant="sqlite",
-        what='LangGraph\'s `AsyncSqliteSaver`, `durability="async"`: writes trail the loop',
+        what="LangGraph's `AsyncSqliteSaver`; by default writes trail the loop",
+    ),
+    "postgres": Spec(
+        module="postgres",
+        variant="async",
+        env="postgres",
+        what="LangGraph's `AsyncPostgresSaver` on a PostgreSQL as it comes; writes trail the loop",
+    ),
+    "postgres_sync": Spec(
+        module="postgres",
+        variant="sync",
+        env="postgres",
+        what='the same with `durability="sync"`: recorded before the next superstep begins',
     ),
     "floor_activity": Spec(
         module="floor",
         variant="embedded",
-        what="bare Temporal: a workflow runs one Activity after the other",
+        what="bare Temporal: a workflow runs one Activity after another; a turn on a thread is an "
+        "Update that runs one",
     ),
-    "floor_activity_remote": Spec(module="floor", variant="remote", what="the same"),
+    "floor_activity_remote": Spec(module="floor", variant="remote", what=_SAME),
     "plugin": Spec(
         module="plugin",
         variant="embedded",
         env="plugin",
-        what="`temporalio-langgraph`, Temporal's official plugin",
+        what="`temporalio-langgraph`, Temporal's official plugin: graphs run inside a workflow",
     ),
-    "plugin_remote": Spec(module="plugin", variant="remote", env="plugin", what="the same"),
-    "embedded": Spec(module="package", variant="embedded", what="this package"),
-    "remote": Spec(module="package", variant="remote", what="this package"),
+    "plugin_remote": Spec(module="plugin", variant="remote", env="plugin", what=_SAME),
+    "deepagents_plugin": Spec(
+        module="deepagents",
+        variant="embedded",
+        env="deepagents",
+        what="`temporalio-deepagents`, Temporal's official plugin: deep agents inside a workflow",
+    ),
+    "deepagents_plugin_remote": Spec(
+        module="deepagents", variant="remote", env="deepagents", what=_SAME
+    ),
+    "wrapper": Spec(
+        module="wrapper",
+        variant="embedded",
+        env="wrapper",
+        what="`langgraph-temporal`, which wraps graphs",
+    ),
+    "embedded": Spec(
+        module="package",
+        variant="embedded",
+        what="this package, its worker on a thread of the caller's process",
+    ),
+    "remote": Spec(module="package", variant="remote", what=_SAME),
 }
 """In this order they are shown. What cannot be installed or started is reported, and the rest
 measured."""
@@ -100,9 +152,19 @@ class Contender:
         return None if self._process is None else self._process.pid
 
     async def sample(
-        self, shape: str, parameters: Mapping[str, Any], entry: Entry, limit_s: float
+        self, series: Series, entry: Entry, *, cpu: bool = False, actions: bool = False
     ) -> dict[str, float] | None:
-        """One sample, with the CPU it took; ``None`` when there is none, and `entry` says why."""
+        """One sample.
+
+        Args:
+            series: Of what.
+            entry: Says why there is none, if there is none.
+            cpu: Add the CPU it took: nothing else runs on the server.
+            actions: Add what Temporal counted in its namespace, which nobody else uses.
+
+        Returns:
+            Its numbers; ``None`` if there are none.
+        """
         if entry.error is not None or entry.unsupported is not None:
             return None
         if self._broken is not None:
@@ -113,24 +175,33 @@ class Contender:
             if self._process is None:
                 await self._open()
             stage = "a run"
-            before = self._cpu()
-            answer = await self._ask(
-                {"sample": {"shape": shape, "parameters": parameters}}, limit_s
-            )
+            used = self._cpu()
+            counted = await self._actions() if actions else Counter()
+            asked = {"shape": series.shape, "parameters": series.parameters}
+            answer = await self._ask({"sample": asked}, series.limit_s)
             if "unsupported" in answer:
                 entry.unsupported = answer["unsupported"]
                 return None
-            await asyncio.sleep(SETTLE_S)
-            used = {key: after - before[key] for key, after in self._cpu().items()}
+            numbers: dict[str, float] = answer["numbers"]
+            if cpu:
+                await asyncio.sleep(SETTLE_S)
+                # Of processes that have lived from the beginning to the end.
+                numbers |= {
+                    name: now - used[name] for name, now in self._cpu().items() if name in used
+                }
+            if actions:
+                counted = await self._actions() - counted
+                numbers["actions"] = counted.total()
+                numbers |= {f"actions {kind}": count for kind, count in counted.most_common()}
         except Exception as exc:
-            why = str(exc) or f"no answer within {limit_s:g} s"
+            why = str(exc) or f"no answer within {series.limit_s:g} s"
             entry.error = f"{stage} failed: {type(exc).__name__}: {why}"
             self._console.print(f"{self.name}: {entry.error}", style="red", markup=False)
             if stage == "set-up":
                 self._broken = entry.error
             await self.close(kill=True)
             return None
-        return {**answer["numbers"], **used}
+        return numbers
 
     def _cpu(self) -> dict[str, float]:
         assert self._process is not None
@@ -141,6 +212,11 @@ class Contender:
         if self.workers:
             found["worker_cpu_ms"] = sum(map(cpu_ms, self.workers))
         return found
+
+    async def _actions(self) -> Counter[str]:
+        # The server reports about once a second, and what trails a run belongs to it.
+        await asyncio.sleep(ACTIONS_SETTLE_S)
+        return await self._server.actions(self._namespace)
 
     async def _open(self) -> None:
         spec = CONTENDERS[self.name]
@@ -163,9 +239,10 @@ class Contender:
             variant=spec.variant,
             address=self._server.address,
             namespace=self._namespace,
+            server_pid=self._server.pid,
             directory=str(directory),
         )
-        self.workers = (await self._ask({"open": asdict(setup)}, OPEN_S))["workers"]
+        await self._ask({"open": asdict(setup)}, OPEN_S)
 
     def _log(self) -> Path:
         return self._server.directory / f"{self.name}.log"
@@ -184,6 +261,7 @@ class Contender:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
+        self.workers = answer.get("workers", self.workers)
         return answer
 
     async def close(self, *, kill: bool = False) -> None:

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from rich.console import Console
 
-from benchmarks.field import Contender, Entry
+from benchmarks.field import Contender, Entry, Series
 from benchmarks.server import Kind, open_server
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """One shape with one set of parameters."""
-
-    name: str
-    shape: str
-    rounds: int
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    limit_s: float = 120  # a sample that takes longer hangs
-    what: str  # for the reader
-
 
 SERIES = {
     series.name: series
@@ -33,13 +19,13 @@ SERIES = {
             shape="sequential",
             rounds=6,
             parameters={"supersteps": 30},
-            what="one node in a loop of 30 supersteps",
+            what="one node in a loop of 30 supersteps; CPU is of all of them",
         ),
         Series(
             name="one_step",
             shape="one_step",
             rounds=6,
-            what="a graph of one node, from the call to its return",
+            what="a graph of one node, from the call to its return; CPU is of nine runs",
         ),
         Series(
             name="fanout_50",
@@ -62,6 +48,80 @@ SERIES = {
             parameters={"turns": 50},
             what="50 turns of 1 kB each way; early are the first ten, late the last ten",
         ),
+        Series(
+            name="tokens",
+            shape="tokens",
+            rounds=5,
+            what="100 tokens, 10 ms apart: the first after the call, the others after their making",
+        ),
+        Series(
+            name="large_state",
+            shape="large_state",
+            rounds=2,
+            parameters={"sizes_mb": [0, 2, 5, 20]},
+            what="a turn of 8 supersteps on a thread that holds so many MB, which none touches",
+        ),
+        Series(
+            name="idle",
+            shape="idle",
+            rounds=1,
+            parameters={"threads": 100, "seconds": 10},
+            warm_up=False,
+            limit_s=300,
+            what="100 threads that had a turn, and wait",
+        ),
+        Series(
+            name="turn",
+            shape="turn",
+            rounds=1,
+            parameters={"turns": 1, "tool_s": 0},
+            together=True,
+            what="an agent's turn of 3 model and 2 tool calls, on a new thread",
+        ),
+        Series(
+            name="turn_5",
+            shape="turn",
+            rounds=1,
+            parameters={"turns": 5, "tool_s": 0},
+            together=True,
+            what="five such turns on one thread",
+        ),
+        Series(
+            name="long_tools",
+            shape="turn",
+            rounds=1,
+            parameters={"turns": 1, "tool_s": 20},
+            warm_up=False,
+            together=True,
+            what="such a turn with two tools of 20 s",
+        ),
+        Series(
+            name="deep_agent",
+            shape="deep_agent",
+            rounds=3,
+            parameters={"steps": 20, "model_s": 1.0},
+            warm_up=False,
+            together=True,
+            what="a deep agent of 20 model calls of 1 s, 19 of which call a tool",
+        ),
+        Series(
+            name="recovery",
+            shape="recovery",
+            rounds=2,
+            parameters={"spare": False},
+            warm_up=False,
+            together=True,
+            what="kill -9 of the worker to the next finished task; it is started again at once",
+        ),
+        Series(
+            name="recovery_spare",
+            shape="recovery",
+            rounds=2,
+            parameters={"spare": True},
+            warm_up=False,
+            together=True,
+            what="the same, while a second worker waits",
+        ),
     )
 }
 """In the order in which they are measured."""
@@ -72,39 +132,71 @@ Results = dict[str, dict[str, Entry]]
 
 async def measure(
     kind: Kind,
-    series: Sequence[Series],
+    wanted: Sequence[Series],
     names: Sequence[str],
     console: Console,
     *,
     rounds: int | None = None,
 ) -> tuple[Results, str]:
-    """Measure on one server, contenders in turns within each round; also the server's version.
+    """Measure on servers of a kind; also their version.
 
     Args:
-        kind: Of the server.
-        series: What is measured.
+        kind: Of the servers.
+        wanted: What is measured.
         names: Contenders.
         console: Where progress is said.
         rounds: Instead of those of the series.
     """
     results: Results = {}
+    version = ""
+    for together in (False, True):
+        some = [series for series in wanted if series.together == together]
+        if not some:
+            continue
+        async with _field(kind, names, console, together=together) as (field, found):
+            version = found
+            for series in some:
+                entries = results[series.name] = {name: Entry() for name in names}
+                count = rounds or series.rounds
+                for number in range(0 if series.warm_up else 1, count + 1):
+                    await (_at_once if together else _in_turns)(field, series, entries, number)
+                    done = f"round {number}/{count}" if number else "warmed up"
+                    console.print(f"{kind} server, {series.name}: {done}", highlight=False)
+    return results, version
+
+
+@asynccontextmanager
+async def _field(
+    kind: Kind, names: Sequence[str], console: Console, *, together: bool
+) -> AsyncIterator[tuple[list[Contender], str]]:
+    """The contenders on a server of their own."""
+    spaces = {name: name if together else "default" for name in names}
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(open_server(kind))
-        field = [Contender(name, server, console, "default") for name in names]
+        opening = open_server(kind, list(spaces.values()) if together else ())
+        server = await stack.enter_async_context(opening)
+        field = [Contender(name, server, console, spaces[name]) for name in names]
         for contender in field:
             stack.push_async_callback(contender.close)
-        for one in series:
-            entries = results[one.name] = {name: Entry() for name in names}
-            count = rounds or one.rounds
-            for number in range(count + 1):
-                # Another one begins each round, so that none always follows the same neighbour.
-                turn = number % len(field)
-                for contender in field[turn:] + field[:turn]:
-                    entry = entries[contender.name]
-                    numbers = await contender.sample(one.shape, one.parameters, entry, one.limit_s)
-                    # The first round warms up.
-                    if number and numbers is not None:
-                        entry.rounds.append(numbers)
-                done = f"round {number}/{count}" if number else "warmed up"
-                console.print(f"{kind} server, {one.name}: {done}")
-    return results, server.version
+        yield field, server.version
+
+
+async def _in_turns(
+    field: list[Contender], series: Series, entries: dict[str, Entry], number: int
+) -> None:
+    # Another one begins each round, so that none always follows the same neighbour.
+    turn = number % len(field)
+    for contender in field[turn:] + field[:turn]:
+        entry = entries[contender.name]
+        numbers = await contender.sample(series, entry, cpu=True)
+        # The first round warms up.
+        if number and numbers is not None:
+            entry.rounds.append(numbers)
+
+
+async def _at_once(
+    field: list[Contender], series: Series, entries: dict[str, Entry], number: int
+) -> None:
+    asked = [contender.sample(series, entries[contender.name], actions=True) for contender in field]
+    for contender, numbers in zip(field, await asyncio.gather(*asked), strict=True):
+        if number and numbers is not None:
+            entries[contender.name].rounds.append(numbers)

@@ -7,7 +7,7 @@ an open workflow, which executes one Activity. No checkpoints, no history of the
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,10 +16,10 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Worker
 
 from benchmarks import contender
-from benchmarks.contender import Caller, Setup, Turn, UnsupportedError, Values
-from benchmarks.contenders.floor_workflow import Floor, FloorThread, echo, step
+from benchmarks.contender import Caller, Fleet, Setup, Turn, UnsupportedError, Values
+from benchmarks.contenders.floor_workflow import Floor, FloorThread, echo, nap, step
 
-RUNS = ("sequential", "one_step", "fanout")
+RUNS = ("sequential", "one_step", "fanout", "turn")
 THREADS = ("one_step", "chat")
 
 
@@ -27,18 +27,20 @@ def _queue(setup: Setup) -> str:
     return f"floor-{setup.variant}"
 
 
-class Bare:
+class Bare(Caller):
     """Workflows by name of the shape."""
 
-    def __init__(self, client: Client, queue: str, workers: Sequence[int]) -> None:
+    def __init__(self, setup: Setup, client: Client, fleet: Fleet | None = None) -> None:
+        super().__init__(setup, fleet)
         self._client = client
-        self._queue = queue
-        self.workers = workers
+        self._queue = _queue(setup)
 
     async def run(self, shape: str, given: Values) -> Values:
         """A workflow from its start to its result."""
         if shape not in RUNS:
             raise UnsupportedError("no floor of this shape")
+        if shape == "turn":
+            given = {"tool_s": given["tool_s"]}
         result: Values = await self._client.execute_workflow(
             Floor.run, args=[shape, given], id=f"floor-{uuid.uuid4()}", task_queue=self._queue
         )
@@ -84,10 +86,10 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
     client = await Client.connect(setup.address, namespace=setup.namespace)
     if setup.variant == "embedded":
         async with contender.on_thread(lambda: worker(setup)):
-            yield Bare(client, _queue(setup), [])
+            yield Bare(setup, client)
     else:
-        async with contender.in_process("benchmarks.contenders.floor", setup) as pid:
-            yield Bare(client, _queue(setup), [pid])
+        async with contender.elsewhere("floor", setup) as fleet:
+            yield Bare(setup, client, fleet)
 
 
 @asynccontextmanager
@@ -98,7 +100,7 @@ async def worker(setup: Setup) -> AsyncIterator[None]:
         client,
         task_queue=_queue(setup),
         workflows=[Floor, FloorThread],
-        activities=[step, echo],
+        activities=[step, echo, nap],
     ):
         yield
 

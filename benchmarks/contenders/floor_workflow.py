@@ -25,6 +25,12 @@ async def echo(value: Any) -> Any:
     return value
 
 
+@activity.defn
+async def nap(seconds: float) -> None:
+    """What a tool of ``turn`` does."""
+    await asyncio.sleep(seconds)
+
+
 @workflow.defn
 class Floor:
     """A run: Activity, then the next Activity."""
@@ -41,6 +47,10 @@ class Floor:
                 for i in range(given["width"])
             )
             return {"done": list(await asyncio.gather(*parts))}
+        if shape == "turn":
+            for seconds in (0, given["tool_s"], 0, given["tool_s"], 0):
+                await workflow.execute_activity(nap, seconds, start_to_close_timeout=TIMEOUT)
+            return {"messages": [None] * 6}
         assert shape == "one_step"
         n = await workflow.execute_activity(echo, given["n"] + 1, start_to_close_timeout=TIMEOUT)
         return {"n": n}

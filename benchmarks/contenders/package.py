@@ -12,7 +12,10 @@ from benchmarks.contender import Caller, Setup, graph_of
 from benchmarks.contenders.plain import Plain
 from langgraph_temporal_exec import TemporalSaver
 
-SHAPES = ("sequential", "one_step", "fanout", "chat")
+SHAPES = (
+    *("sequential", "one_step", "fanout", "chat", "turn"),
+    *("deep_agent", "tokens", "large_state", "recovery"),
+)
 
 
 async def _saver(setup: Setup) -> TemporalSaver:
@@ -25,12 +28,12 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
     """By variant."""
     if setup.variant == "embedded":
         async with worker(setup) as saver:
-            yield Plain(saver)
+            yield Plain(setup, saver)
         return
-    async with contender.in_process("benchmarks.contenders.package", setup) as pid:
+    async with contender.elsewhere("package", setup) as fleet:
         saver = await _saver(setup)
         try:
-            yield Plain(saver, [pid])
+            yield Plain(setup, saver, fleet)
         finally:
             saver.close()
 

@@ -7,7 +7,7 @@ an ``InMemorySaver``, to which each turn is an Update: the form that keeps the s
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,10 +19,16 @@ from temporalio.langgraph import LangGraphPlugin
 from temporalio.worker import Worker
 
 from benchmarks import contender
-from benchmarks.contender import Caller, Setup, Turn, UnsupportedError, Values, graph_of
+from benchmarks.contender import Caller, Fleet, Setup, Turn, UnsupportedError, Values, graph_of
 from benchmarks.contenders.plugin_workflow import Run, Thread
 
-SHAPES = ("sequential", "one_step", "fanout", "chat")
+SHAPES = ("sequential", "one_step", "fanout", "chat", "turn", "large_state")
+
+REASONS = {
+    "deep_agent": "not a graph that it takes: temporalio-deepagents is for those",
+    "recovery": "its Activities do not beat: their start_to_close_timeout has to pass, here 5 min",
+}
+"""Of shapes that it cannot run."""
 
 OPTIONS = {"start_to_close_timeout": timedelta(minutes=5)}
 
@@ -49,13 +55,13 @@ def _graphs() -> dict[str, Any]:
     return graphs
 
 
-class Official:
+class Official(Caller):
     """Workflows that run graphs."""
 
-    def __init__(self, client: Client, queue: str, workers: Sequence[int]) -> None:
+    def __init__(self, setup: Setup, client: Client, fleet: Fleet | None = None) -> None:
+        super().__init__(setup, fleet)
         self._client = client
-        self._queue = queue
-        self.workers = workers
+        self._queue = _queue(setup)
 
     async def run(self, shape: str, given: Values) -> Values:
         """A workflow from its start to its result."""
@@ -92,7 +98,7 @@ class Official:
 
 def _check(shape: str) -> None:
     if shape not in SHAPES:
-        raise UnsupportedError("not a graph that the plugin takes")
+        raise UnsupportedError(REASONS[shape])
 
 
 @asynccontextmanager
@@ -101,10 +107,10 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
     client = await _client(setup)
     if setup.variant == "embedded":
         async with contender.on_thread(lambda: worker(setup)):
-            yield Official(client, _queue(setup), [])
+            yield Official(setup, client)
     else:
-        async with contender.in_process("benchmarks.contenders.plugin", setup) as pid:
-            yield Official(client, _queue(setup), [pid])
+        async with contender.elsewhere("plugin", setup) as fleet:
+            yield Official(setup, client, fleet)
 
 
 @asynccontextmanager

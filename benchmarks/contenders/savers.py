@@ -18,15 +18,15 @@ from benchmarks.contenders.plain import Plain
 async def opened(setup: Setup) -> AsyncIterator[Caller]:
     """By variant."""
     if setup.variant == "inmemory":
-        yield Plain(InMemorySaver())
+        yield Plain(setup, InMemorySaver())
         return
     path = str(Path(setup.directory) / "checkpoints.sqlite")
     async with AsyncSqliteSaver.from_conn_string(path) as saver:
         if setup.variant == "sqlite_sync":
             # Recorded before the loop goes on; LangGraph's default writes trail it.
-            yield Plain(saver, durability="sync")
+            yield Plain(setup, saver, durability="sync")
         else:
-            yield Plain(saver)
+            yield Plain(setup, saver)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import random
-import time
-from typing import Any, Literal, TypedDict
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from benchmarks.contender import Caller
+
 SUPERSTEPS = 8
-
-SIZES_MB = (0, 2, 5, 20)
-
-Way = Literal["ainvoke", "astream"]
 
 
 class State(TypedDict, total=False):
@@ -25,8 +24,14 @@ async def step(state: State) -> State:
     return {"n": state["n"] + 1}
 
 
-builder = StateGraph(State).add_node("step", step).add_edge(START, "step")
-builder.add_conditional_edges("step", lambda s: "step" if s["n"] < SUPERSTEPS else END)
+async def again(state: State) -> str:
+    return "step" if state["n"] < SUPERSTEPS else END
+
+
+builder: StateGraph[State, None, State, State] = StateGraph(State)
+builder.add_node("step", step)
+builder.add_edge(START, "step")
+builder.add_conditional_edges("step", again, ["step", END])
 graph: CompiledStateGraph[Any, Any, Any, Any] = builder.compile(name="large_state")
 
 
@@ -35,15 +40,15 @@ def blob(megabytes: int) -> str:
     return random.Random(megabytes).randbytes(megabytes * 500_000).hex()
 
 
-async def turn(durable: CompiledStateGraph[Any, Any, Any, Any], thread_id: str, way: Way) -> float:
-    """One turn on a thread that holds its blob already. Milliseconds."""
-    config: Any = {"configurable": {"thread_id": thread_id}}
-    called = time.monotonic()
-    if way == "ainvoke":
-        result = await durable.ainvoke({"n": 0}, config)
-    else:
-        result = {}
-        async for values in durable.astream({"n": 0}, config, stream_mode="values"):
-            result = values
-    assert result["n"] == SUPERSTEPS
-    return (time.monotonic() - called) * 1e3
+async def sample(caller: Caller, *, sizes_mb: Sequence[int]) -> dict[str, float]:
+    """A turn on threads that hold that much already; ``turn_<size>_mb_ms`` for each."""
+    numbers = {}
+    for size in sizes_mb:
+        turn = caller.thread("large_state")
+        await turn({"n": SUPERSTEPS - 1, "blob": blob(size)})
+        begun = perf_counter()
+        result = await turn({"n": 0})
+        numbers[f"turn_{size}_mb_ms"] = (perf_counter() - begun) * 1e3
+        assert result["n"] == SUPERSTEPS
+        assert len(result["blob"]) == size * 1_000_000
+    return numbers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
+from time import monotonic_ns
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -12,6 +12,9 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+
+from benchmarks.contender import Caller
+from benchmarks.timing import median, p95
 
 TOKENS = 100
 INTERVAL_S = 0.01
@@ -32,7 +35,7 @@ class Clock(BaseChatModel):
         for _ in range(TOKENS):
             await asyncio.sleep(INTERVAL_S)
             # The monotonic clock is one clock for all processes of a machine.
-            yield ChatGenerationChunk(message=AIMessageChunk(f"{time.monotonic_ns()} "))
+            yield ChatGenerationChunk(message=AIMessageChunk(f"{monotonic_ns()} "))
 
 
 async def speak(state: MessagesState) -> dict[str, Any]:
@@ -43,12 +46,24 @@ builder = StateGraph(MessagesState).add_node("speak", speak).add_edge(START, "sp
 graph: CompiledStateGraph[Any, Any, Any, Any] = builder.compile(name="tokens")
 
 
-async def delays(durable: CompiledStateGraph[Any, Any, Any, Any], thread_id: str) -> list[float]:
-    """How long after its production each token reached the caller. Milliseconds."""
-    found = []
-    config: Any = {"configurable": {"thread_id": thread_id}}
-    stream = durable.astream({"messages": "time?"}, config, stream_mode="messages")
-    async for message, _ in stream:
-        if isinstance(message, AIMessageChunk) and message.content:
-            found.append((time.monotonic_ns() - int(str(message.content))) / 1e6)
-    return found
+async def sample(caller: Caller) -> dict[str, float]:
+    """A run on a new thread, whose tokens are read.
+
+    Returns:
+        ``first_ms`` from the call to the first token, ``later_p50_ms`` and ``later_p95_ms`` from
+        the moment at which each of the others was produced, ``arrived_percent`` of all.
+    """
+    called = monotonic_ns()
+    first_ms, later = 0.0, []
+    async for token in caller.stream("tokens", {"messages": "time?"}):
+        arrived = monotonic_ns()
+        if first_ms:
+            later.append((arrived - int(token)) / 1e6)
+        else:
+            first_ms = (arrived - called) / 1e6
+    return {
+        "first_ms": first_ms,
+        "later_p50_ms": median(later),
+        "later_p95_ms": p95(later),
+        "arrived_percent": (len(later) + 1) / TOKENS * 100,
+    }
