@@ -100,7 +100,7 @@ test-min: $(VENV_MIN)/.installed ## Tests marked `compat` against the lowest sup
 demo: install ## Run the demo
 	$(BIN)/python examples/demo.py $(ARGS)
 
-bench: install ## Run the benchmarks; prints one JSON object
+bench: install ## Measure this package and others, 25 minutes; prints one JSON object
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-load: install ## 200 threads on workers that are killed; fails if anything went wrong
@@ -111,5 +111,5 @@ format: install ## Apply ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 clean: ## Remove environments, caches and build output
-	rm -rf $(VENV) $(VENV_MIN) build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_MIN) .venv-bench build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

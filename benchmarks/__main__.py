@@ -15,12 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import growth, load, report, shapes, spread
+from benchmarks import growth, load, report, shapes, spread, table
 from benchmarks.field import CONTENDERS, Series
-from benchmarks.lab import LabError
+from benchmarks.report import Json
 from benchmarks.series import SERIES, Results, measure
-from benchmarks.server import FLAGS, Kind
-from benchmarks.table import markdown
+from benchmarks.server import Kind, LabError, flags
 
 EXIT_PAUSE_S = 0.1
 
@@ -37,22 +36,29 @@ async def compare(
     wanted: Sequence[Series],
     names: Sequence[str],
     rounds: int | None,
+    *,
+    write: bool,
 ) -> dict[str, Any]:
-    """Measure the series on each server, show them, and sum up."""
+    """Measure the series on servers of each kind, show them, and sum up."""
     results: dict[Kind, Results] = {}
     servers: dict[str, Any] = {}
+    environment: dict[str, Json] = {}
     for kind in kinds:
-        results[kind], version = await measure(kind, wanted, names, console, rounds=rounds)
-        for series in wanted:
+        here = [series for series in wanted if kind == kinds[0] or not series.once]
+        results[kind], version = await measure(kind, here, names, console, rounds=rounds)
+        for series in here:
             entries = results[kind][series.name]
             report.show(console, f"{kind} server, {series.name}: {series.what}", entries)
+        environment = report.environment(version, "file", flags(kind))
         servers[kind] = {
-            "environment": report.environment(version, "file", FLAGS[kind]),
+            "environment": environment,
             "series": {name: report.contenders(of) for name, of in results[kind].items()},
         }
-    table = markdown(results)
-    console.print(table, markup=False, highlight=False)
-    return {"schema": report.SCHEMA, "servers": servers, "table": table.splitlines()}
+    rows = table.markdown(results)
+    console.print(rows, markup=False, highlight=False)
+    if write:
+        table.write(table.section(results, environment))
+    return {"schema": report.SCHEMA, "servers": servers, "table": rows.splitlines()}
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -98,6 +104,11 @@ def arguments() -> argparse.Namespace:
         type=_at_least(1),
         help=f"of the chat of long_thread, at least {growth.SHORT} (default: {LONG_TURNS}); of "
         f"each thread of load (default: {load.Plan.turns})",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the tables into benchmarks/README.md; not for load, long_thread, spread",
     )
     of_load = parser.add_argument_group("the shape load")
     for name, least, what in (
@@ -150,7 +161,7 @@ def _measuring(options: argparse.Namespace) -> Coroutine[Any, Any, dict[str, Any
         kinds: list[Kind] = ["tuned", "default"] if options.server == "both" else [options.server]
         wanted = [SERIES[shape] for shape in dict.fromkeys(options.shape)]
         names = [name for name in CONTENDERS if name in options.contenders]
-        return compare(kinds, wanted, names, options.runs)
+        return compare(kinds, wanted, names, options.runs, write=options.write)
     server_file = not options.memory
     shape = importlib.import_module(f"benchmarks.shapes.{name}")
     if hasattr(shape, "KINDS"):

@@ -22,7 +22,8 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.service import GrpcCompression
 
-from benchmarks.lab import ROOT, LabError
+from benchmarks.contender import ROOT
+from benchmarks.server import LabError
 from benchmarks.shapes.long_thread import KINDS, Kind
 from langgraph_temporal_exec import TemporalSaver
 

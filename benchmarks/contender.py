@@ -1,10 +1,11 @@
 """Contender side: a process that takes samples for the benchmark, and what it has to be for that.
 
-A contender is one file in ``benchmarks/contenders``. It runs in a process of its own, with the
-interpreter of its environment, and speaks JSON lines with the benchmark: ``{"open": {...}}``, then
-``{"sample": {"shape": ..., "parameters": {...}}}`` as often as wanted; each line has one answer. It
-closes when its standard input ends. This module and all of ``benchmarks.shapes`` that contenders
-share import nothing of this package.
+A contender is one file in ``benchmarks/contenders``: a context manager ``opened(setup)`` gives its
+``Caller``, another one, ``worker(setup)``, is its worker. It runs in a process of its own, with the
+interpreter of its environment (``python -m benchmarks.contender NAME``), and speaks JSON lines with
+the benchmark: ``{"open": {...}}``, then ``{"sample": {"shape": ..., "parameters": {...}}}`` as
+often as wanted. Each line has one answer. It closes when its standard input ends. This module and
+the shapes import nothing of this package.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ async def on_thread(worker: Callable[[], AbstractAsyncContextManager[Any]]) -> A
 class Fleet:
     """Workers in other processes, each of which runs the worker of a contender's file."""
 
-    module: str
+    module: str  # in ``benchmarks/contenders``
     setup: Setup
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)  # the oldest first
 
@@ -174,7 +175,8 @@ class Fleet:
     async def start(self) -> None:
         """Start one more, and wait until it works."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self.module, "worker", json.dumps(asdict(self.setup))),
+            *(sys.executable, "-m", "benchmarks.contender", self.module),
+            json.dumps(asdict(self.setup)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
@@ -206,7 +208,7 @@ class Fleet:
 @asynccontextmanager
 async def elsewhere(module: str, setup: Setup) -> AsyncIterator[Fleet]:
     """A worker in another process, and more of them as wanted."""
-    fleet = Fleet(module=f"benchmarks.contenders.{module}", setup=setup)
+    fleet = Fleet(module=module, setup=setup)
     try:
         await fleet.start()
         yield fleet
@@ -214,15 +216,14 @@ async def elsewhere(module: str, setup: Setup) -> AsyncIterator[Fleet]:
         await fleet.stop()
 
 
-def main(
-    open_: Open, worker: Callable[[Setup], AbstractAsyncContextManager[Any]] | None = None
-) -> None:
-    """Of a contender's file: be the contender, or its worker in another process."""
-    if len(sys.argv) > 1 and sys.argv[1] == "worker":
-        assert worker is not None
-        asyncio.run(_work(worker(Setup(**json.loads(sys.argv[2])))))
+def main() -> None:
+    """Be a contender, or its worker in another process: the arguments say which."""
+    name, *worker = sys.argv[1:]
+    module = importlib.import_module(f"benchmarks.contenders.{name}")
+    if worker:
+        asyncio.run(_work(module.worker(Setup(**json.loads(worker[0])))))
     else:
-        serve(open_)
+        serve(module.opened)
 
 
 async def _work(worker: AbstractAsyncContextManager[Any]) -> None:
@@ -232,3 +233,8 @@ async def _work(worker: AbstractAsyncContextManager[Any]) -> None:
     async with worker:
         print("ready", flush=True)
         await ended.read()
+
+
+if __name__ == "__main__":
+    # Not of this copy: contenders import the other one.
+    importlib.import_module("benchmarks.contender").main()

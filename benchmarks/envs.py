@@ -1,7 +1,7 @@
 """Benchmark set-up: Python environments of contenders that need others than this package's.
 
 One for each list in ``benchmarks/requirements``, made when it is first needed in
-``benchmarks/.envs`` and again when its list has changed.
+``.venv-bench`` and again when its list has changed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / ".envs"
+FOLDER = Path(__file__).resolve().parent.parent / ".venv-bench"
 REQUIREMENTS = Path(__file__).parent / "requirements"
 
 DONE = ".done"

@@ -42,6 +42,7 @@ class Series:
     warm_up: bool = True
     # Most of it is waiting, or it is counted: contenders run at once, each in its own namespace.
     together: bool = False
+    once: bool = False  # only on the first kind of server: the other would show the same
     what: str  # for the reader
 
 
@@ -85,6 +86,12 @@ CONTENDERS: dict[str, Spec] = {
         "Update that runs one",
     ),
     "floor_activity_remote": Spec(module="floor", variant="remote", what=_SAME),
+    "floor_not_eager": Spec(
+        module="floor",
+        variant="not_eager",
+        what="the first floor, but its Activities come by their task queue, as those do that have "
+        "one of their own",
+    ),
     "plugin": Spec(
         module="plugin",
         variant="embedded",
@@ -226,7 +233,7 @@ class Contender:
         log = self._log()
         with log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
-                *(str(python), "-m", f"benchmarks.contenders.{spec.module}"),
+                *(str(python), "-m", "benchmarks.contender", spec.module),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=sink,

@@ -15,8 +15,8 @@ from temporalio.client import Client
 from benchmarks import report
 from benchmarks.cold import prefix_of, read_cold, saver_of
 from benchmarks.history import ARCHIVE, ROLL, Ledger, Recorder, ledger
-from benchmarks.lab import SERVER_FLAGS, LabError, open_server, server_version
 from benchmarks.report import Json
+from benchmarks.server import LabError, flags, open_server
 from benchmarks.shapes.long_thread import KINDS, Kind, text
 from benchmarks.whole import whole
 from langgraph_temporal_exec.storage.blobs import CACHE_BYTES
@@ -249,8 +249,8 @@ async def measure(
         console.print(line, markup=False, highlight=False)
 
     results: dict[str, Any] = {}
-    async with open_server(server_file=server_file) as (server, _):
-        version = await server_version(server.client)
+    async with open_server(memory=not server_file) as server:
+        version = server.version
         for kind in kinds:
             results[kind.name] = await measure_kind(server.address, kind, turns, say)
         memory = await measure_memory(server.address, say)
@@ -263,7 +263,7 @@ async def measure(
         "schema": report.SCHEMA,
         "shape": name,
         "turns": turns,
-        "environment": report.environment(version, store, SERVER_FLAGS),
+        "environment": report.environment(version, store, flags("tuned", memory=not server_file)),
         "kinds": results,
         "memory": memory,
         "notices": lines,

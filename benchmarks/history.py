@@ -26,7 +26,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from benchmarks.lab import LabError
+from benchmarks.server import LabError
 
 PAGE = 1_000
 QUIET_S = 1.0

@@ -31,8 +31,8 @@ from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.client import Client
 
 from benchmarks import report
-from benchmarks.lab import SERVER_FLAGS, LabError, open_server, server_version
 from benchmarks.report import Json
+from benchmarks.server import LabError, flags, open_server
 from benchmarks.shapes import load as shape
 from benchmarks.shapes.load import LEVELS, Entry
 from benchmarks.timing import median, p95
@@ -383,8 +383,8 @@ async def measure(plan: Plan, console: Console, *, server_file: bool) -> dict[st
 async def _measure(plan: Plan, console: Console, *, server_file: bool) -> dict[str, Json]:
     expected = await _expected(plan.names[0], plan.turns)
     async with (
-        open_server(server_file=server_file) as (server, folder),
-        _open_fleet(plan, folder, server.address) as fleet,
+        open_server(memory=not server_file) as server,
+        _open_fleet(plan, server.directory, server.address) as fleet,
     ):
         saver = TemporalSaver(
             server.client,
@@ -397,7 +397,7 @@ async def _measure(plan: Plan, console: Console, *, server_file: bool) -> dict[s
             affinity="require",
         )
         try:
-            graph = shape.build_agent(folder, lambda step, event: None)
+            graph = shape.build_agent(server.directory, lambda step, event: None)
             durable = graph.with_config(checkpointer=saver)
             calls = Calls(plan=plan, graph=durable, expected=expected, console=console)
             console.print(f"{plan.workers} workers serve")
@@ -443,9 +443,9 @@ async def _measure(plan: Plan, console: Console, *, server_file: bool) -> dict[s
             "seed": plan.seed,
             "heartbeat_s": plan.heartbeat_s,
             "environment": report.environment(
-                await server_version(server.client),
+                server.version,
                 "file" if server_file else "memory",
-                SERVER_FLAGS,
+                flags("tuned", memory=not server_file),
             ),
             "took_s": round(took_s, 1),
             "turns_per_s": round(len(calls.latencies_ms) / took_s, 2),

@@ -74,7 +74,8 @@ def show(console: Console, title: str, entries: Mapping[str, Entry]) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("contender", no_wrap=True)
-    names = metrics(entries)
+    # Actions by kind are in the JSON object.
+    names = [metric for metric in metrics(entries) if not metric.startswith("actions ")]
     for metric in names:
         table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
     for name, entry in entries.items():

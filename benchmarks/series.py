@@ -17,45 +17,46 @@ SERIES = {
         Series(
             name="sequential",
             shape="sequential",
-            rounds=6,
+            rounds=5,
             parameters={"supersteps": 30},
             what="one node in a loop of 30 supersteps; CPU is of all of them",
         ),
         Series(
             name="one_step",
             shape="one_step",
-            rounds=6,
+            rounds=5,
             what="a graph of one node, from the call to its return; CPU is of nine runs",
         ),
         Series(
             name="fanout_50",
             shape="fanout",
-            rounds=6,
+            rounds=5,
             parameters={"width": 50},
             what="50 tasks in one superstep, from the call to its return",
         ),
         Series(
             name="fanout_500",
             shape="fanout",
-            rounds=3,
+            rounds=2,
             parameters={"width": 500},
             what="500 tasks in one superstep",
         ),
         Series(
             name="chat",
             shape="chat",
-            rounds=3,
+            rounds=2,
             parameters={"turns": 50},
             what="50 turns of 1 kB each way; early are the first ten, late the last ten",
         ),
         Series(
             name="tokens",
             shape="tokens",
-            rounds=5,
+            rounds=4,
             what="100 tokens, 10 ms apart: the first after the call, the others after their making",
         ),
         Series(
             name="large_state",
+            once=True,
             shape="large_state",
             rounds=2,
             parameters={"sizes_mb": [0, 2, 5, 20]},
@@ -63,6 +64,7 @@ SERIES = {
         ),
         Series(
             name="idle",
+            once=True,
             shape="idle",
             rounds=1,
             parameters={"threads": 100, "seconds": 10},
@@ -72,6 +74,7 @@ SERIES = {
         ),
         Series(
             name="turn",
+            once=True,
             shape="turn",
             rounds=1,
             parameters={"turns": 1, "tool_s": 0},
@@ -80,6 +83,7 @@ SERIES = {
         ),
         Series(
             name="turn_5",
+            once=True,
             shape="turn",
             rounds=1,
             parameters={"turns": 5, "tool_s": 0},
@@ -88,6 +92,7 @@ SERIES = {
         ),
         Series(
             name="long_tools",
+            once=True,
             shape="turn",
             rounds=1,
             parameters={"turns": 1, "tool_s": 20},
@@ -98,7 +103,7 @@ SERIES = {
         Series(
             name="deep_agent",
             shape="deep_agent",
-            rounds=3,
+            rounds=2,
             parameters={"steps": 20, "model_s": 1.0},
             warm_up=False,
             together=True,

@@ -22,17 +22,31 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from benchmarks.lab import LabError
-from langgraph_temporal_exec.local import DURABLE_TUNING, TUNING, find_temporal
+from langgraph_temporal_exec.local import (
+    DURABLE_TUNING,
+    MEMORY_TUNING,
+    TUNING,
+    find_temporal,
+)
 
 Kind = Literal["tuned", "default"]
 
-FLAGS: dict[Kind, tuple[str, ...]] = {"tuned": (*TUNING, *DURABLE_TUNING), "default": ()}
+
+def flags(kind: Kind, *, memory: bool = False) -> tuple[str, ...]:
+    """What a server is started with: how this package starts its own, or nothing."""
+    if kind == "default":
+        return ()
+    return (*TUNING, *(MEMORY_TUNING if memory else DURABLE_TUNING))
+
 
 START_S = 60.0
 STOP_S = 15.0
 
 _PR_SET_PDEATHSIG = 1
+
+
+class LabError(RuntimeError):
+    """Something the benchmark needs is missing or did not start."""
 
 
 def die_with_parent() -> None:
@@ -43,7 +57,7 @@ def die_with_parent() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Temporal dev server that persists to a file."""
+    """A Temporal dev server."""
 
     kind: Kind
     client: Client
@@ -81,8 +95,19 @@ def _free_port() -> int:
 
 
 @asynccontextmanager
-async def open_server(kind: Kind, namespaces: Sequence[str] = ()) -> AsyncIterator[Server]:
-    """Start one, with those namespaces beside ``default``."""
+async def open_server(
+    kind: Kind = "tuned", namespaces: Sequence[str] = (), *, memory: bool = False
+) -> AsyncIterator[Server]:
+    """Start one.
+
+    Args:
+        kind: With which flags.
+        namespaces: To be there beside ``default``.
+        memory: Whether it keeps its data in memory instead of a file.
+
+    Raises:
+        LabError: It does not start.
+    """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         directory = Path(folder)
         # Others in there run as another user (PostgreSQL).
@@ -91,7 +116,8 @@ async def open_server(kind: Kind, namespaces: Sequence[str] = ()) -> AsyncIterat
         command = [
             *(find_temporal(), "server", "start-dev", "--headless", "--log-level", "error"),
             *("--ip", "127.0.0.1", "--port", str(port), "--metrics-port", str(metrics)),
-            *("--db-filename", str(directory / "temporal.db"), *FLAGS[kind]),
+            *(() if memory else ("--db-filename", str(directory / "temporal.db"))),
+            *flags(kind, memory=memory),
         ]
         for namespace in namespaces:
             command += ["--namespace", namespace]

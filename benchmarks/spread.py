@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 import time
 import uuid
-from contextlib import AsyncExitStack
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.lab import SERVER_FLAGS, Shape, open_lab, server_version
+from benchmarks.contender import ROOT
 from benchmarks.report import Json
+from benchmarks.server import LabError, die_with_parent, flags, open_server, stop
 from benchmarks.shapes import spread as shape
-from benchmarks.shipped import cli
 from benchmarks.timing import median, p95, paired_ratio
 from langgraph_temporal_exec import TemporalSaver
+
+READY_S = 60
+STOP_S = 15
+
+
+@asynccontextmanager
+async def _worker(address: str, queue: str, log: Path) -> AsyncIterator[None]:
+    """A worker in another process, by the command line; entered when it serves."""
+    command = ["-m", "langgraph_temporal_exec.cli", "worker", f"{shape.__name__}:graph"]
+    command += ["--address", address, "--task-queue", queue]
+    # What computes shares a process badly: one at a time, and the rest is for the others.
+    command += ["--max-concurrent-tasks", "1"]
+    with log.open("wb") as sink:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command),
+            stdout=sink,
+            stderr=sink,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            preexec_fn=die_with_parent,
+        )
+    try:
+        deadline = time.monotonic() + READY_S
+        while "serving task queue" not in (said := await asyncio.to_thread(log.read_text)):
+            if process.returncode is not None or time.monotonic() > deadline:
+                raise LabError(f"A worker process does not serve. It said: {said[-500:]}")
+            await asyncio.sleep(0.1)
+        yield
+    finally:
+        await stop(process, STOP_S)
 
 
 async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[str, Json]:
@@ -27,22 +62,14 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
     """
     samples: dict[int, list[float]] = {count: [] for count in shape.PROCESSES}
     async with AsyncExitStack() as stack:
-        opening = open_lab(cast(Shape, shape), server_file=server_file)
-        lab = await stack.enter_async_context(opening)
-        server = await server_version(lab.client)
+        server = await stack.enter_async_context(open_server(memory=not server_file))
         graphs: dict[int, Any] = {}
         for count in shape.PROCESSES:
             queue = f"spread-{count}"
-            command = [*cli(), "worker", f"{shape.__name__}:graph"]
-            command += ["--address", lab.address, "--task-queue", queue]
-            # What computes shares a process badly: one at a time, and the rest is for the others.
-            command += ["--max-concurrent-tasks", "1"]
             for number in range(1, count):
-                name = f"{queue}-{number}"
-                await stack.enter_async_context(
-                    lab.worker_process(name, command, workflow_queue=queue, activity_queue=queue)
-                )
-            saver = TemporalSaver(lab.client, task_queue=queue, spread=count > 1)
+                log = server.directory / f"{queue}-{number}.log"
+                await stack.enter_async_context(_worker(server.address, queue, log))
+            saver = TemporalSaver(server.client, task_queue=queue, spread=count > 1)
             await stack.enter_async_context(saver.worker(shape.graph, max_concurrent_tasks=1))
             graphs[count] = shape.graph.with_config(checkpointer=saver)
         for number in range(rounds + 1):
@@ -65,7 +92,9 @@ async def measure(rounds: int, console: Console, *, server_file: bool) -> dict[s
         "shape": "spread",
         "rounds": rounds,
         "environment": report.environment(
-            server, "file" if server_file else "memory", SERVER_FLAGS
+            server.version,
+            "file" if server_file else "memory",
+            flags("tuned", memory=not server_file),
         ),
         "contenders": {
             f"{count}_processes": {"p50_ms": median(took), "p95_ms": p95(took)}

@@ -66,7 +66,3 @@ async def worker(setup: Setup) -> AsyncIterator[None]:
     """A worker; it inherits the plugin of its client."""
     async with Worker(await _client(setup), task_queue=_queue(setup), workflows=[Run]):
         yield
-
-
-if __name__ == "__main__":
-    contender.main(opened, worker)

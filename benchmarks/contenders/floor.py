@@ -84,7 +84,7 @@ class Bare(Caller):
 async def opened(setup: Setup) -> AsyncIterator[Caller]:
     """By variant."""
     client = await Client.connect(setup.address, namespace=setup.namespace)
-    if setup.variant == "embedded":
+    if setup.variant != "remote":
         async with contender.on_thread(lambda: worker(setup)):
             yield Bare(setup, client)
     else:
@@ -101,9 +101,7 @@ async def worker(setup: Setup) -> AsyncIterator[None]:
         task_queue=_queue(setup),
         workflows=[Floor, FloorThread],
         activities=[step, echo, nap],
+        # Eager: an Activity comes with the answer to the workflow task that scheduled it.
+        disable_eager_activity_execution=setup.variant == "not_eager",
     ):
         yield
-
-
-if __name__ == "__main__":
-    contender.main(opened, worker)

@@ -44,7 +44,3 @@ async def worker(setup: Setup) -> AsyncIterator[TemporalSaver]:
     saver = await _saver(setup)
     async with saver.worker(*map(graph_of, SHAPES)):
         yield saver
-
-
-if __name__ == "__main__":
-    contender.main(opened, worker)

@@ -12,15 +12,19 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, MessagesState, StateGraph
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from temporalio.langgraph import LangGraphPlugin
 from temporalio.worker import Worker
 
 from benchmarks import contender
 from benchmarks.contender import Caller, Fleet, Setup, Turn, UnsupportedError, Values, graph_of
-from benchmarks.contenders.plugin_workflow import Run, Thread
+from benchmarks.contenders.plugin_workflow import Run, Stream, Thread
+from benchmarks.shapes.tokens import Clock
 
 SHAPES = ("sequential", "one_step", "fanout", "chat", "turn", "large_state")
 
@@ -30,7 +34,13 @@ REASONS = {
 }
 """Of shapes that it cannot run."""
 
+TOPIC = "tokens"
+END = ""
+
 OPTIONS = {"start_to_close_timeout": timedelta(minutes=5)}
+
+
+STREAMS = "-streams"
 
 
 def _queue(setup: Setup) -> str:
@@ -95,6 +105,48 @@ class Official(Caller):
 
         return turn
 
+    async def stream(self, shape: str, given: Values) -> AsyncIterator[str]:
+        """What the nodes of a workflow write to its topic."""
+        handle = await self._client.start_workflow(
+            Stream.run,
+            args=[shape, given],
+            id=f"plugin-{uuid.uuid4()}",
+            task_queue=self._queue + STREAMS,
+        )
+        topic = WorkflowStreamClient.create(self._client, handle.id).topic(TOPIC, type=str)
+        async for item in topic.subscribe(from_offset=0):
+            if item.data == END:
+                break
+            yield item.data
+
+
+async def speak(state: MessagesState) -> dict[str, Any]:
+    """The node of ``tokens``, which writes as the plugin's documentation says."""
+    writer = get_stream_writer()
+    async for chunk in Clock().astream("time?"):
+        writer(str(chunk.content))
+    writer(END)
+    return {}
+
+
+def _streaming(setup: Setup, client: Client) -> Worker:
+    """A worker of its own: with a topic, the plugin takes only workflows that have streams."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("speak", speak, metadata={"execute_in": "activity"})
+    builder.add_edge(START, "speak")
+    return Worker(
+        client,
+        task_queue=_queue(setup) + STREAMS,
+        workflows=[Stream],
+        plugins=[
+            LangGraphPlugin(
+                graphs={"tokens": builder},
+                default_activity_options=OPTIONS,
+                streaming_topic=TOPIC,
+            )
+        ],
+    )
+
 
 def _check(shape: str) -> None:
     if shape not in SHAPES:
@@ -116,14 +168,12 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
 @asynccontextmanager
 async def worker(setup: Setup) -> AsyncIterator[None]:
     """A worker with the plugin."""
-    async with Worker(
-        await _client(setup),
+    client = await _client(setup)
+    graphs = Worker(
+        client,
         task_queue=_queue(setup),
         workflows=[Run, Thread],
         plugins=[LangGraphPlugin(graphs=_graphs(), default_activity_options=OPTIONS)],
-    ):
+    )
+    async with graphs, _streaming(setup, client):
         yield
-
-
-if __name__ == "__main__":
-    contender.main(opened, worker)

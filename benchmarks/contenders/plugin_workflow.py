@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
+from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.langgraph import graph
 
 with workflow.unsafe.imports_passed_through():
@@ -22,6 +23,20 @@ class Run:
     async def run(self, shape: str, given: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = await graph(shape).compile().ainvoke(given, CONFIG)
         return result
+
+
+@workflow.defn
+class Stream:
+    """A run whose nodes write to a topic that clients read."""
+
+    @workflow.init
+    def __init__(self, shape: str, given: dict[str, Any]) -> None:
+        self._stream = WorkflowStream()
+        self._graph = graph(shape).compile()
+
+    @workflow.run
+    async def run(self, shape: str, given: dict[str, Any]) -> None:
+        await self._graph.ainvoke(given, CONFIG)
 
 
 @workflow.defn

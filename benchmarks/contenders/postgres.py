@@ -17,7 +17,6 @@ from typing import Any
 import psycopg
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from benchmarks import contender
 from benchmarks.contender import Caller, Setup
 from benchmarks.contenders.plain import Plain
 
@@ -102,7 +101,3 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
             yield Plain(setup, saver, durability="sync")
         else:
             yield Plain(setup, saver)
-
-
-if __name__ == "__main__":
-    contender.main(opened)

@@ -9,7 +9,6 @@ from pathlib import Path
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks import contender
 from benchmarks.contender import Caller, Setup
 from benchmarks.contenders.plain import Plain
 
@@ -27,7 +26,3 @@ async def opened(setup: Setup) -> AsyncIterator[Caller]:
             yield Plain(setup, saver, durability="sync")
         else:
             yield Plain(setup, saver)
-
-
-if __name__ == "__main__":
-    contender.main(opened)

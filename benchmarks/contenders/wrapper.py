@@ -88,7 +88,3 @@ async def worker(setup: Setup) -> AsyncIterator[None]:
             )
             await stack.enter_async_context(made)
         yield
-
-
-if __name__ == "__main__":
-    contender.main(opened)
