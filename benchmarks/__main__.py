@@ -17,7 +17,6 @@ from rich.console import Console
 
 from benchmarks import growth, load, report, shapes, spread, table
 from benchmarks.field import CONTENDERS, Series
-from benchmarks.report import Json
 from benchmarks.series import SERIES, Results, measure
 from benchmarks.server import Kind, LabError, flags
 
@@ -42,7 +41,6 @@ async def compare(
     """Measure the series on servers of each kind, show them, and sum up."""
     results: dict[Kind, Results] = {}
     servers: dict[str, Any] = {}
-    environment: dict[str, Json] = {}
     for kind in kinds:
         here = [series for series in wanted if kind == kinds[0] or not series.once]
         results[kind], version = await measure(kind, here, names, console, rounds=rounds)
@@ -54,10 +52,11 @@ async def compare(
             "environment": environment,
             "series": {name: report.contenders(of) for name, of in results[kind].items()},
         }
+        if write:
+            # So that a run that is broken off leaves what it has measured.
+            table.write(table.section(results, environment))
     rows = table.markdown(results)
     console.print(rows, markup=False, highlight=False)
-    if write:
-        table.write(table.section(results, environment))
     return {"schema": report.SCHEMA, "servers": servers, "table": rows.splitlines()}
 
 
@@ -97,7 +96,7 @@ def arguments() -> argparse.Namespace:
         help="(default: all)",
     )
     parser.add_argument(
-        "--runs", type=_at_least(1), help="rounds (default: as many as the shape needs)"
+        "--runs", type=_at_least(1), help="rounds, of shapes that have several (default: by shape)"
     )
     parser.add_argument(
         "--turns",

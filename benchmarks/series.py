@@ -24,13 +24,13 @@ SERIES = {
         Series(
             name="one_step",
             shape="one_step",
-            rounds=5,
+            rounds=4,
             what="a graph of one node, from the call to its return; CPU is of nine runs",
         ),
         Series(
             name="fanout_50",
             shape="fanout",
-            rounds=5,
+            rounds=4,
             parameters={"width": 50},
             what="50 tasks in one superstep, from the call to its return",
         ),
@@ -39,6 +39,7 @@ SERIES = {
             shape="fanout",
             rounds=2,
             parameters={"width": 500},
+            warm_up=False,
             what="500 tasks in one superstep",
         ),
         Series(
@@ -46,20 +47,22 @@ SERIES = {
             shape="chat",
             rounds=2,
             parameters={"turns": 50},
+            warm_up=False,
             what="50 turns of 1 kB each way; early are the first ten, late the last ten",
         ),
         Series(
             name="tokens",
             shape="tokens",
-            rounds=4,
+            rounds=3,
             what="100 tokens, 10 ms apart: the first after the call, the others after their making",
         ),
         Series(
             name="large_state",
             once=True,
             shape="large_state",
-            rounds=2,
-            parameters={"sizes_mb": [0, 2, 5, 20]},
+            rounds=1,
+            parameters={"sizes_mb": [0, 5, 20]},
+            warm_up=False,
             what="a turn of 8 supersteps on a thread that holds so many MB, which none touches",
         ),
         Series(
@@ -67,10 +70,10 @@ SERIES = {
             once=True,
             shape="idle",
             rounds=1,
-            parameters={"threads": 100, "seconds": 10},
+            parameters={"threads": 50, "seconds": 10},
             warm_up=False,
             limit_s=300,
-            what="100 threads that had a turn, and wait",
+            what="50 threads that had a turn, and wait",
         ),
         Series(
             name="turn",
@@ -111,6 +114,7 @@ SERIES = {
         ),
         Series(
             name="recovery",
+            once=True,
             shape="recovery",
             rounds=2,
             parameters={"spare": False},
@@ -120,6 +124,7 @@ SERIES = {
         ),
         Series(
             name="recovery_spare",
+            once=True,
             shape="recovery",
             rounds=2,
             parameters={"spare": True},
@@ -150,7 +155,7 @@ async def measure(
         wanted: What is measured.
         names: Contenders.
         console: Where progress is said.
-        rounds: Instead of those of the series.
+        rounds: Instead of those of the series, where these are more than one.
     """
     results: Results = {}
     version = ""
@@ -162,7 +167,7 @@ async def measure(
             version = found
             for series in some:
                 entries = results[series.name] = {name: Entry() for name in names}
-                count = rounds or series.rounds
+                count = rounds if rounds and series.rounds > 1 else series.rounds
                 for number in range(0 if series.warm_up else 1, count + 1):
                     await (_at_once if together else _in_turns)(field, series, entries, number)
                     done = f"round {number}/{count}" if number else "warmed up"
