@@ -109,6 +109,12 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="write the tables into benchmarks/README.md; not for load, long_thread, spread",
     )
+    parser.add_argument(
+        "--write-again",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: write the tables of an earlier result",
+    )
     of_load = parser.add_argument_group("the shape load")
     for name, least, what in (
         ("threads", 1, "threads that take turns"),
@@ -154,6 +160,17 @@ def _load_plan(options: argparse.Namespace) -> load.Plan:
     )
 
 
+def write_again(path: Path) -> None:
+    """Write the tables of an earlier result."""
+    servers = json.loads(path.read_text())["servers"]
+    results: dict[Kind, Results] = {
+        kind: {name: report.entries(of) for name, of in found["series"].items()}
+        for kind, found in servers.items()
+    }
+    environment = [found["environment"] for found in servers.values()]
+    table.write(table.section(results, environment[0]))
+
+
 def _measuring(options: argparse.Namespace) -> Coroutine[Any, Any, dict[str, Any]]:
     name = options.shape[0]
     if name in SERIES:
@@ -177,6 +194,9 @@ def main() -> None:
     A slow or failing contender does not change the exit code. What load finds wrong does.
     """
     options = arguments()
+    if options.write_again is not None:
+        write_again(options.write_again)
+        return
     try:
         result = asyncio.run(_measuring(options))
     except LabError as exc:

@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import die_with_parent
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LINE_LIMIT = 1 << 24
@@ -118,12 +120,13 @@ async def _serve(open_: Open, out: Any) -> None:
                     wanted = asked["sample"]
                     shape = importlib.import_module(f"benchmarks.shapes.{wanted['shape']}")
                     answer = {"numbers": await shape.sample(caller, **wanted["parameters"])}
-                answer["workers"] = caller.workers
             except UnsupportedError as exc:
                 answer = {"unsupported": str(exc)}
             except Exception as exc:
                 traceback.print_exc()
                 answer = {"error": f"{type(exc).__name__}: {exc}"}
+            if caller is not None:
+                answer["workers"] = caller.workers
             print(json.dumps(answer), file=out, flush=True)
 
 
@@ -180,6 +183,7 @@ class Fleet:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
+            preexec_fn=die_with_parent,
         )
         self.processes.append(process)
         assert process.stdout is not None

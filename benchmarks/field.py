@@ -16,8 +16,8 @@ from rich.console import Console
 
 from benchmarks.contender import LINE_LIMIT, ROOT, Setup
 from benchmarks.envs import python_of
-from benchmarks.processes import cpu_ms
-from benchmarks.server import Server, die_with_parent
+from benchmarks.processes import cpu_ms, die_with_parent
+from benchmarks.server import Server
 
 OPEN_S = 120
 """Installing is not part of it."""
@@ -266,9 +266,9 @@ class Contender:
             tail = self._log().read_text(errors="replace").strip().splitlines()[-3:]
             raise RuntimeError(f"its process exited. It said: {' | '.join(tail) or 'nothing'}")
         answer: dict[str, Any] = json.loads(line)
+        self.workers = answer.get("workers", [])
         if "error" in answer:
             raise RuntimeError(answer["error"])
-        self.workers = answer.get("workers", self.workers)
         return answer
 
     async def close(self, *, kill: bool = False) -> None:

@@ -54,14 +54,31 @@ def contenders(entries: Mapping[str, Entry]) -> dict[str, Any]:
     for name, entry in entries.items():
         numbers: dict[str, Any] = {"rounds": len(entry.rounds)}
         for metric in metrics({name: entry}):
-            values = [value for value in entry.values(metric) if value is not None]
-            numbers[metric] = {"median": median(values), "p95": p95(values), "values": values}
+            values = entry.values(metric)
+            known = [value for value in values if value is not None]
+            numbers[metric] = {"median": median(known), "p95": p95(known), "values": values}
         if entry.error is not None:
             numbers["error"] = entry.error
         if entry.unsupported is not None:
             numbers["unsupported"] = entry.unsupported
         out[name] = numbers
     return out
+
+
+def entries(contenders: Mapping[str, Any]) -> dict[str, Entry]:
+    """What ``contenders`` was made of."""
+    found = {}
+    for name, numbers in contenders.items():
+        values = {k: v["values"] for k, v in numbers.items() if isinstance(v, dict)}
+        rounds: list[dict[str, float]] = [{} for _ in range(numbers["rounds"])]
+        for metric, of in values.items():
+            for number, value in enumerate(of):
+                if value is not None:
+                    rounds[number][metric] = value
+        found[name] = Entry(
+            rounds=rounds, error=numbers.get("error"), unsupported=numbers.get("unsupported")
+        )
+    return found
 
 
 def show(console: Console, title: str, entries: Mapping[str, Entry]) -> None:

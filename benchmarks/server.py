@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import signal
 import socket
-import sys
 import tempfile
 import urllib.request
 from collections import Counter
@@ -22,6 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from benchmarks.processes import die_with_parent
 from langgraph_temporal_exec.local import (
     DURABLE_TUNING,
     MEMORY_TUNING,
@@ -42,17 +40,9 @@ def flags(kind: Kind, *, memory: bool = False) -> tuple[str, ...]:
 START_S = 60.0
 STOP_S = 15.0
 
-_PR_SET_PDEATHSIG = 1
-
 
 class LabError(RuntimeError):
     """Something the benchmark needs is missing or did not start."""
-
-
-def die_with_parent() -> None:
-    """In a child, before it executes: it ends when this process does, however that happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from benchmarks import report
 from benchmarks.contender import ROOT
+from benchmarks.processes import die_with_parent
 from benchmarks.report import Json
-from benchmarks.server import LabError, die_with_parent, flags, open_server, stop
+from benchmarks.server import LabError, flags, open_server, stop
 from benchmarks.shapes import spread as shape
 from benchmarks.timing import median, p95, paired_ratio
 from langgraph_temporal_exec import TemporalSaver

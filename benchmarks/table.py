@@ -98,11 +98,16 @@ def _compared(
 
 def _overhead(name: str, aim: float | None = None) -> Row:
     def value(results: Results) -> float | None:
-        ratio = paired_ratio(
-            _values(results, "deep_agent", name, "run_ms"),
-            _values(results, "deep_agent", "inmemory", "run_ms"),
-        )
-        return None if ratio is None else (ratio - 1) * 100
+        beyond = [
+            (with_it - without) / without * 100
+            for with_it, without in zip(
+                _values(results, "deep_agent", name, "run_ms"),
+                _values(results, "deep_agent", "inmemory", "run_ms"),
+                strict=False,
+            )
+            if with_it is not None and without
+        ]
+        return median(beyond) if beyond else None
 
     what = f"deep agent, 20 steps of 1 s: {name}, beyond inmemory"
     return Row(what=what, value=value, aim=aim, unit=" %", digits=1)

@@ -19,6 +19,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from benchmarks.contender import Caller, Setup
 from benchmarks.contenders.plain import Plain
+from benchmarks.processes import die_with_parent
 
 USER = "postgres"
 """Who runs the server where this process is root: PostgreSQL refuses that."""
@@ -64,6 +65,7 @@ async def _cluster(folder: Path) -> AsyncIterator[str]:
         *(_find("postgres"), "-D", data, "-k", str(folder), "-c", "listen_addresses="),
         stderr=asyncio.subprocess.DEVNULL,
         cwd=folder,
+        preexec_fn=die_with_parent,
         **child,
     )
     address = f"postgresql:///postgres?host={folder}&user=bench"

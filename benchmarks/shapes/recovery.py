@@ -53,6 +53,9 @@ async def sample(caller: Caller, *, spare: bool) -> dict[str, float]:
     run = asyncio.create_task(caller.run("recovery", {"ended": []}))
     try:
         await asyncio.sleep(KILL_AFTER_S)
+        if run.done():
+            # It has failed.
+            await run
         # The oldest is where the run is: the other one came later, or takes its chance.
         killed_at = monotonic()
         await fleet.kill()
