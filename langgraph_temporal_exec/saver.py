@@ -305,7 +305,8 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         worker_queue_file: str | Path | None = None,
         max_concurrent_runs: int | None = None,
         max_concurrent_tasks: int | None = None,
-        max_cached_workflows: int = 1000,
+        max_cached_workflows: int | None = None,
+        workflow_cache_bytes: int | None = None,
         shutdown_grace: timedelta = SHUTDOWN_GRACE,
         health_port: int | None = None,
         tuner: WorkerTuner | None = None,
@@ -329,7 +330,9 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             max_concurrent_tasks: How many nodes this process executes at once; default: no bound. A
                 node that waits for a graph it has called does not count; nor do inline nodes.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
-                stay in memory; 0 forces a replay on every workflow task.
+                stay in memory; 0 forces a replay on every workflow task. Default: 1,000.
+            workflow_cache_bytes: The same as a bound of memory: so many bytes, at 1 MB for each
+                workflow, which is what those with the largest logs take (docs/reference/limits.md).
             shutdown_grace: How long runs under way may go on when the context ends. New ones go to
                 other workers from the first moment.
             health_port: Port on which ``/live`` and ``/ready`` answer over HTTP; default: none.
@@ -357,6 +360,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             max_concurrent_runs=max_concurrent_runs,
             max_concurrent_tasks=max_concurrent_tasks,
             max_cached_workflows=max_cached_workflows,
+            workflow_cache_bytes=workflow_cache_bytes,
             shutdown_grace=shutdown_grace,
             health_port=health_port,
             tuner=tuner,

@@ -80,8 +80,13 @@ def worker(
         float | None, typer.Option(help="The same for memory; needs --target-cpu.")
     ] = None,
     max_cached_workflows: Annotated[
-        int, typer.Option(help="Threads and runs whose workflows stay in memory.")
-    ] = 1000,
+        int | None,
+        typer.Option(help="Threads and runs whose workflows stay in memory; default: 1,000."),
+    ] = None,
+    workflow_cache_bytes: Annotated[
+        int | None,
+        typer.Option(help="The same as a bound of memory, at 1 MB for each workflow."),
+    ] = None,
     autoscale_pollers: Annotated[
         bool, typer.Option("--autoscale-pollers", help="Poll as much as the server advises.")
     ] = False,
@@ -137,6 +142,7 @@ def worker(
         "max_concurrent_runs": max_concurrent_runs,
         "max_concurrent_tasks": max_concurrent_tasks,
         "max_cached_workflows": max_cached_workflows,
+        "workflow_cache_bytes": workflow_cache_bytes,
         "shutdown_grace": timedelta(seconds=shutdown_grace),
         "health_port": health_port,
         "tuner": _tuner(target_cpu, target_memory),

@@ -239,7 +239,7 @@ class WorkerHost:
                     task_queue=self._options.task_queue,
                     workflows=[ThreadWorkflow, RunWorkflow],
                     **sandboxed(client),
-                    max_cached_workflows=settings.max_cached_workflows,
+                    max_cached_workflows=settings.cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
                     # Else whoever has a run's workflow gets each of its attempts, also the next one
                     # of a run that it has just refused (no such graph, another key), and one who

@@ -261,6 +261,7 @@ NOT_OF_WORKERS: list[dict[str, Any]] = [
     {"health_port": True},
     {"max_cached_workflows": -1},
     {"max_cached_workflows": "x"},
+    {"workflow_cache_bytes": -1},
     {"tuner": 5},
     {"pollers": 5},
     {"deployment": 5},
@@ -282,6 +283,14 @@ def test_what_options_cannot_be_given(kind: Any, given: dict[str, Any]) -> None:
     (name,) = given
     with pytest.raises(UsageError, match=name):
         kind(**given)
+
+
+def test_a_cache_of_workflows_is_bounded_once() -> None:
+    assert WorkerOptions().cached_workflows == 1_000
+    assert WorkerOptions(max_cached_workflows=0).cached_workflows == 0
+    assert WorkerOptions(workflow_cache_bytes=250_000_000).cached_workflows == 250
+    with pytest.raises(UsageError, match="give one of them"):
+        WorkerOptions(workflow_cache_bytes=1, max_cached_workflows=1)
 
 
 @pytest.mark.parametrize(
