@@ -1,9 +1,16 @@
 """Shared: Temporal's workflow sandbox, without what costs much and changes nothing.
 
-Workers of this package run their workflows in the SDK's default sandbox, with its default
-restrictions. Of two questions the SDK asks it for every payload that a workflow task brings or
-leaves, three times each, the answers are known beforehand unless the client's data converter is of
-a special kind: they took more CPU of a worker than the workflows themselves.
+Workers of this package run their workflows in the SDK's sandbox, with its default restrictions, but
+for two things.
+
+It loads none of this package anew. For each workflow that begins, the module that defines it would
+be executed again, to keep its state from others; there is none (``tests/replay/test_sandbox.py``
+compares all that is shared before and after), and it took ten times as long as the rest of making
+a workflow. What a worker of somebody else's does, the default, is right as well.
+
+Of two questions the SDK asks it for every payload that a workflow task brings or leaves, three
+times each, the answers are known beforehand unless the client's data converter is of a special
+kind: they took more CPU of a worker than the workflows themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +25,9 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+PACKAGE = "langgraph_temporal_exec"
 
 
 def sandboxed(client: Client) -> dict[str, Any]:
@@ -29,12 +38,13 @@ def sandboxed(client: Client) -> dict[str, Any]:
     """
     converter = client.data_converter
     stores = converter.external_storage is not None
-    settings: dict[str, Any] = {}
+    asks = stores or _heeds_context(converter, client.namespace)
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(PACKAGE)
+    kind = SandboxedWorkflowRunner if asks else _Unasked
+    settings: dict[str, Any] = {"workflow_runner": kind(restrictions=restrictions)}
     if not stores:
         # With more than one the SDK makes an asyncio task for every payload, to store it nowhere.
         settings["max_workflow_task_external_storage_concurrency"] = 1
-    if not stores and not _heeds_context(converter, client.namespace):
-        settings["workflow_runner"] = _Runner()
     return settings
 
 
@@ -47,7 +57,7 @@ def _heeds_context(converter: DataConverter, namespace: str) -> bool:
     return converter.with_context(context) is not converter
 
 
-class _Runner(SandboxedWorkflowRunner):
+class _Unasked(SandboxedWorkflowRunner):
     """For data converters that heed no context, and store nothing elsewhere."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:

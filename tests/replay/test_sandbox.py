@@ -80,16 +80,19 @@ def _remembered() -> Iterator[tuple[str, str]]:
                 yield f"{name}.{attribute}", f"{id(value)} {shown}"
 
 
-async def test_no_workflow_leaves_anything_in_what_is_shared() -> None:
+async def test_workers_load_nothing_of_it_anew(client: Client) -> None:
+    _loaded.clear()
+    runner = _Watching(restrictions=sandboxed(client)["workflow_runner"].restrictions)
+    await _replay_all(workflow_runner=runner)
+    assert _loaded == {workflow: set() for workflow in WORKFLOWS}
+
+
+async def test_no_workflow_leaves_anything_in_what_is_shared(client: Client) -> None:
     before = dict(_remembered())
-    assert f"{PACKAGE}.workflow.core.thread_state.MAX_WAITING" in before
-    await _replay_all()
+    for module in ("core.thread_state", "thread", "run"):
+        assert f"{PACKAGE}.workflow.{module}" in {name.rpartition(".")[0] for name in before}
+    await _replay_all(workflow_runner=sandboxed(client)["workflow_runner"])
     assert dict(_remembered()) == before
-
-
-async def test_golden_histories_replay_in_the_sandbox_of_workers(client: Client) -> None:
-    settings = sandboxed(client)
-    await _replay_all(workflow_runner=settings["workflow_runner"])
 
 
 class _PerWorkflow(PayloadCodec, WithSerializationContext):
@@ -113,4 +116,5 @@ async def test_the_sandbox_is_asked_for_contexts_if_somebody_heeds_them(
 ) -> None:
     converter = dataclasses.replace(temporalio.converter.default(), payload_codec=codec)
     settings: dict[str, Any] = {**client.config(), "data_converter": converter}
-    assert ("workflow_runner" not in sandboxed(Client(**settings))) == asks
+    runner = sandboxed(Client(**settings))["workflow_runner"]
+    assert (type(runner) is SandboxedWorkflowRunner) == asks
