@@ -82,6 +82,12 @@ COMPOSITION_ROOTS = {"saver", "studio", "cli"}
 API_SERVER = {"langgraph_api", "langgraph_runtime_inmem"}
 # The same history must replay to the same commands: no clock and no randomness but Temporal's.
 INDETERMINATE = {"random", "secrets", "time"}
+# Nor by a name of a module that is allowed. Workers pass these modules through Temporal's sandbox,
+# which would refuse them as well (`langgraph_temporal_exec/_sandbox.py`).
+CLOCKS = {
+    *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
+    *("uuid.uuid1", "uuid.uuid4", "os.environ", "os.urandom"),
+}
 # Pure: the same code folds a fetched history and runs in property tests without a server.
 IMPURE = {"asyncio", "datetime", "uuid", *INDETERMINATE}
 
@@ -527,6 +533,12 @@ def check_module(
         copied = layer.wire and literal_of(dotted) is not None
         if not copied and root not in layer.private_of:
             yield f"{path}:{line}: {dotted} is private to {root}; {_whose(root)} alone may use it"
+    if layer.banned >= INDETERMINATE:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                dotted = f"{node.value.id}.{node.attr}"
+                if dotted in CLOCKS:
+                    yield f"{path}:{node.lineno}: {dotted} differs when a history is replayed"
     if not layer.private_of:
         ours = defined_in({path: source}) if ours is None else ours
         for line, name in collector.attributes:

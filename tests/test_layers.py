@@ -230,6 +230,11 @@ MODULES = frozenset(
         ("errors.py", '"""What went wrong."""', "docstring must start with Errors:"),
         ("errors.py", "x = 1", "docstring must start with Errors:"),
         ("worker/drive.py", '"""Caller side: x."""', "docstring must start with Worker side:"),
+        (
+            "workflow/run.py",
+            '"""Workflow side: x."""\nfrom datetime import UTC, datetime\nx = datetime.now(UTC)',
+            "datetime.now differs",
+        ),
         ("helpers.py", '"""Shared: x."""', "helpers.py:1: in no layer"),
         ("helpers/__init__.py", '"""Shared: x."""', "in no layer"),
     ],
