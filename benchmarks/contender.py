@@ -1,11 +1,11 @@
 """Contender side: a process that takes samples for the benchmark, and what it has to be for that.
 
 A contender is one file in ``benchmarks/contenders``: a context manager ``opened(setup)`` gives its
-``Caller``, another one, ``worker(setup)``, is its worker. It runs in a process of its own, with the
-interpreter of its environment (``python -m benchmarks.contender NAME``), and speaks JSON lines with
-the benchmark: ``{"open": {...}}``, then ``{"sample": {"shape": ..., "parameters": {...}}}`` as
-often as wanted. Each line has one answer. It closes when its standard input ends. This module and
-the shapes import nothing of this package.
+``Caller``, another one, ``worker(setup)``, is its worker, and ``REASONS`` has the shapes that it
+cannot run. It runs in a process of its own, with the interpreter of its environment (``python -m
+benchmarks.contender NAME``), and speaks JSON lines with the benchmark: ``{"open": {...}}``, then
+``{"sample": {"shape": ..., "parameters": {...}}}`` as often as wanted. Each line has one answer. It
+closes when its standard input ends. This module and the shapes import nothing of this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -95,15 +95,20 @@ def graph_of(shape: str) -> Any:
     return importlib.import_module(f"benchmarks.shapes.{shape}").graph
 
 
-def serve(open_: Open) -> None:
-    """Speak with the benchmark until standard input ends."""
+def serve(open_: Open, refused: Mapping[str, str]) -> None:
+    """Speak with the benchmark until standard input ends.
+
+    Args:
+        open_: Gives the contender.
+        refused: Shapes that it cannot run, and why; they may not even be imported.
+    """
     # Whatever a library prints must not come between the lines.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    asyncio.run(_serve(open_, out))
+    asyncio.run(_serve(open_, refused, out))
 
 
-async def _serve(open_: Open, out: Any) -> None:
+async def _serve(open_: Open, refused: Mapping[str, str], out: Any) -> None:
     lines = asyncio.StreamReader(limit=LINE_LIMIT)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -118,6 +123,8 @@ async def _serve(open_: Open, out: Any) -> None:
                 else:
                     assert caller is not None
                     wanted = asked["sample"]
+                    if why := refused.get(wanted["shape"]):
+                        raise UnsupportedError(why)
                     shape = importlib.import_module(f"benchmarks.shapes.{wanted['shape']}")
                     answer = {"numbers": await shape.sample(caller, **wanted["parameters"])}
             except UnsupportedError as exc:
@@ -227,7 +234,7 @@ def main() -> None:
     if worker:
         asyncio.run(_work(module.worker(Setup(**json.loads(worker[0])))))
     else:
-        serve(module.opened)
+        serve(module.opened, getattr(module, "REASONS", {}))
 
 
 async def _work(worker: AbstractAsyncContextManager[Any]) -> None:

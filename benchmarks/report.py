@@ -34,6 +34,7 @@ def environment(server: str, store: str, server_flags: Sequence[str]) -> dict[st
     """What the numbers depend on besides the code."""
     return {
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[2], 1),  # of 15 minutes, at the end
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},

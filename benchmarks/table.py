@@ -214,7 +214,6 @@ ROWS: Sequence[Row] = (
             value=_number(series, "remote", "recovery_s"),
             aim=12,
             unit=" s",
-            digits=1,
         )
         for what, series in (
             ("worker started again", "recovery"),
@@ -222,11 +221,10 @@ ROWS: Sequence[Row] = (
         )
     ),
     *(
-        _ratio(
-            "turn beside 20 MB against beside 0 MB",
-            "large_state",
-            (name, "turn_20_mb_ms"),
-            (name, "turn_0_mb_ms"),
+        Row(
+            what=f"turn on a thread of 20 MB, to one of nothing: {name}",
+            value=_ratio("", "large_state", (name, "turn_20_mb_ms"), (name, "turn_0_mb_ms")).value,
+            digits=1,
         )
         for name in ("embedded", "remote", "postgres_sync")
     ),
@@ -312,9 +310,10 @@ def missing(results: Mapping[Kind, Results]) -> str:
 
 def section(results: Mapping[Kind, Results], environment: Mapping[str, Any]) -> str:
     """All of it as text for the README."""
+    keys = ("cores", "load_average", "python", "langgraph", "temporalio", "temporal_server")
+    # Earlier results lack some.
     about = ", ".join(
-        f"{key.replace('_', ' ')} {environment[key]}"
-        for key in ("cores", "python", "langgraph", "temporalio", "temporal_server")
+        f"{key.replace('_', ' ')} {environment[key]}" for key in keys if key in environment
     )
     servers = " / ".join(results)
     parts = (

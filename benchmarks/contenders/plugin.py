@@ -22,7 +22,7 @@ from temporalio.langgraph import LangGraphPlugin
 from temporalio.worker import Worker
 
 from benchmarks import contender
-from benchmarks.contender import Caller, Fleet, Setup, Turn, UnsupportedError, Values, graph_of
+from benchmarks.contender import Caller, Fleet, Setup, Turn, Values, graph_of
 from benchmarks.contenders.plugin_workflow import Run, Stream, Thread
 from benchmarks.shapes.tokens import Clock
 
@@ -75,7 +75,6 @@ class Official(Caller):
 
     async def run(self, shape: str, given: Values) -> Values:
         """A workflow from its start to its result."""
-        _check(shape)
         result: Values = await self._client.execute_workflow(
             Run.run, args=[shape, given], id=f"plugin-{uuid.uuid4()}", task_queue=self._queue
         )
@@ -83,7 +82,6 @@ class Official(Caller):
 
     def thread(self, shape: str) -> Turn:
         """An open workflow; the first turn starts it."""
-        _check(shape)
         start = WithStartWorkflowOperation(
             Thread.run,
             shape,
@@ -146,11 +144,6 @@ def _streaming(setup: Setup, client: Client) -> Worker:
             )
         ],
     )
-
-
-def _check(shape: str) -> None:
-    if shape not in SHAPES:
-        raise UnsupportedError(REASONS[shape])
 
 
 @asynccontextmanager
