@@ -398,6 +398,8 @@ async def _mailboxes_of(store: Store, run: _Execution) -> set[str]:
     for event in run.events:
         if event.HasField("workflow_execution_update_accepted_event_attributes"):
             request = event.workflow_execution_update_accepted_event_attributes.accepted_request
+            if request.input.name != names.LISTEN_UPDATE:
+                continue
             with readable(run.workflow_id, f"its event {event.event_id}"):
                 (data,) = await converter.decode(list(request.input.args.payloads), [bytes])
                 found.add(unpack(Listener, data).mailbox)
