@@ -77,6 +77,9 @@ class Reader:
         transport: For Queries to workers.
         blobs: For archives and large values.
         history: For reading without workers.
+
+    Attributes:
+        _histories_first: This copy spares the workers; see ``of_histories``.
     """
 
     def __init__(self, transport: Transport, blobs: BlobStore, history: HistoryReader) -> None:
