@@ -331,7 +331,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
                 node that waits for a graph it has called does not count; nor do inline nodes.
             max_cached_workflows: Temporal's worker option: how many workflows (threads and runs)
                 stay in memory; 0 forces a replay on every workflow task. Default: 1,000.
-            workflow_cache_bytes: The same as a bound of memory: so many bytes, at 1 MB for each
+            workflow_cache_bytes: The same as a bound of memory: so many bytes, at 0.5 MB for each
                 workflow, which is what those with the largest logs take (docs/reference/limits.md).
             shutdown_grace: How long runs under way may go on when the context ends. New ones go to
                 other workers from the first moment.

@@ -85,7 +85,7 @@ def worker(
     ] = None,
     workflow_cache_bytes: Annotated[
         int | None,
-        typer.Option(help="The same as a bound of memory, at 1 MB for each workflow."),
+        typer.Option(help="The same as a bound of memory, at 0.5 MB for each workflow."),
     ] = None,
     autoscale_pollers: Annotated[
         bool, typer.Option("--autoscale-pollers", help="Poll as much as the server advises.")

@@ -23,10 +23,10 @@ SHUTDOWN_GRACE = timedelta(seconds=25)
 CACHED = 1000
 """Workflows that stay in memory by default; Temporal's own default as well."""
 
-WORKFLOW_BYTES = 1_000_000
-"""What one of them takes at most, rounded up: 0.3 MB, half of it the sandbox's copy of its code,
-and up to 0.9 MB with a log of 256 kB, beyond which that moves into archives (resident memory of a
-worker over 80 to 150 threads; Python 3.11, temporalio 1.35)."""
+WORKFLOW_BYTES = 500_000
+"""What one of them takes at most, rounded up: 0.1 MB for a short thread, 0.2 MB with a log of
+180 kB, and as much again for its log in the process that drives it. A log moves into archives at
+256 kB. Resident memory of a worker, over 80 to 150 threads; Python 3.11, temporalio 1.35."""
 
 MAX_NAME = 200
 """Bytes of a name: it is part of the name of a task queue, for which Temporal allows 1,000."""
