@@ -38,6 +38,7 @@ from ..options import (
 from ..protocol import names
 from ..protocol.blob import Upload, plan
 from ..protocol.messages import CallerStream, RunPriority, RunStart
+from ..protocol.stored import BlobRef
 from ..protocol.wire import pack
 from ..seam import hooks
 from ..storage.store import Store
@@ -226,6 +227,11 @@ class AdmittedRun:
             run_timeout_s=run.run_timeout_s,
             priority=run.priority,
         )
+
+    @property
+    def stored_input(self) -> tuple[BlobRef, ...]:
+        """A large input, stored outside the record; empty: it is in there."""
+        return tuple(upload.ref for upload in self._uploads)
 
     async def record(self) -> None:
         """Start the run's workflow with what was encoded.

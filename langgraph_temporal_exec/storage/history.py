@@ -395,6 +395,8 @@ class _Fold:
         start = unpack(ThreadStart, await self._one(attributes.input.payloads))
         self._fresh = not start.snapshot
         self.state = ThreadState.begun(start, run_id=self._run_id, now_s=_seconds(event))
+        # The workflow begins with what results have carried into its snapshot.
+        self.state.advance()
 
     async def _on_scheduled(self, event: HistoryEvent) -> None:
         assert self.state is not None

@@ -452,13 +452,11 @@ class Attempt:
         """
         assert self._arrived is not None
         tail = self._packed_tail()
-        fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         if self._deliver is not None:
             self.chunks = len(self._result.all)
-            # Otherwise the outcome brings them.
-            if not fits:
-                for chunk, data in zip(self._result.all, tail, strict=False):
-                    self._deliver(chunk, data)
+            for chunk, data in zip(self._result.all, tail, strict=False):
+                self._deliver(chunk, data)
+        fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         with contextlib.suppress(TimeoutError):
             within_s = CALLER_TAKES_S if fits else CALLER_TAKES_LARGE_S
             await asyncio.wait_for(self._arrived(), within_s)

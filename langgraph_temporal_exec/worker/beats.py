@@ -20,12 +20,8 @@ EVERY = 0.4
 that is late by half the timeout does no harm."""
 
 EVERY_OF_TASKS = 0.7
-"""How often one of a task does; its timeout is ``TASK_TIMEOUTS`` times as long."""
-
-TASK_TIMEOUTS = 3
-"""In heartbeat timeouts: that of the Activity of a task in the process that drives its run. If that
-process dies, the heartbeats of ``drive`` are missed. So only a task is noticed that has got lost
-on its way to a process which lives; most have ended before their first heartbeat, which costs."""
+"""How often one of a task does, in the process that drives its run. If it comes too late, only the
+Activity is lost: the node goes on, and its result travels by itself."""
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,6 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
-from temporalio.client import WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -370,6 +369,12 @@ class LiveRun:
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
         self._report_unasked(attempt, reply.result())
 
+    async def forget_input(self) -> None:
+        """A large input is not needed once the run has ended; it is in the thread by now."""
+        refs = self._called.stored_input
+        if refs:
+            await self._host.store.blobs.remove(self.run.thread_id, refs)
+
     def _report_unasked(self, attempt: int, reply: DriveReply | None) -> None:
         """Tell how the first attempt ended if no drive Activity does; ``None``: one is to come."""
         if attempt == 1 and not self._asked:
@@ -463,13 +468,14 @@ class EmbeddedRuns:
                 await handle.cancel()
                 return
             async with asyncio.timeout(REPORT_S):
-                await handle.start_update(
-                    names.REPORT_UPDATE,
-                    pack(reply) if reply is not None else b"",
-                    wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                data = pack(reply) if reply is not None else b""
+                taken: bool = await handle.execute_update(
+                    names.REPORT_UPDATE, data, result_type=bool
                 )
-            if reply is not None and (ended or reply.status == DriveStatus.AWAY):
+            if taken and reply is not None and (ended or reply.status == DriveStatus.AWAY):
                 self.remove(run.run_id)
+                if ended:
+                    await live.forget_input()
         except Exception as exc:
             if isinstance(exc, RPCError) and exc.status is RPCStatusCode.NOT_FOUND:
                 # It was terminated, and nobody will ask.

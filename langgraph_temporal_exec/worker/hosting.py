@@ -104,7 +104,7 @@ class WorkerOptions:
     def cached_workflows(self) -> int:
         """How many workflows stay in memory."""
         if self.workflow_cache_bytes is not None:
-            return self.workflow_cache_bytes // WORKFLOW_BYTES
+            return max(1, self.workflow_cache_bytes // WORKFLOW_BYTES)
         return CACHED if self.max_cached_workflows is None else self.max_cached_workflows
 
 

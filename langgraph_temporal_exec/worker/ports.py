@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from .._loops import LoopThread
 from ..caller.hub import Mailbox
 from ..protocol.messages import CallerStream
+from ..protocol.stored import BlobRef
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .live import LiveTasks
@@ -52,6 +53,11 @@ class CalledRun(Protocol):
     identity: RunIdentity
     graph: Any
     call: Call
+
+    @property
+    def stored_input(self) -> tuple[BlobRef, ...]:
+        """A large input, stored outside the record; empty: it is in there."""
+        ...
 
     async def record(self) -> None:
         """Record the run."""

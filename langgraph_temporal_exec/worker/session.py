@@ -131,7 +131,6 @@ from .away import (
     recorded,
     upload_of,
 )
-from .beats import TASK_TIMEOUTS
 from .live import LiveTask
 from .outbox import Entry, Outbox
 from .placement import Placement, limits, placement
@@ -736,8 +735,7 @@ class Session:
             parcel=parcel,
             home_key=home_key,
             home_timeout_s=home_timeout_s,
-            heartbeat_s=self._options.heartbeat_timeout.total_seconds()
-            * (1 if parcel else TASK_TIMEOUTS),
+            heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
             step=task.step,
             priority=self.run.priority,
         )

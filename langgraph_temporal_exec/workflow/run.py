@@ -256,11 +256,13 @@ class RunWorkflow:
         name=names.REPORT_UPDATE,
         unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON,
     )
-    def report(self, reply: bytes) -> None:
+    def report(self, reply: bytes) -> bool:
         """The process of the caller says how the first attempt ended, a ``DriveReply``; or, with
-        b"", only that it is to be asked now."""
-        if not self._attempt and self._at_caller:
-            self._reported = reply
+        b"", only that it is to be asked now. ``False``: it is asked already."""
+        if self._attempt or not self._at_caller:
+            return False
+        self._reported = reply
+        return True
 
     @report.validator
     def _check_report(self, reply: bytes) -> None:

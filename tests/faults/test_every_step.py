@@ -124,13 +124,8 @@ class Case:
             await victim.question(self.graph, self.saver, self.plan)
 
     async def call(self) -> Any:
-        """The call of the case, from this process: its last values, which are streamed."""
-        last: Any = None
-        stream = self.graph.astream(self.plan.input, self.plan.config, stream_mode="values")
-        async with contextlib.aclosing(stream) as chunks:
-            async for chunk in chunks:
-                last = chunk if "log" in chunk else last
-        return last
+        """The call of the case, from this process."""
+        return await self.graph.ainvoke(self.plan.input, self.plan.config)
 
     def run(self) -> WorkflowHandle[Any, Any]:
         """The run the process has started, or was about to start."""

@@ -63,51 +63,38 @@ async def test_a_result_is_sent_once(client: Client, task_queue: str, delivered:
     caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     other = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
     graph = _counts().with_config(checkpointer=caller)
-    where = config("large")
-    expected = {"n": STEPS, "blob": text(BLOB)}
     async with host.worker(_counts()):
-        assert await graph.ainvoke({"blob": expected["blob"]}, where) == expected
-        assert 0.5 * BLOB < sum(delivered) < 0.7 * BLOB
-        delivered.clear()
-        # The next one is the difference to what this caller has.
-        assert await asyncio.to_thread(graph.invoke, {"n": 0}, where) == expected
-        assert sum(delivered) < 2_000
-        delivered.clear()
-        changed = {"n": 0, "blob": "new " + text(BLOB)}
-        assert await graph.ainvoke(changed, where) == {**changed, "n": STEPS}
-        assert sum(delivered) < 2_000
-        delivered.clear()
-        # Another caller has nothing, and changes it behind the back of the first.
-        assert await _counts().with_config(checkpointer=other).ainvoke(expected, where)
-        assert 0.5 * BLOB < sum(delivered) < 0.7 * BLOB
-        delivered.clear()
-        assert await graph.ainvoke({"n": 0}, where) == expected
-        assert 0.5 * BLOB < sum(delivered) < 0.7 * BLOB
-        delivered.clear()
-        run = await caller.astart(_counts(), {"n": 0}, where)
-        assert await run.aresult() == expected
-        # From the record of the run, or the thread, not from a stream.
-        assert delivered == []
+        for size in (SMALL, BLOB):
+            where = config(str(size))
+            expected = {"n": STEPS, "blob": text(size)}
+            assert await graph.ainvoke({"blob": expected["blob"]}, where) == expected
+            assert 0.5 * size < sum(delivered) < 0.7 * size
+            delivered.clear()
+            # The next one is the difference to what this caller has.
+            assert await asyncio.to_thread(graph.invoke, {"n": 0}, where) == expected
+            assert sum(delivered) < 2_000
+            delivered.clear()
+            changed = {"n": 0, "blob": "new " + expected["blob"]}
+            assert await graph.ainvoke(changed, where) == {**changed, "n": STEPS}
+            assert sum(delivered) < 2_000
+            delivered.clear()
+            # Another caller has nothing, and changes it behind the back of the first.
+            assert await _counts().with_config(checkpointer=other).ainvoke(expected, where)
+            assert 0.5 * size < sum(delivered) < 0.7 * size
+            delivered.clear()
+            assert await graph.ainvoke({"n": 0}, where) == expected
+            assert 0.5 * size < sum(delivered) < 0.7 * size
+            delivered.clear()
+            run = await caller.astart(_counts(), {"n": 0}, where)
+            assert await run.aresult() == expected
+            # From the record of the run, or the thread, not from a stream.
+            assert delivered == []
     async with host.worker(_counts()):
         # Another worker has nothing either.
         assert await graph.ainvoke({"n": 0}, where) == expected
-        assert 0.5 * BLOB < sum(delivered) < 0.7 * BLOB
+        assert 0.5 * size < sum(delivered) < 0.7 * size
     caller.close()
     other.close()
-
-
-async def test_a_result_that_the_outcome_has_is_not_sent_as_well(
-    client: Client, task_queue: str, delivered: list[int]
-) -> None:
-    host = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
-    caller = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
-    graph = _counts().with_config(checkpointer=caller)
-    expected = {"n": STEPS, "blob": text(SMALL)}
-    async with host.worker(_counts()):
-        assert await graph.ainvoke({"blob": expected["blob"]}, config("small")) == expected
-        assert await graph.ainvoke({"n": 0}, config("small")) == expected
-    caller.close()
-    assert delivered == []
 
 
 @pytest.mark.parametrize("options", [{"version": "v1"}, {"version": "v2"}], ids=["v1", "v2"])

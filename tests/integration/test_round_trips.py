@@ -140,31 +140,6 @@ async def test_a_run_that_takes_longer_is_driven(
         assert (await events(run))["WORKFLOW_EXECUTION_UPDATE_ACCEPTED"] == 0
 
 
-async def test_tasks_are_not_watched_as_closely_as_what_drives_them(
-    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that dies misses the heartbeats of ``drive``; more of its tasks would cost more."""
-    monkeypatch.setattr(admitted, "UNDRIVEN_S", 0.0)
-    gate = Gate()
-    async with hosting(client, task_queue, gate.graph()) as (bound, saver):
-        call = asyncio.create_task(bound.ainvoke({"x": ["in"]}, config("t")))
-        async with asyncio.timeout(WAIT_S):
-            await gate.begun.wait()
-            run = await only_run(saver, client)
-            gate.open.set()
-            await call
-            await run.result()
-        thread = client.get_workflow_handle(names.thread_workflow_id(task_queue, "t"))
-        timeouts = {
-            scheduled.activity_type.name: scheduled.heartbeat_timeout.ToTimedelta()
-            for handle in (run, thread)
-            async for event in handle.fetch_history_events()
-            if (scheduled := event.activity_task_scheduled_event_attributes).activity_id
-        }
-    limit = saver.options.heartbeat_timeout
-    assert timeouts == {names.DRIVE_ACTIVITY: limit, "wait": 3 * limit}
-
-
 async def test_a_run_is_cancelled_before_its_workflow_has_begun(
     client: Client, task_queue: str
 ) -> None:
