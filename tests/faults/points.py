@@ -106,8 +106,9 @@ LARGE_POINTS = {
 }
 """What is passed in addition with an input that does not fit into one payload."""
 
-LARGE_BY_TIME = frozenset({"step-end", "step-handled-end"})
-"""What is passed with it, or not: no result carries a step while blobs are being stored."""
+END_BY_TIME = frozenset({"step-end", "step-handled-end"})
+"""What is passed, or not, although results carry steps: none does while blobs are being stored, or
+when something else was sent just before."""
 
 ONE_SIDED = {"chunk": "after", "returned": "after", "outcome": "before", "run-begins": "before"}
 """The program's own points have one side. Of what lasts as long as the run, the waiting for its
