@@ -30,7 +30,7 @@ A result that nothing follows in time goes alone. Steps that need an answer, or 
 carried: they end what is held, and go as Updates.
 
 **How the end is told.** The step with the outcome may be carried as well, and somebody waits for
-it. That is told by the answer to the first step of the attempt, which *stays* (``StepRequest``)
+it. That is told by the answer to the first step that has tasks, which *stays* (``StepRequest``)
 until the attempt is over: one Update for the whole run. If it is answered before, because the
 workflow continues as new, the outcome goes as an Update.
 
@@ -147,8 +147,8 @@ class Outbox:
         ready: Awaited once before the first step (the namespace must exist).
         over: Told of watched tasks that have ended, and whose results are in the log.
         carries: Results of tasks may carry steps.
-        stay: Sends the first step so that it is answered when the attempt is over; ``None``: it is
-            answered at once.
+        stay: Sends the first step that has tasks so that it is answered when the attempt is over;
+            ``None``: it is answered at once.
 
     Attributes:
         broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
@@ -176,7 +176,7 @@ class Outbox:
         _hold: Ends that.
         _carried: Tasks of the step that was carried last, or that stays, until one of them has
             begun; and how that is told: whether the step was applied, as far as it is known.
-        _staying: The answer to the first step, if that stays.
+        _staying: The answer to the step that stays; ``None``: none was sent so.
         _in_flight: Steps under way, from the storing of their blobs to their answer.
         _stored: Done when the blobs of all steps so far are stored, or could not be.
         _sending: Their asyncio tasks: the loop itself holds only weak references to them.
@@ -397,10 +397,6 @@ class Outbox:
         self._tasks.clear()
         self._early.clear()
         self._outcome, self._fence = outcome, fence
-        if self.error is not None:
-            raise self.error
-        if fence or not self._stays:
-            self._let_go()
         self._kick()
         await self._all_sent()
         if self._staying is not None:
@@ -412,12 +408,12 @@ class Outbox:
         Raises:
             BaseException: What made the attempt fail.
         """
-        if self.error is not None:
-            raise self.error
         self._let_go()
         await self._all_sent()
 
     async def _all_sent(self) -> None:
+        if self.error is not None:
+            raise self.error
         self._settle_carried(applied=False)
         if not self._pending and not self._in_flight:
             return
@@ -450,8 +446,13 @@ class Outbox:
 
     @property
     def _sendable(self) -> bool:
+        return bool(self._ops) or self._urgent
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether there is more to send than ops, which what is held may take along."""
         room = bool(self._tasks) and len(self._running) < MAX_RUNNING
-        return room or bool(self._ops or self._open or self._watch or self._cancel or self._outcome)
+        return room or bool(self._open or self._watch or self._cancel or self._outcome)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -556,7 +557,7 @@ class Outbox:
         if request.outcome:
             if carrier.report(pack(request)) and self._staying is not None:
                 await asyncio.wait([self._staying], timeout=CARRIED_QUIET_S)
-            reply = self._answer_of_staying()
+            reply = self._answer_of_staying() or StepReply()
             self.log_end = max(self.log_end, reply.log_end)
             return reply.over
         told = self._tell_begun(request)
@@ -579,20 +580,21 @@ class Outbox:
         """Whether the outcome of the attempt will be answered."""
         return self._staying is not None and not self._staying.done()
 
-    def _answer_of_staying(self) -> StepReply:
+    def _answer_of_staying(self) -> StepReply | None:
+        """How the step that stays was answered; ``None``: it was not, or not yet."""
         staying = self._staying
         if staying is None or not staying.done() or staying.cancelled() or staying.exception():
-            return StepReply()
+            return None
         return staying.result()
 
     def _may_stay(self, request: StepRequest) -> bool:
         """Whether a step is answered by its tasks' beginning, so that its answer may come late."""
-        first = request.seq == 0 and self._stay is not None and self._carried is None
+        first = self._staying is None and self._stay is not None and self._carried is None
         asks = request.open or request.watch or request.cancel or request.outcome
         return first and _has_own(request.tasks) and not (asks or request.requires or self._idle)
 
     async def _send_staying(self, request: StepRequest) -> bool:
-        """Send the first step; whether it was applied, as far as it is known."""
+        """Send a step that stays; whether it was applied, as far as it is known."""
         assert self._stay is not None
         told = self._tell_begun(request)
         answer = self._stay(replace(request, stays=True))
@@ -602,12 +604,10 @@ class Outbox:
         either: list[asyncio.Future[Any]] = [told, self._staying]
         await asyncio.wait(either, timeout=CARRIED_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
         applied = told.done() and told.result()
-        if self._staying.done() and not (self._staying.cancelled() or self._staying.exception()):
-            # Of a workflow that is to continue as new, or of a release that answers at once.
-            reply = self._staying.result()
-            applied = applied or not (reply.again or reply.lost)
         self._settle_carried(applied=False)
-        return applied
+        # Of a workflow that is to continue as new, or of a release that answers at once.
+        reply = self._answer_of_staying()
+        return applied or (reply is not None and not reply.again and not reply.lost)
 
     async def _deliver(
         self,
@@ -711,7 +711,7 @@ class Outbox:
     def _after_delivery(self) -> None:
         if self.error is not None:
             return
-        if self._sendable:
+        if self._urgent or (self._ops and self._held is None):
             self._kick()
         if not self._pending and not self._in_flight:
             for future in self._idle:
