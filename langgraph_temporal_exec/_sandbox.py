@@ -6,7 +6,8 @@ for two things.
 It loads none of this package anew. For each workflow that begins, the module that defines it would
 be executed again, to keep its state from others; there is none (``tests/replay/test_sandbox.py``
 compares all that is shared before and after), and it took ten times as long as the rest of making
-a workflow. What a worker of somebody else's does, the default, is right as well.
+a workflow. So modules of ours see those they import as they are; what would differ in a replay
+``tests/layering.py`` bans. What a worker of somebody else's does, the default, is right as well.
 
 Of two questions the SDK asks it for every payload that a workflow task brings or leaves, three
 times each, the answers are known beforehand unless the client's data converter is of a special

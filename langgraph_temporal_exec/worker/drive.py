@@ -45,7 +45,6 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-from temporalio.service import RPCError
 
 from .._exits import Owned, contained, is_cancelled
 from .._loops import TaskElsewhere, stands_still
@@ -65,9 +64,6 @@ from ..protocol.messages import (
     TaskOutput,
     TaskStatus,
 )
-from ..protocol.stored import (
-    BlobRef,
-)
 from ..protocol.wire import pack, unpack
 from ..seam import hooks
 from ..storage.known import KnownChunks
@@ -75,7 +71,7 @@ from ..storage.rpc import opaque, opaque_failures
 from ..values.record import Call, RunIdentity, decode
 from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
 from .beats import CANCEL_GRACE_S, EVERY_OF_TASKS, heartbeating, lost_because, moved
-from .embedded import EmbeddedRuns, LiveRun, is_cancelled_run
+from .embedded import EmbeddedRuns, LiveRun, cancel_if_cancelled, forget_input
 from .ports import Host
 from .proxies import manager_for
 from .registry import GraphRegistry
@@ -220,7 +216,8 @@ class Activities:
                 if reply.status == DriveStatus.ENDED:
                     self._embedded.closing.append(request.run_workflow_id)
             if reply.status == DriveStatus.ENDED and request.record_ref is not None:
-                await self._forget_record(request, request.record_ref)
+                ids = {"thread_id": request.thread_id, "run_id": request.run_id}
+                await forget_input(self._store, [request.record_ref], **ids)
         return pack(reply)
 
     async def _wait_for(self, slot: Slot, request: DriveRequest, session: Session) -> bytes:
@@ -242,19 +239,6 @@ class Activities:
             await session.end(outcome)
             return outcome
         return b""
-
-    async def _forget_record(self, request: DriveRequest, ref: BlobRef) -> None:
-        """A large input is not needed once the run has ended; it is in the thread by now."""
-        try:
-            await self._store.blobs.remove(request.thread_id, [ref])
-        except RPCError as exc:
-            # It goes with the thread.
-            _log(request).warning(
-                "the input of run %s of thread %r was not removed: %s",
-                request.run_id,
-                request.thread_id,
-                exc,
-            )
 
     # -- the caller is in this process --------------------------------------------------------
 
@@ -284,14 +268,9 @@ class Activities:
         # This reply reports the end, or that it leaves, for which the entry was still there.
         if reply.status in (DriveStatus.ENDED, DriveStatus.AWAY):
             self._embedded.remove(request.run_id)
-            await self._cancel_workflow_if_cancelled(request, reply)
+            client = self._store.transport.client
+            await cancel_if_cancelled(client, request.run_workflow_id, reply)
         return reply
-
-    async def _cancel_workflow_if_cancelled(self, request: DriveRequest, reply: DriveReply) -> None:
-        """A run its caller abandoned shows as Canceled in Temporal, not as Completed."""
-        if is_cancelled_run(reply):
-            handle = self._store.transport.client.get_workflow_handle(request.run_workflow_id)
-            await handle.cancel()
 
     # -- the caller is elsewhere, or gone -----------------------------------------------------
 

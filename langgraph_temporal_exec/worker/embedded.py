@@ -16,11 +16,12 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -33,6 +34,7 @@ from ..errors import (
     UsageError,
     WorkerStoppedError,
 )
+from ..logs import about
 from ..protocol import names
 from ..protocol.expired import expired_text
 from ..protocol.messages import (
@@ -44,8 +46,10 @@ from ..protocol.messages import (
     Listener,
     Outcome,
 )
+from ..protocol.stored import BlobRef
 from ..protocol.wire import pack, unpack
 from ..seam.chunks import ShownInterrupts
+from ..storage.store import Store
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
 from .relay import Relay, Relays
@@ -60,7 +64,6 @@ MAX_CLOSING = 20
 
 START_WAIT_S = 10.0
 """How long an abandoned call waits for the start of its run to be answered."""
-
 
 REPORT_S = 10.0
 """How long the report of an attempt's end may take; a drive Activity asks for it otherwise."""
@@ -210,8 +213,8 @@ class LiveRun:
 
     @property
     def unreported(self) -> bool:
-        """Whether it has ended here, and no drive Activity has told that yet."""
-        return bool(self._outcome)
+        """Whether it has ended here, and its workflow has not been told yet."""
+        return bool(self._outcome) or self._failure is not None
 
     async def _next_attempt(self) -> int | bytes:
         if not self._attempts.empty():
@@ -273,11 +276,10 @@ class LiveRun:
         self._closed = True
         if self._elsewhere is not None:
             self._elsewhere.cancel()
-        is_told = not self._outcome and self._failure is None
-        for attempt in list(self._replies) or ([] if is_told else [self._seen]):
+        for attempt in list(self._replies) or ([self._seen] if self.unreported else []):
             self._answer(attempt, self._last_word)
         # With something to report the entry stays until that is reported.
-        if is_told and self._home is None:
+        if not self.unreported and self._home is None:
             self._remove(self.run.run_id)
 
     # -- the drive Activity's side ------------------------------------------------------------
@@ -369,11 +371,10 @@ class LiveRun:
         reply.set_result(DriveReply(status=status, outcome=self._outcome, queue=queue))
         self._report_unasked(attempt, reply.result())
 
-    async def forget_input(self) -> None:
-        """A large input is not needed once the run has ended; it is in the thread by now."""
-        refs = self._called.stored_input
-        if refs:
-            await self._host.store.blobs.remove(self.run.thread_id, refs)
+    @property
+    def stored_input(self) -> tuple[BlobRef, ...]:
+        """See ``CalledRun``."""
+        return self._called.stored_input
 
     def _report_unasked(self, attempt: int, reply: DriveReply | None) -> None:
         """Tell how the first attempt ended if no drive Activity does; ``None``: one is to come."""
@@ -392,9 +393,32 @@ def _going(
     return go
 
 
-def is_cancelled_run(reply: DriveReply) -> bool:
-    """Whether an attempt recorded that its run was cancelled."""
-    return bool(reply.outcome) and unpack(Outcome, reply.outcome).status == "cancelled"
+async def cancel_if_cancelled(client: Client, run_workflow_id: str, reply: DriveReply) -> bool:
+    """Have a run that its caller abandoned shown as Canceled in Temporal, not as Completed.
+
+    Returns:
+        Whether the attempt recorded that its run was cancelled.
+
+    Raises:
+        RPCError: Its workflow could not be cancelled.
+    """
+    if not reply.outcome or unpack(Outcome, reply.outcome).status != "cancelled":
+        return False
+    await client.get_workflow_handle(run_workflow_id).cancel()
+    return True
+
+
+async def forget_input(
+    store: Store, refs: Sequence[BlobRef], *, thread_id: str, run_id: str
+) -> None:
+    """Remove a large input: it is in the thread by the time its run has ended."""
+    try:
+        await store.blobs.remove(thread_id, refs)
+    except RPCError as exc:
+        # It goes with the thread.
+        about(logger, thread_id=thread_id, run_id=run_id).warning(
+            "the input of run %s of thread %r was not removed: %s", run_id, thread_id, exc
+        )
 
 
 async def _granted(slot: Slot) -> None:
@@ -439,7 +463,7 @@ class EmbeddedRuns:
 
     @property
     def unreported(self) -> bool:
-        """Whether any of them has ended, and no drive Activity has told that yet."""
+        """Whether any of them has ended, and its workflow has not been told yet."""
         return any(live.unreported for live in self._runs.values())
 
     def stop(self) -> None:
@@ -459,23 +483,25 @@ class EmbeddedRuns:
         task.add_done_callback(self._reports.discard)
 
     async def _told(self, live: LiveRun, reply: DriveReply | None) -> None:
-        run = live.run
-        handle = self._host.store.transport.client.get_workflow_handle(run.run_workflow_id)
-        ended = reply is not None and reply.status == DriveStatus.ENDED
+        run, store = live.run, self._host.store
+        client = store.transport.client
         try:
-            if reply is not None and ended and is_cancelled_run(reply):
-                # Temporal is to show it as Canceled. Its Activity comes for the outcome.
-                await handle.cancel()
+            if reply is not None and await cancel_if_cancelled(client, run.run_workflow_id, reply):
+                # Its Activity comes for the outcome.
                 return
             async with asyncio.timeout(REPORT_S):
-                data = pack(reply) if reply is not None else b""
-                taken: bool = await handle.execute_update(
-                    names.REPORT_UPDATE, data, result_type=bool
+                taken: bool = await client.get_workflow_handle(run.run_workflow_id).execute_update(
+                    names.REPORT_UPDATE,
+                    pack(reply) if reply is not None else b"",
+                    result_type=bool,
                 )
-            if taken and reply is not None and (ended or reply.status == DriveStatus.AWAY):
+            if not taken or reply is None:
+                return
+            if reply.status in (DriveStatus.ENDED, DriveStatus.AWAY):
                 self.remove(run.run_id)
-                if ended:
-                    await live.forget_input()
+            if reply.status == DriveStatus.ENDED and live.stored_input:
+                ids = {"thread_id": run.thread_id, "run_id": run.run_id}
+                await forget_input(store, live.stored_input, **ids)
         except Exception as exc:
             if isinstance(exc, RPCError) and exc.status is RPCStatusCode.NOT_FOUND:
                 # It was terminated, and nobody will ask.

@@ -289,6 +289,7 @@ def test_a_cache_of_workflows_is_bounded_once() -> None:
     assert WorkerOptions().cached_workflows == 1_000
     assert WorkerOptions(max_cached_workflows=0).cached_workflows == 0
     assert WorkerOptions(workflow_cache_bytes=250_000_000).cached_workflows == 500
+    assert WorkerOptions(workflow_cache_bytes=1).cached_workflows == 1
     with pytest.raises(UsageError, match="give one of them"):
         WorkerOptions(workflow_cache_bytes=1, max_cached_workflows=1)
 
