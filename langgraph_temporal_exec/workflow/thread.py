@@ -315,6 +315,9 @@ class ThreadWorkflow:
                 # Within a run there is always a next step under way, so the only gap to continue
                 # as new in is before it is applied. Steps that wait for an earlier one go as well.
                 return pack(StepReply(again=True))
+            if not self._state.ready(r):
+                # It was to be repeated, and has not to be any more: an archive is being made.
+                continue
             if missing := self._state.missing(r):
                 return pack(StepReply(lost=missing))
             if await self._recall(r.open, r.new, lambda: self._state.refuses(r.epoch, r.round)):

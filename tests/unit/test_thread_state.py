@@ -180,6 +180,13 @@ def test_a_carried_step_waits_for_those_before_it_and_for_what_it_requires() -> 
     assert state.advance() == [StartTask(spec=spec("t3"), epoch=state.epoch)]
 
 
+def test_a_carried_step_that_has_come_by_itself_before_is_dropped() -> None:
+    state = superstep("t1", "t2")
+    state.step(step(state, 1, tasks=(spec("t3"),)))
+    state.task_ended("t1", state.epoch, carrying(state, seq=1, tasks=(spec("t3"),)))
+    assert (state.advance(), state.carried, state.next_seq) == ([], {}, 2)
+
+
 def test_a_carried_step_survives_continue_as_new() -> None:
     state = superstep("t1", "t2")
     state.task_ended("t1", state.epoch, carrying(state, seq=1, tasks=(spec("t3"),)))

@@ -663,7 +663,8 @@ class ThreadState:
         # Of the others the sender needs an answer.
         asks = request.open or request.watch or request.cancel or request.extra
         ours = (request.epoch, request.round) == (self.epoch, self.round)
-        if ours and not asks and not self.refuses(request.epoch, request.round):
+        late = request.seq < self.next_seq
+        if ours and not asks and not late and not self.refuses(request.epoch, request.round):
             self.carried[request.seq] = request
             while len(self.carried) > MAX_CARRIED:
                 del self.carried[next(iter(self.carried))]
