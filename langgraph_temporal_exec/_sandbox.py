@@ -16,8 +16,12 @@ kind: they took more CPU of a worker than the workflows themselves.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
 from temporalio.converter import (
     DataConverter,
@@ -30,19 +34,38 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 PACKAGE = "langgraph_temporal_exec"
 
+Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
-def sandboxed(client: Client) -> dict[str, Any]:
+
+class Cache(Protocol):
+    """Is told which workflows a worker has in memory; from threads of the SDK."""
+
+    def activated(self, workflow_id: str) -> None:
+        """A workflow task of it was done here."""
+        ...
+
+    def evicted(self, workflow_id: str) -> None:
+        """It is not in memory any more."""
+        ...
+
+
+def sandboxed(
+    client: Client, *, cache: Cache | None = None, eager: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     """Arguments of a ``Worker`` that hosts workflows of this package.
 
     Args:
         client: Of the worker; its data converter says what may be left out.
+        cache: Told of the workflows in ``eager``.
+        eager: Types of those workflows whose Activities may come to the worker with the answer to
+            the workflow task that schedules them.
     """
     converter = client.data_converter
     stores = converter.external_storage is not None
     asks = stores or _heeds_context(converter, client.namespace)
     restrictions = SandboxRestrictions.default.with_passthrough_modules(PACKAGE)
-    kind = SandboxedWorkflowRunner if asks else _Unasked
-    settings: dict[str, Any] = {"workflow_runner": kind(restrictions=restrictions)}
+    runner = _Runner(restrictions=restrictions, asked=asks, cache=cache, eager=eager)
+    settings: dict[str, Any] = {"workflow_runner": runner}
     if not stores:
         # With more than one the SDK makes an asyncio task for every payload, to store it nowhere.
         settings["max_workflow_task_external_storage_concurrency"] = 1
@@ -58,16 +81,47 @@ def _heeds_context(converter: DataConverter, namespace: str) -> bool:
     return converter.with_context(context) is not converter
 
 
-class _Unasked(SandboxedWorkflowRunner):
-    """For data converters that heed no context, and store nothing elsewhere."""
+@dataclass(frozen=True)
+class _Runner(SandboxedWorkflowRunner):
+    """The sandbox of one worker.
+
+    Args:
+        asked: Whether workflows are asked for contexts; not for data converters that heed none,
+            and store nothing elsewhere.
+        cache: See ``sandboxed``.
+        eager: See ``sandboxed``.
+    """
+
+    asked: bool = True
+    cache: Cache | None = None
+    eager: frozenset[str] = frozenset()
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        """A workflow in the sandbox that is not entered to ask for contexts."""
+        """A workflow in the sandbox."""
+        workflow_type, workflow_id = det.info.workflow_type, det.info.workflow_id
+        eager = workflow_type in self.eager
+        if not eager:
+            det = replace(det, disable_eager_activity_execution=True)
         instance = super().create_instance(det)
         # On the one instance: its class is private to the SDK.
-        for question, answer in (
-            ("get_serialization_context", None),
-            ("get_external_store_context", StorageDriverStoreContext(target=None)),
-        ):
-            setattr(instance, question, lambda _, answer=answer: answer)
+        if not self.asked:
+            for question, answer in (
+                ("get_serialization_context", None),
+                ("get_external_store_context", StorageDriverStoreContext(target=None)),
+            ):
+                setattr(instance, question, lambda _, answer=answer: answer)
+        if eager and self.cache is not None:
+            told = _told(self.cache, workflow_id, instance.activate)
+            object.__setattr__(instance, "activate", told)
         return instance
+
+
+def _told(cache: Cache, workflow_id: str, activate: Activate) -> Activate:
+    def told(act: WorkflowActivation) -> WorkflowActivationCompletion:
+        if any(job.HasField("remove_from_cache") for job in act.jobs):
+            cache.evicted(workflow_id)
+        else:
+            cache.activated(workflow_id)
+        return activate(act)
+
+    return told

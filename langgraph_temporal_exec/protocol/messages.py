@@ -258,6 +258,8 @@ class TaskSpec:
         heartbeat_s: How long its process may be silent.
         step: LangGraph's superstep.
         priority: Of the run.
+        eager: The process that asks has the workflow in its cache, as far as it knows: it may be
+            given the Activity with the answer to the workflow task that schedules it.
     """
 
     key: str
@@ -270,6 +272,7 @@ class TaskSpec:
     parcel: bytes = b""
     home_key: str = ""
     home_timeout_s: float = 0.0
+    eager: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

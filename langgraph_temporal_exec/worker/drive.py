@@ -180,9 +180,22 @@ class Activities:
     @opaque_failures()
     async def task(self, args: Sequence[RawValue]) -> bytes:
         """One task: its type is the name of the node, so that Temporal's UI shows it."""
+        return await self._task(args, eager=False)
+
+    @activity.defn(dynamic=True)
+    @opaque_failures()
+    async def eager_task(self, args: Sequence[RawValue]) -> bytes:
+        """One that comes with the answer to the workflow task that scheduled it."""
+        return await self._task(args, eager=True)
+
+    async def _task(self, args: Sequence[RawValue], *, eager: bool) -> bytes:
         # A dynamic Activity gets its arguments undecoded.
         payload = activity.payload_converter().from_payload(args[0].payload, bytes)
         live = self._host.tasks.get(unpack(TaskInput, payload).key)
+        if eager:
+            self._host.eager.arrived()
+        elif live is not None and live.eager_by:
+            self._host.eager.missed(live.eager_by)
         # Of an attempt that was given up; or the task has ended after its first Activity was lost.
         if live is None or not live.start():
             return pack(TaskOutput(status=TaskStatus.UNKNOWN))

@@ -24,6 +24,7 @@ class LiveTask:
 
     Attributes:
         stopped: It was cancelled from here.
+        eager_by: The workflow that schedules it as an eager one; "": none does.
         error: What the node raised.
         started: Done when the Activity is there.
         done: With the Activity's result.
@@ -34,6 +35,7 @@ class LiveTask:
         self.key = key
         self.give_up = give_up
         self.stopped = False
+        self.eager_by = ""
         self.node = node
         self.error = ""
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()

@@ -147,6 +147,7 @@ class Outbox:
         ready: Awaited once before the first step (the namespace must exist).
         over: Told of watched tasks that have ended, and whose results are in the log.
         carries: Results of tasks may carry steps.
+        eager: Marks those tasks of a step that may be eager.
         stay: Sends the first step that has tasks so that it is answered when the attempt is over;
             ``None``: it is answered at once.
 
@@ -195,8 +196,10 @@ class Outbox:
         over: Callable[[str], None] = lambda key: None,
         *,
         carries: bool = False,
+        eager: Callable[[Sequence[TaskSpec]], Sequence[TaskSpec]] = lambda specs: specs,
         stay: Send | None = None,
     ) -> None:
+        self._eager = eager
         self._over = over
         self._stay = stay if carries else None
         self._staying: asyncio.Task[StepReply] | None = None
@@ -525,7 +528,7 @@ class Outbox:
             self._running.update(spec.key for spec in tasks)
             request = replace(
                 request,
-                tasks=tuple(tasks),
+                tasks=tuple(self._eager(tasks)),
                 open=tuple(namespace for namespace, _ in self._open),
                 open_as=tuple(graph for _, graph in self._open),
                 new=tuple(namespace for namespace, _ in self._open if namespace in self._new),
@@ -680,7 +683,9 @@ class Outbox:
         """Send; repeat while the workflow is about to continue as new."""
         refused = 0
         while (reply := await self._send(request)).again:
-            # At once the first time: the new run of the workflow is there already.
+            # At once the first time: the new run of the workflow is there already. Any process may
+            # have it in its cache.
+            request = replace(request, tasks=tuple(replace(t, eager=False) for t in request.tasks))
             await asyncio.sleep(min(1.0, 0.05 * refused))
             refused += 1
         return reply

@@ -11,6 +11,7 @@ from ..protocol.messages import CallerStream
 from ..protocol.stored import BlobRef
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
+from .eager import EagerTasks
 from .live import LiveTasks
 from .slots import Slots
 
@@ -22,6 +23,7 @@ class Host(Protocol):
         store: Threads, and the options and serializer of the saver whose runs are served.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
+        eager: Which of them are eager.
         queue: Task queue that only this process polls.
         home_queue: Task queue of the runs whose home it is.
         name: The worker's name.
@@ -36,6 +38,7 @@ class Host(Protocol):
     store: Store
     loop_thread: LoopThread
     tasks: LiveTasks
+    eager: EagerTasks
     queue: str
     home_queue: str
     name: str

@@ -3,7 +3,8 @@
 There are six, because each kind of work has a limit, and an end, of its own::
 
     task queue     what                     limit                  when the process stops
-    shared         workflow tasks           cache                  to the end
+    shared         workflow tasks, eager    cache; of tasks see    to the end
+                   tasks                    ``slots``
     shared         ``drive`` of callers     max_concurrent_runs    takes nothing new from the first
                    elsewhere                                       moment; what is driven has the
                                                                    grace to end
@@ -47,6 +48,7 @@ from ..workflow.run import RunWorkflow
 from ..workflow.thread import ThreadWorkflow
 from .claim import Claim
 from .drive import Activities
+from .eager import EagerTasks
 from .embedded import EmbeddedRuns
 from .health import Health
 from .hosting import WorkerOptions
@@ -103,6 +105,7 @@ class WorkerHost:
         home_queue: Task queue of the runs whose home it is.
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks of the process.
+        eager: Which of them are eager.
         mailbox: Where tasks that other workers run send what they do.
         registry: Graphs that are served.
         embedded: Runs whose callers are in this process.
@@ -148,6 +151,8 @@ class WorkerHost:
         self.queue = self._claim.process_queue
         self.home_queue = self._claim.card.queue
         self.tasks = LiveTasks()
+        # With a tuner the slots of Activities are for the user to give.
+        self.eager = EagerTasks(enabled=settings.tuner is None)
         self.mailbox = Mailbox(store.transport)
         self.loop_thread = LoopThread("langgraph-temporal-worker")
         self.registry = GraphRegistry(store.options.graph, loop)
@@ -202,6 +207,8 @@ class WorkerHost:
         if settings.tuner is not None:
             slots = {"tuner": settings.tuner}
         client = await self._transport.worker_client()
+        # Of one client only one worker may take Activities of a queue.
+        hosting = await self._transport.twin() if self.eager.enabled else client
         await self._claim.take()
         try:
             taking = {**common, "graceful_shutdown_timeout": settings.shutdown_grace}
@@ -209,7 +216,8 @@ class WorkerHost:
                 Worker(
                     client,
                     task_queue=self._options.task_queue,
-                    activities=[activities.drive],
+                    # Eager tasks of any process that have come to the queue after all.
+                    activities=[activities.drive, activities.task],
                     # The other queues carry no workflows, and what is on them belongs to one
                     # process or to no version of a graph.
                     deployment_config=self._deployment,
@@ -235,19 +243,18 @@ class WorkerHost:
             self._workers = [
                 *self._driving,
                 Worker(
-                    client,
+                    hosting,
                     task_queue=self._options.task_queue,
                     workflows=[ThreadWorkflow, RunWorkflow],
-                    **sandboxed(client),
+                    activities=[activities.eager_task] if self.eager.enabled else [],
+                    # Not of runs. Else whoever has a run's workflow gets each of its attempts, also
+                    # the next one of a run that it has just refused (no such graph, another key),
+                    # and one who could drive it never sees it.
+                    **sandboxed(client, cache=self.eager, eager=frozenset([names.THREAD_WORKFLOW])),
                     max_cached_workflows=settings.cached_workflows,
                     sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
-                    # Else whoever has a run's workflow gets each of its attempts, also the next one
-                    # of a run that it has just refused (no such graph, another key), and one who
-                    # could drive it never sees it.
-                    disable_eager_activity_execution=True,
                     deployment_config=self._deployment,
-                    tuner=settings.tuner,
-                    **common,
+                    **{**common, "tuner": settings.tuner, **self.eager.settings()},
                 ),
                 Worker(
                     client,

@@ -746,6 +746,19 @@ class Session:
         )
         return live
 
+    def _eager(self, workflow_id: str, specs: Sequence[TaskSpec]) -> Sequence[TaskSpec]:
+        """The tasks of a step to a workflow, with those marked that may be eager."""
+        room = self._host.eager.room(workflow_id)
+        marked = list(specs)
+        for index, spec in enumerate(specs):
+            live = self._tasks.get(spec.key)
+            if room <= 0 or spec.parcel or live is None:
+                continue
+            live.eager_by = workflow_id
+            marked[index] = replace(spec, eager=True)
+            room -= 1
+        return marked
+
     def _home_key(self, where: Placement) -> str:
         """What names a sub-agent that is to find its files again; "": a task has none."""
         if not where.subagent or not where.named or not self.run.affinity:
@@ -1132,6 +1145,7 @@ class Session:
                 ready if checkpoint_ns else None,
                 partial(self._over, checkpoint_ns),
                 carries=self._carries,
+                eager=partial(self._eager, workflow_id),
                 stay=None if checkpoint_ns else partial(self._transport.stay, workflow_id),
             )
             self._outboxes[checkpoint_ns] = outbox

@@ -65,6 +65,7 @@ with workflow.unsafe.imports_passed_through():
         TaskInput,
         TaskOutput,
         TaskSpec,
+        TaskStatus,
         ThreadStart,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
@@ -117,6 +118,9 @@ STARTS_AT_ONCE = 100
 """Activities that one workflow task schedules; of a wider superstep the rest follows in the next
 ones. Scheduling one costs 0.7 ms of CPU, and a workflow task that takes the SDK longer than two
 seconds, on a busy machine, is broken off and done again, over and over."""
+
+EAGER_WAIT = timedelta(seconds=2)
+"""How long an eager task may wait on the shared queue, when it has come there after all."""
 
 NEXT_WORKFLOW_TASK_S = 0.001
 """Any timer makes the next workflow task."""
@@ -746,12 +750,15 @@ class ThreadWorkflow:
             self._last_round = max(now_ms, self._last_round + 1)
             task = replace(task, parcel=spec.parcel, round=self._last_round)
         home = self._state.task_home(spec)
-        waits = bool(home) and spec.home_timeout_s > 0
+        queue = home or (workflow.info().task_queue if spec.eager else spec.queue)
+        within = EAGER_WAIT if spec.eager else None
+        if home and spec.home_timeout_s > 0:
+            within = timedelta(seconds=spec.home_timeout_s)
         handle = workflow.start_activity(
             spec.node[:MAX_ACTIVITY_TYPE] or "(no name)",
             pack(task),
-            task_queue=home or spec.queue,
-            schedule_to_start_timeout=timedelta(seconds=spec.home_timeout_s) if waits else None,
+            task_queue=queue,
+            schedule_to_start_timeout=within,
             result_type=bytes,
             summary=spec.summary,
             start_to_close_timeout=TASK_TIMEOUT,
@@ -764,17 +771,21 @@ class ThreadWorkflow:
         )
         self._started += 1
         self._activities[spec.key] = handle
-        self._spawn_repeatable(self._await_task(spec.key, epoch, handle, home or spec.queue))
+        self._spawn_repeatable(self._await_task(spec.key, epoch, handle, queue))
 
     async def _await_task(
         self, key: str, epoch: int, handle: workflow.ActivityHandle[bytes], queue: str
     ) -> None:
         try:
             output = unpack(TaskOutput, await handle)
+            if output.status == TaskStatus.UNKNOWN and self._send_on(key, epoch):
+                return
             if output.step:
                 self._state.touch(workflow.now().timestamp())
             effects = self._state.task_ended(key, epoch, output)
         except (ActivityError, asyncio.CancelledError, WireError) as exc:
+            if _is_not_begun(exc) and self._send_on(key, epoch):
+                return
             if _is_not_taken(exc) and (spec := self._state.task_home_left(key, epoch, queue)):
                 workflow.logger.warning(
                     "%s of thread %s moves: worker %s, which ran it before, did not take it; what "
@@ -793,6 +804,13 @@ class ThreadWorkflow:
             if self._activities.get(key) is handle:
                 del self._activities[key]
         await self._advance()
+
+    def _send_on(self, key: str, epoch: int) -> bool:
+        """Send an eager task that did not come to its process to the queue of that."""
+        spec = self._state.eager_missed(key, epoch)
+        if spec is not None:
+            self._start_task(spec, epoch)
+        return spec is not None
 
     async def _advance(self) -> None:
         """Apply the steps that came with results; what is left is in the snapshot."""
@@ -840,6 +858,12 @@ class ThreadWorkflow:
         except ApplicationError:
             workflow.logger.warning("run %s left the run queue", turn.run_id)
             await self._perform(self._state.run_closed(turn.run_id))
+
+
+def _is_not_begun(exc: BaseException) -> bool:
+    """Whether an Activity was not taken in time, or by a worker that does not know it."""
+    cause = exc.cause if isinstance(exc, ActivityError) else None
+    return _is_not_taken(exc) or isinstance(cause, ApplicationError)
 
 
 def _is_not_taken(exc: BaseException) -> bool:

@@ -117,4 +117,4 @@ async def test_the_sandbox_is_asked_for_contexts_if_somebody_heeds_them(
     converter = dataclasses.replace(temporalio.converter.default(), payload_codec=codec)
     settings: dict[str, Any] = {**client.config(), "data_converter": converter}
     runner = sandboxed(Client(**settings))["workflow_runner"]
-    assert (type(runner) is SandboxedWorkflowRunner) == asks
+    assert runner.asked == asks

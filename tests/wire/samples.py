@@ -87,6 +87,7 @@ SPEC = m.TaskSpec(
     parcel=b"\x31",
     home_key="sub-agent a",
     home_timeout_s=4.5,
+    eager=True,
 )
 ERROR = m.ErrorInfo(
     type_name="a.B",

@@ -671,6 +671,8 @@ class ThreadState:
 
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""
+        # The workflow may be in the cache of another process now.
+        self.running = {k: replace(s, eager=False) for k, s in self.running.items()}
         effects: list[Effect] = [StartTask(spec=s, epoch=self.epoch) for s in self.running.values()]
         return effects + [Discard(garbage=ref) for ref in self.log.discards]
 
@@ -704,6 +706,22 @@ class ThreadState:
     def task_home(self, spec: TaskSpec) -> str:
         """Task queue of the worker that a task is for; "": for any of its queue."""
         return self.task_homes.get(spec.home_key, "") if spec.home_key else ""
+
+    def eager_missed(self, key: str, epoch: int) -> TaskSpec | None:
+        """An eager task did not come to its process.
+
+        Args:
+            key: The task.
+            epoch: Its epoch.
+
+        Returns:
+            The task, to be sent there; ``None``: it is not wanted any more, or it was sent there.
+        """
+        spec = self.running.get(key) if epoch == self.epoch else None
+        if spec is None or not spec.eager:
+            return None
+        spec = self.running[key] = replace(spec, eager=False)
+        return spec
 
     def task_home_left(self, key: str, epoch: int, queue: str) -> TaskSpec | None:
         """Nobody took a task at its home in time: whoever takes it is the home from now on.
