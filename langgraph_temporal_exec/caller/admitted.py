@@ -187,7 +187,7 @@ class AdmittedRun:
                 "Cancel the call instead, or host the worker in this process: saver.worker(graph)."
             )
         twin = copy.copy(self)
-        twin.call = replace(self.call, mailbox=mailbox, deltas=True, **more)
+        twin.call = replace(self.call, mailbox=mailbox, deltas=True, ends=True, **more)
         return twin
 
     def encode(self, *, caller_queue: str = "", home_queue: str = "") -> None:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from .._exits import torn_down
 from ..errors import NoWorkersError, RunFailedError, StreamLostError
 from ..logs import about
 from ..protocol import names
-from ..protocol.messages import MailItem, MailStatus, Outcome
+from ..protocol.messages import MailItem, MailStatus, Outcome, decompressed
 from ..protocol.wire import WireError, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.mail import Ordered
@@ -117,8 +117,15 @@ async def stream_remote(
     order = Ordered(known)
     shown = ShownInterrupts()
 
+    # How it has ended, if the worker tells before the run's workflow does.
+    ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
     def whole(item: MailItem) -> Iterator[Any]:
         try:
+            if item.end:
+                if not ended.done():
+                    ended.set_result(_outcome_of(item))
+                return
             for last, data in order.accept(item):
                 if last.event:
                     yield Event(attempt=last.attempt, data=data)
@@ -136,7 +143,7 @@ async def stream_remote(
     finished = False
     try:
         await asyncio.shield(starting)
-        outcome = asyncio.create_task(run.outcome())
+        outcome = asyncio.create_task(_first(run.outcome(), ended))
         probe = asyncio.create_task(
             _watch_for_worker(transport, run_id, thread_id, lambda: order.attempt > 0)
         )
@@ -178,6 +185,27 @@ async def stream_remote(
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+
+
+def _outcome_of(item: MailItem) -> bytes:
+    """The outcome in an item of mail.
+
+    Raises:
+        WireError: There is none in it.
+    """
+    data = decompressed(item.data, item.whole_bytes) if item.whole_bytes else item.data
+    unpack(Outcome, data)
+    return data
+
+
+async def _first(outcome: Coroutine[Any, Any, bytes], ended: asyncio.Future[bytes]) -> bytes:
+    """The outcome, from whoever tells it first."""
+    asked = asyncio.ensure_future(outcome)
+    try:
+        await asyncio.wait([asked, ended], return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() else asked.result()
+    finally:
+        asked.cancel()
 
 
 async def next_item(

@@ -1195,7 +1195,8 @@ class MailItem:
     keeps the chunk it had before (``Call.known``), from the beginning. ``piece`` numbers the
     pieces of a chunk from 1, so that they may arrive in any order; 0: they come in theirs.
     ``whole_bytes``: the chunk, or the difference, is compressed, and has this many bytes; 0: it is
-    not.
+    not. ``end``: it is no chunk but the recorded ``Outcome``, has no number, and comes at any time
+    after that is recorded; for callers that take it (``Call.ends``).
 
     Args:
         attempt: Attempt of the run that sends it; a newer one starts the stream over.
@@ -1212,6 +1213,7 @@ class MailItem:
     delta: bool = False
     piece: int = 0
     whole_bytes: int = 0
+    end: bool = False
 
 
 def compressed(data: bytes) -> bytes | None:

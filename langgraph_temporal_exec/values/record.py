@@ -42,7 +42,8 @@ class Call:
     ``callbacks`` says which handlers a caller elsewhere has (see ``callbacks``), and
     ``message_events`` whether it asked for messages as events. ``result_only``: of the stream it
     needs no more than the result is made of. ``deltas``: it can put chunks together (see
-    ``MailItem``). ``known``: the chunk of the thread that it has, see ``known.py``.
+    ``MailItem``). ``known``: the chunk of the thread that it has, see ``known.py``. ``ends``: it
+    takes the outcome with the stream.
     """
 
     input: Any
@@ -55,6 +56,7 @@ class Call:
     result_only: bool = False
     deltas: bool = False
     known: bytes = b""
+    ends: bool = False
 
     def caller_stream(self, serde: SerializerProtocol) -> CallerStream:
         """Where the chunks of a call go that its record says nothing of; see ``streaming_to``."""
@@ -133,6 +135,7 @@ def encode(serde: SerializerProtocol, call: Call, full: RunnableConfig, thread_i
         "message_events": call.message_events,
         "result_only": call.result_only,
         "deltas": call.deltas,
+        "ends": call.ends,
         "known": call.known,
     }
     try:
@@ -200,5 +203,6 @@ def decode(serde: SerializerProtocol, data: bytes) -> Call:
         message_events=parts.get("message_events", False),
         result_only=parts.get("result_only", False),
         deltas=parts.get("deltas", False),
+        ends=parts.get("ends", False),
         known=parts.get("known", b""),
     )

@@ -413,6 +413,9 @@ class Activities:
                 del self._driven[run.run_id]
         await relays.finish()
         self._known.keep(run.thread_id, relay.large)
+        # What a cancelled run is, cancelled or out of time, its workflow says.
+        if call.ends and attempt.outcome and unpack(Outcome, attempt.outcome).status != "cancelled":
+            relays.end(attempt.outcome)
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,

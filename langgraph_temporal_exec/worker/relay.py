@@ -247,6 +247,23 @@ class Relay:
             return
         self._send(dump_readable(self._serde, (kind, event, args, kwargs)), event=True)
 
+    def end(self, outcome: bytes) -> None:
+        """Tell how the run has ended, once that is recorded; on the worker's loop. The receiver
+        would learn it from the run itself, two round trips later: nobody waits for this.
+
+        Args:
+            outcome: The ``Outcome``, packed.
+        """
+        small = compressed(outcome)
+        data, whole_bytes = (outcome, 0) if small is None else (small, len(outcome))
+        if len(data) <= BATCH_BYTES:
+            item = MailItem(
+                attempt=self._attempt, seq=0, data=data, whole_bytes=whole_bytes, end=True
+            )
+            with self._numbering:
+                self._count(item, 1)
+            self._add(item)
+
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         # A receiver of an earlier release knows neither packing nor numbered pieces.
         small = compressed(data) if self._last is not None and not event else None
@@ -419,6 +436,11 @@ class Relays:
         """Send the caller a chunk of the result, also as bytes, whatever else it gets."""
         if self._caller is not None and self._caller.listening:
             self._caller.send(chunk, data)
+
+    def end(self, outcome: bytes) -> None:
+        """As ``Relay.end``, to the caller."""
+        if self._caller is not None:
+            self._caller.end(outcome)
 
     async def drain(self) -> None:
         """Return when the caller has taken all chunks, or is gone."""

@@ -207,14 +207,14 @@ class WorkerHost:
         if settings.tuner is not None:
             slots = {"tuner": settings.tuner}
         client = await self._transport.worker_client()
-        # Of one client only one worker may take Activities of a queue.
-        hosting = await self._transport.twin() if self.eager.enabled else client
+        # Of one client only one worker may take Activities of a queue, and eager ones count.
+        other = await self._transport.twin() if self.eager.enabled else client
         await self._claim.take()
         try:
             taking = {**common, "graceful_shutdown_timeout": settings.shutdown_grace}
             self._driving = [
                 Worker(
-                    client,
+                    other,
                     task_queue=self._options.task_queue,
                     # Eager tasks of any process that have come to the queue after all.
                     activities=[activities.drive, activities.task],
@@ -243,7 +243,7 @@ class WorkerHost:
             self._workers = [
                 *self._driving,
                 Worker(
-                    hosting,
+                    client,
                     task_queue=self._options.task_queue,
                     workflows=[ThreadWorkflow, RunWorkflow],
                     activities=[activities.eager_task] if self.eager.enabled else [],

@@ -399,6 +399,7 @@ SAMPLES: dict[str, Any] = {
                 delta=True,
                 piece=4,
                 whole_bytes=5,
+                end=True,
             ),
         ),
     ),
