@@ -42,6 +42,7 @@ from .protocol.messages import (
     AttachReply,
     AttachRequest,
     AttachStatus,
+    BeginRequest,
     CallerStream,
     DriveReply,
     Listener,
@@ -525,6 +526,13 @@ class _Owners:
                 self._ending.add(event_id)
             self._current = step.run_id
             return step.run_id
+        if request.name == names.BEGIN_UPDATE:
+            begin = unpack(BeginRequest, await self._one(request.args))
+            self._step(begin.step)
+            if begin.step.outcome:
+                self._ending.add(event_id)
+            self._current = begin.step.run_id
+            return begin.step.run_id
         if request.name == names.APPEND_UPDATE:
             append = unpack(AppendRequest, await self._one(request.args))
             # Of an attempt that has the thread; or from outside of all runs.

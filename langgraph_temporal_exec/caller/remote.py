@@ -117,14 +117,16 @@ async def stream_remote(
     order = Ordered(known)
     shown = ShownInterrupts()
 
-    # How it has ended, if the worker tells before the run's workflow does.
+    # How it has ended, if the worker tells before the run's workflow does. With all chunks here,
+    # that is all there is to know.
+    told = b""
     ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def whole(item: MailItem) -> Iterator[Any]:
+        nonlocal told
         try:
             if item.end:
-                if not ended.done():
-                    ended.set_result(_outcome_of(item))
+                told = _outcome_of(item)
                 return
             for last, data in order.accept(item):
                 if last.event:
@@ -154,6 +156,8 @@ async def stream_remote(
                 break
             for chunk in whole(item):
                 yield chunk
+            if told and not ended.done() and _is_complete(order, unpack(Outcome, told)):
+                ended.set_result(told)
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
         lives(expected.home_queue)
@@ -196,6 +200,10 @@ def _outcome_of(item: MailItem) -> bytes:
     data = decompressed(item.data, item.whole_bytes) if item.whole_bytes else item.data
     unpack(Outcome, data)
     return data
+
+
+def _is_complete(order: Ordered, outcome: Outcome) -> bool:
+    return order.attempt == outcome.attempt and order.received >= outcome.chunks
 
 
 async def _first(outcome: Coroutine[Any, Any, bytes], ended: asyncio.Future[bytes]) -> bytes:

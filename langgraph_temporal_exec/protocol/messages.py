@@ -370,6 +370,23 @@ class StepRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BeginRequest:
+    """Update ``begin`` of a thread workflow: ``attach`` and the first step of the attempt in one.
+
+    The sender has had the last run of the thread, and presumes what it would be told. If anything
+    is otherwise, the request is refused (``names.OTHERWISE``), and nothing has changed. Repeated,
+    it is its step.
+
+    Args:
+        attach: For the first attempt of a run; its position is the end of the log.
+        step: Of the epoch after the last one.
+    """
+
+    attach: AttachRequest
+    step: StepRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepReply:
     """Reply to ``step``.
 

@@ -66,6 +66,7 @@ from ..protocol.messages import (
     ArchiveRequest,
     AttachReply,
     AttachRequest,
+    BeginRequest,
     CloseReply,
     CloseRequest,
     ReadReply,
@@ -76,6 +77,7 @@ from ..protocol.messages import (
     StepRequest,
     TaskInput,
     TaskOutput,
+    TaskStatus,
     ThreadStart,
 )
 from ..protocol.wire import WireError, unpack
@@ -309,6 +311,7 @@ class _Fold:
     Attributes:
         state: The thread so far; ``None`` before the first event.
         _steps: Steps that were accepted and are not applied yet, by the event of their acceptance.
+        _begins: Those of them that are to attach first, by the same.
         _answers: Events of the acceptance of answers whose runs have not begun yet.
         _attached: Events of the acceptance of attaches that are not completed yet.
         _appends: Appends that were accepted and wait for a shelf, by the same.
@@ -327,6 +330,7 @@ class _Fold:
         self._run_id = run_id
         self.state: ThreadState | None = None
         self._steps: dict[int, StepRequest] = {}
+        self._begins: dict[int, BeginRequest] = {}
         self._answers: list[int] = []
         self._attached: set[int] = set()
         self._appends: dict[int, AppendRequest] = {}
@@ -458,7 +462,11 @@ class _Fold:
                 self.state.close_ended(about, ended)
             return
         timed_out = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
-        if timed_out and isinstance(about, str):
+        not_begun = await self._is_not_begun(event, attributes)
+        if not_begun and self.state.eager_missed(about, self.state.epoch) is not None:
+            # It is scheduled anew.
+            return
+        if timed_out:
             kind = attributes.failure.timeout_failure_info.timeout_type
             untaken = kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
             if untaken and self.state.task_home_left(about, self.state.epoch, sent_to):
@@ -477,6 +485,20 @@ class _Fold:
                 self.state.touch(self._now)
             self.state.task_ended(key, epoch, output)
             self.state.advance()
+
+    async def _is_not_begun(self, event: HistoryEvent, attributes: Any) -> bool:
+        """Whether an Activity has ended without having had the task it was for."""
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+            kind = attributes.failure.timeout_failure_info.timeout_type
+            return bool(kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START)
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+            return bool(attributes.failure.HasField("application_failure_info"))
+        if event.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            return False
+        with contextlib.suppress(WireError):
+            output = unpack(TaskOutput, await self._one(attributes.result.payloads))
+            return output.status == TaskStatus.UNKNOWN
+        return False
 
     async def _on_signal(self, event: HistoryEvent) -> None:
         assert self.state is not None
@@ -510,6 +532,10 @@ class _Fold:
                 self.state.append(request)
         elif name == names.STEP_UPDATE:
             self._steps[event.event_id] = unpack(StepRequest, await self._one(payloads))
+        elif name == names.BEGIN_UPDATE:
+            begin = unpack(BeginRequest, await self._one(payloads))
+            self._steps[event.event_id] = begin.step
+            self._begins[event.event_id] = begin
         elif name == names.RESUME_UPDATE:
             # The answer is anything that any client can encode. What counts is the run it begins.
             self._answers.append(event.event_id)
@@ -556,6 +582,7 @@ class _Fold:
         if applied:
             self._apply(request)
         self._steps.pop(attributes.accepted_event_id, None)
+        self._begins.pop(attributes.accepted_event_id, None)
 
     def _apply(self, request: StepRequest) -> None:
         """A step, after those before it: they are applied in turn, whichever is answered first."""
@@ -568,8 +595,13 @@ class _Fold:
         }
         for event_id, step in sorted(due.items(), key=lambda item: item[1].seq):
             del self._steps[event_id]
+            begin = self._begins.pop(event_id, None)
+            if begin is not None and not self.state.has_begun(begin):
+                self.state.attach(begin.attach)
             self.state.enter_epoch(step.epoch, step.round)
-            self.state.step(step)
+            # One that brings an outcome once more is answered, and not applied.
+            if not self.state.refuses(step.epoch, step.round):
+                self.state.step(step)
         self.state.advance()
 
 

@@ -648,6 +648,15 @@ class Replicas:
             self._sizes[thread_id] = 0
             return replica
 
+    def drop(self, replica: Replica) -> None:
+        """Empty a replica that holds what was not recorded, and use it no more: an attempt that has
+        just failed may be about to fold into it."""
+        with self._lock:
+            if self._replicas.get(replica.thread_id) is replica:
+                del self._replicas[replica.thread_id]
+                self._sizes.pop(replica.thread_id, None)
+        replica.forget()
+
     def weigh(self, replica: Replica) -> None:
         """Take note of what a replica holds by now; the longest unused ones give way."""
         size = replica.size

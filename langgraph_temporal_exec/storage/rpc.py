@@ -90,6 +90,10 @@ class StaleReadError(Exception):
     """What was to be appended builds on values that may be gone: read again, encode again."""
 
 
+class OtherwiseError(AttemptSupersededError):
+    """A thread is not as this process has left it; nothing of the attempt has happened there."""
+
+
 # -- kinds of failures ----------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ from ..errors import (
     ServerUnavailableError,
     TaskQueueError,
     TemporalExecError,
+    ThreadFullError,
     UnreadableError,
     UsageError,
 )
@@ -56,6 +57,7 @@ from ..protocol.messages import (
     AppendRequest,
     AttachReply,
     AttachRequest,
+    BeginRequest,
     ReadReply,
     ReadRequest,
     RunBounds,
@@ -66,6 +68,7 @@ from ..protocol.messages import (
 from ..protocol.wire import pack, unpack
 from .rpc import (
     SERVER_AWAY_S,
+    OtherwiseError,
     StaleReadError,
     failure_text,
     has_type,
@@ -293,6 +296,32 @@ class Transport:
             names.STEP_UPDATE, pack(request), result_type=bytes
         )
         return unpack(StepReply, reply)
+
+    async def begin(self, workflow_id: str, request: BeginRequest) -> StepReply:
+        """Update ``begin``, answered as its step is.
+
+        Raises:
+            OtherwiseError: It was refused, or the thread, or its release, knows no such Update.
+        """
+        handle = self.client.get_workflow_handle(workflow_id)
+        data = pack(request)
+
+        async def send() -> bytes:
+            result: bytes = await handle.execute_update(names.BEGIN_UPDATE, data, result_type=bytes)
+            return result
+
+        try:
+            if request.step.stays:
+                return unpack(StepReply, await send())
+            update = send_update(self.client, send, patience_s=SERVER_AWAY_S)
+            reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
+            return unpack(StepReply, reply)
+        except (WorkflowUpdateFailedError, ThreadFullError, StaleReadError) as exc:
+            raise OtherwiseError(f"{workflow_id!r} is not as it was left") from exc
+        except RPCError as exc:
+            if is_gone(exc):
+                raise OtherwiseError(f"{workflow_id!r} is not there any more") from exc
+            raise
 
     async def open(self, thread_id: str, request: AppendRequest) -> None:
         """Open nested namespaces for an attempt that has the thread, which must be there.

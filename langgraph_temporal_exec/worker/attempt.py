@@ -33,6 +33,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any
 
+from langgraph.types import Command
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from .._exits import Owned, as_error, guard, is_cancelled, is_exit, own_cancellation
@@ -101,7 +102,13 @@ END_TIMEOUT_S = 15.0
 
 
 async def attach(
-    host: Host, run: RunIdentity, attempt: int, *, absent: str = "", lost: bool = False
+    host: Host,
+    run: RunIdentity,
+    attempt: int,
+    *,
+    absent: str = "",
+    lost: bool = False,
+    presumes: bool = False,
 ) -> Session | AttachReply:
     """Ask the thread for the run: a session when granted, else the reply that says why not.
 
@@ -114,6 +121,7 @@ async def attach(
         run: The run.
         attempt: Number of the attempt.
         absent, lost: See ``AttachRequest``.
+        presumes: Whether it need not ask if this process had the last run; see ``last_runs``.
     """
     store, transport = host.store, host.store.transport
     replica = store.replica(run.thread_id)
@@ -141,6 +149,16 @@ async def attach(
         priority=run.priority,
         task_queue=transport.options.task_queue,
     )
+    last = host.last_runs.of(run.thread_id, (incarnation, cursor)) if presumes else None
+    if last is not None:
+        # The time between two runs is an epoch of its own.
+        epoch = last.epoch + 2
+        presumed = AttachReply(
+            status=AttachStatus.GRANTED, epoch=epoch, home=last.home, carries=True
+        )
+        return Session(
+            run=run, attempt=attempt, grant=presumed, host=host, replica=replica, begin=request
+        )
     if lost:
         await transport.free_from_cache(run.thread_workflow_id)
     reply = await transport.attach(run.thread_id, request)
@@ -517,7 +535,8 @@ class Attempt:
     async def _record(self, outcome: Outcome, tail: tuple[bytes, ...] = ()) -> None:
         outcome = replace(outcome, chunks=self.chunks)
         # The stream's end is for the caller; the thread remembers only how the run ended.
-        await self.session.end(pack(outcome))
+        rests = outcome.status == "done" and not isinstance(self._call.input, Command)
+        await self.session.end(pack(outcome), rests=rests)
         run = self.session.run
         self.session.log.info(
             "run %s of thread %r ends: %s%s",

@@ -414,8 +414,10 @@ class Activities:
         await relays.finish()
         self._known.keep(run.thread_id, relay.large)
         # What a cancelled run is, cancelled or out of time, its workflow says.
-        if call.ends and attempt.outcome and unpack(Outcome, attempt.outcome).status != "cancelled":
-            relays.end(attempt.outcome)
+        outcome = unpack(Outcome, attempt.outcome) if attempt.outcome else None
+        if call.ends and outcome is not None and outcome.status != "cancelled":
+            # Who has the chunks needs no copy of them.
+            relays.end(pack(replace(outcome, tail=())))
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,

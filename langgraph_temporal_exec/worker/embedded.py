@@ -21,6 +21,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
+from langgraph.types import Command
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -49,6 +50,7 @@ from ..protocol.messages import (
 from ..protocol.stored import BlobRef
 from ..protocol.wire import pack, unpack
 from ..seam.chunks import ShownInterrupts
+from ..storage.rpc import OtherwiseError
 from ..storage.store import Store
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
@@ -99,6 +101,7 @@ class LiveRun:
         _closed: The caller is gone: no further attempt is taken up here.
         _outcome: How the run ended; b"" as long as it has not.
         _failure: Why the thread did not take the run.
+        _presumes: It may begin as if the thread was granted, if that was left by this process.
         _home: The thread's home, which is to drive it instead; ``None``: it is not.
         _stream: Where it is to send the chunks then.
     """
@@ -133,6 +136,7 @@ class LiveRun:
         self._closed = False
         self._outcome = b""
         self._failure: ApplicationError | None = None
+        self._presumes = _presumes(host, called)
         self._home: Home | None = None
         self._stream: CallerStream | None = None
         self.relays: Relays | None = None
@@ -160,7 +164,8 @@ class LiveRun:
             if isinstance(attempt, bytes):
                 return attempt
             try:
-                result = await self._unless_stopped(attach(self._host, self.run, attempt))
+                attached = attach(self._host, self.run, attempt, presumes=self._presumes)
+                result = await self._unless_stopped(attached)
             except TURNED_AWAY as exc:
                 self._failure = turned_away(exc)
                 raise
@@ -248,6 +253,13 @@ class LiveRun:
         """
         self._give_slot_back()
         self._closed = self._closed or dying
+        if isinstance(attempt.session.error, OtherwiseError):
+            self._host.last_runs.otherwise(self.run.thread_id)
+            self._presumes = False
+            if not self._closed:
+                # It begins once more.
+                self._attempts.put_nowait(attempt.session.attempt)
+                return
         self._outcome = self._outcome or attempt.outcome
         if self._closed and not self._outcome:
             # Now: of a loop that is torn down, the caller may never come to `close`. The next
@@ -391,6 +403,20 @@ def _going(
         await thread.call(live.go(home, stream))
 
     return go
+
+
+def _presumes(host: Host, called: CalledRun) -> bool:
+    """Whether a run may begin before it has the thread: nothing of it is seen before it has.
+
+    A stream would show what LangGraph begins with. Nodes that run in place would have run. Answers,
+    and runs that go on, depend on what the thread waits for.
+    """
+    call = called.call
+    recorded = call.options.get("durability") in (None, "async", "sync")
+    recorded = recorded and call.options.get("checkpoint_during") is not False
+    in_place = not recorded or any(n.inline for n in host.store.options.nodes.values())
+    begins = call.input is not None and not isinstance(call.input, Command)
+    return call.result_only and begins and not in_place
 
 
 async def cancel_if_cancelled(client: Client, run_workflow_id: str, reply: DriveReply) -> bool:

@@ -147,6 +147,7 @@ class Outbox:
         ready: Awaited once before the first step (the namespace must exist).
         over: Told of watched tasks that have ended, and whose results are in the log.
         carries: Results of tasks may carry steps.
+        alone: The first step goes alone: by it the attempt gets the thread.
         eager: Marks those tasks of a step that may be eager.
         stay: Sends the first step that has tasks so that it is answered when the attempt is over;
             ``None``: it is answered at once.
@@ -196,10 +197,12 @@ class Outbox:
         over: Callable[[str], None] = lambda key: None,
         *,
         carries: bool = False,
+        alone: bool = False,
         eager: Callable[[Sequence[TaskSpec]], Sequence[TaskSpec]] = lambda specs: specs,
         stay: Send | None = None,
     ) -> None:
         self._eager = eager
+        self._alone = alone
         self._over = over
         self._stay = stay if carries else None
         self._staying: asyncio.Task[StepReply] | None = None
@@ -482,7 +485,7 @@ class Outbox:
                 await ready()
             for _ in range(GATHER_TICKS):
                 await asyncio.sleep(0)
-            while self._sendable and self._in_flight < MAX_IN_FLIGHT and self.error is None:
+            while self._sendable and self._in_flight < self._at_once and self.error is None:
                 self._in_flight += 1
                 if not self._may_carry():
                     # Before a step is made: what is held may turn out to belong into it.
@@ -502,6 +505,10 @@ class Outbox:
             self.fail(exc)
         finally:
             self._pump = None
+
+    @property
+    def _at_once(self) -> int:
+        return 1 if self._alone else MAX_IN_FLIGHT
 
     def _next_request(self) -> tuple[StepRequest, tuple[Upload, ...]]:
         size, count = 0, 0
@@ -644,6 +651,7 @@ class Outbox:
                 if not reply.lost:
                     break
                 request = await self._repair(request, reply)
+            self._alone = False
             self.log_end = max(self.log_end, reply.log_end)
             for key in reply.ended:
                 self._over(key)

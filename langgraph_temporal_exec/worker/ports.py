@@ -12,6 +12,7 @@ from ..protocol.stored import BlobRef
 from ..storage.store import Store
 from ..values.record import Call, RunIdentity
 from .eager import EagerTasks
+from .last_runs import LastRuns
 from .live import LiveTasks
 from .slots import Slots
 
@@ -24,6 +25,7 @@ class Host(Protocol):
         loop_thread: The OS thread that runs the worker's loop.
         tasks: Live tasks.
         eager: Which of them are eager.
+        last_runs: How it has left threads.
         queue: Task queue that only this process polls.
         home_queue: Task queue of the runs whose home it is.
         name: The worker's name.
@@ -39,6 +41,7 @@ class Host(Protocol):
     loop_thread: LoopThread
     tasks: LiveTasks
     eager: EagerTasks
+    last_runs: LastRuns
     queue: str
     home_queue: str
     name: str

@@ -52,6 +52,7 @@ from .eager import EagerTasks
 from .embedded import EmbeddedRuns
 from .health import Health
 from .hosting import WorkerOptions
+from .last_runs import LastRuns
 from .live import LiveTasks
 from .moving import Mover
 from .placed import PlacedTasks
@@ -101,6 +102,7 @@ class WorkerHost:
         name: Its name.
         named: Whether that was given.
         is_home: Whether threads stay here.
+        last_runs: How it has left threads.
         queue: Task queue that only this process polls.
         home_queue: Task queue of the runs whose home it is.
         loop_thread: The OS thread that runs the worker's loop.
@@ -151,6 +153,7 @@ class WorkerHost:
         self.queue = self._claim.process_queue
         self.home_queue = self._claim.card.queue
         self.tasks = LiveTasks()
+        self.last_runs = LastRuns()
         # With a tuner the slots of Activities are for the user to give.
         self.eager = EagerTasks(enabled=settings.tuner is None)
         self.mailbox = Mailbox(store.transport)

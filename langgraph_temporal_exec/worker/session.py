@@ -98,6 +98,8 @@ from ..protocol.messages import (
     AppendRequest,
     Applied,
     AttachReply,
+    AttachRequest,
+    BeginRequest,
     Deadline,
     ErrorInfo,
     Parcel,
@@ -131,6 +133,7 @@ from .away import (
     recorded,
     upload_of,
 )
+from .last_runs import LastRun
 from .live import LiveTask
 from .outbox import Entry, Outbox
 from .placement import Placement, limits, placement
@@ -157,6 +160,8 @@ class Session:
         inside: Of the session of a placed task: its round, of which the steps to nested namespaces
             are; 0: this process drives the run.
         options: The saver's, or those that came with a placed task.
+        begin: What the thread is asked for with the first step: the grant is presumed (see
+            ``last_runs``). ``None``: it was granted.
 
     Attributes:
         loop_thread: The OS thread that runs the worker's loop.
@@ -175,6 +180,7 @@ class Session:
             run as if this one had never seen it.
         _threads: See ``store``.
         _transport: RPCs.
+        _begin: See ``begin``.
         _reader: Reads the thread.
         _blobs: Keeps large values.
         _tasks: Live tasks of the process, by their keys.
@@ -221,7 +227,9 @@ class Session:
         store: Store | None = None,
         inside: int = 0,
         options: Options | None = None,
+        begin: AttachRequest | None = None,
     ) -> None:
+        self._begin = begin
         self.run = run
         self.answers: dict[str, Any] = {}
         self._host = host
@@ -244,6 +252,8 @@ class Session:
         self.replica = replica
         self._options = options or self._threads.options
         self._incarnation = grant.page.incarnation if grant.page else ""
+        if begin is not None:
+            self._incarnation = begin.incarnation
         self._carries = grant.carries
         self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
@@ -984,7 +994,7 @@ class Session:
         )
         self._let_go()
         # What was folded locally may never have reached the log.
-        self.replica.forget()
+        self._threads.replicas.drop(self.replica)
         for outbox in list(self._outboxes.values()):
             self._on_loop(lambda o=outbox: o.fail(exc))
         for live in list(self._live.values()):
@@ -1056,11 +1066,16 @@ class Session:
         """Nested namespaces this session has written to, and those whose graphs were called."""
         return tuple(sorted({*self._outboxes, *self.entered} - {""}))
 
-    async def end(self, outcome: bytes) -> None:
-        """Send everything and record the outcome of the run; ends the attempt."""
-        await self.loop_thread.call(self._end(outcome))
+    async def end(self, outcome: bytes, *, rests: bool = False) -> None:
+        """Send everything and record the outcome of the run; ends the attempt.
 
-    async def _end(self, outcome: bytes) -> None:
+        Args:
+            outcome: The outcome.
+            rests: The thread waits for nothing, and nothing was answered.
+        """
+        await self.loop_thread.call(self._end(outcome, rests=rests))
+
+    async def _end(self, outcome: bytes, *, rests: bool) -> None:
         for (ns, _, _), live in list(self._live.items()):
             live.abandon(AttemptSupersededError("the run has ended"))
             if isinstance(live, AwayTask) and ns in self._outboxes:
@@ -1078,9 +1093,13 @@ class Session:
         self._let_go()
         # The next attempt of this process goes on with this replica, and reads nothing back.
         if self._unstored:
-            self.replica.forget()
+            self._threads.replicas.drop(self.replica)
         else:
             self.replica.caught_up("", self._incarnation, root.log_end, self._life)
+        position = (self._incarnation, root.log_end)
+        if rests and position == self.replica.position("") and not self.namespaces - {""}:
+            last = LastRun(epoch=self.epoch, position=position, home=self.home)
+            self._host.last_runs.ended(self.run.thread_id, last)
 
     def _release(self, uploads: Sequence[Upload]) -> None:
         with self._holding_lock:
@@ -1102,6 +1121,15 @@ class Session:
         with contextlib.suppress(RuntimeError):  # the worker's loop is closed: see `fail`
             self.loop_thread.loop.call_soon_threadsafe(call, *args)
 
+    async def _step(self, workflow_id: str, request: StepRequest) -> StepReply:
+        if self._begin is not None and request.seq == 0:
+            # Also when it is repeated: it is not known to have arrived. Namespaces come later.
+            begin = BeginRequest(attach=self._begin, step=request)
+            return await self._transport.begin(workflow_id, begin)
+        if request.stays:
+            return await self._transport.stay(workflow_id, request)
+        return await self._transport.step(workflow_id, request)
+
     def _outbox(self, checkpoint_ns: str) -> Outbox:
         """Only on the worker's loop."""
         outbox = self._outboxes.get(checkpoint_ns)
@@ -1111,11 +1139,11 @@ class Session:
             async def send(request: StepRequest) -> StepReply:
                 try:
                     try:
-                        return await self._transport.step(workflow_id, request)
+                        return await self._step(workflow_id, request)
                     except ThreadFullError as exc:
                         # No new tasks, but what has happened can still be recorded.
                         self.reject(exc)
-                        return await self._transport.step(workflow_id, replace(request, tasks=()))
+                        return await self._step(workflow_id, replace(request, tasks=()))
                 except BaseException as exc:
                     self.fail(exc)
                     raise
@@ -1145,8 +1173,9 @@ class Session:
                 ready if checkpoint_ns else None,
                 partial(self._over, checkpoint_ns),
                 carries=self._carries,
+                alone=self._begin is not None and not checkpoint_ns,
                 eager=partial(self._eager, workflow_id),
-                stay=None if checkpoint_ns else partial(self._transport.stay, workflow_id),
+                stay=None if checkpoint_ns else partial(self._step, workflow_id),
             )
             self._outboxes[checkpoint_ns] = outbox
             if self._error is not None:

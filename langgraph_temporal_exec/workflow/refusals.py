@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 with workflow.unsafe.imports_passed_through():
     from ..protocol import names
@@ -62,6 +62,16 @@ def stale(thread_id: str) -> ApplicationError:
         f"Thread {thread_id!r} was compacted since it was read.",
         type=names.STALE_READ,
         non_retryable=True,
+    )
+
+
+def otherwise(thread_id: str) -> ApplicationError:
+    """The sender has presumed what is not so."""
+    return ApplicationError(
+        f"Thread {thread_id!r} is not as the process knows it that is to run it; it asks.",
+        type=names.OTHERWISE,
+        non_retryable=True,
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 

@@ -51,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         AppendRequest,
         ArchiveRequest,
         AttachRequest,
+        BeginRequest,
         CloseReply,
         CloseRequest,
         EraseRequest,
@@ -96,6 +97,7 @@ with workflow.unsafe.imports_passed_through():
         full_up,
         no_graph,
         not_waiting,
+        otherwise,
         stale,
     )
     from .resume import priority_of, record_of, run_that_answers, run_workflow_id, start_run
@@ -298,11 +300,39 @@ class ThreadWorkflow:
                 non_retryable=True,
             )
 
+    @workflow.update(name=names.BEGIN_UPDATE)
+    async def begin(self, request: bytes) -> bytes:
+        """Attach, and apply the first step, if all is as the sender presumes."""
+        self._enter()
+        r = unpack(BeginRequest, request)
+        if not self._state.has_begun(r):
+            if not self._state.begins(r):
+                # Since the validator looked.
+                raise otherwise(self._start.thread_id)
+            if r.attach.affinity:
+                self._state.has_home = workflow.patched(HOMES)
+            _, effects = self._state.attach(r.attach)
+            await self._perform(effects)
+        return await self._step(r.step)
+
+    @begin.validator
+    def _check_begin(self, request: bytes) -> None:
+        self._check_alive()
+        r = unpack(BeginRequest, request)
+        check_ops(r.step.ops)
+        check_outcome(r.step.outcome)
+        if not self._state.has_begun(r):
+            self._check_room()
+            if not self._state.begins(r):
+                raise otherwise(self._start.thread_id)
+
     @workflow.update(name=names.STEP_UPDATE)
     async def step(self, request: bytes) -> bytes:
         """Append and start tasks, after what the request requires has ended."""
         self._enter()
-        r = unpack(StepRequest, request)
+        return await self._step(unpack(StepRequest, request))
+
+    async def _step(self, r: StepRequest) -> bytes:
         await self._perform(self._state.enter_epoch(r.epoch, r.round))
         while True:
             await workflow.wait_condition(

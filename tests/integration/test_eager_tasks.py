@@ -21,6 +21,7 @@ from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.worker import eager
 from langgraph_temporal_exec.worker.eager import LIMIT_OPTION, SDK_LIMIT, EagerTasks
 from tests.support.graphs import State, config
+from tests.support.reading import check_without_worker
 
 SDK = inspect.signature(Worker.__init__).parameters
 
@@ -143,6 +144,7 @@ async def test_the_workflow_is_in_another_process(
             _, here = seen.made
             here.activated(names.thread_workflow_id(task_queue, "t"))
             assert (await graph.ainvoke({"x": []}, config("t")))["x"][2:] == ["one", "two"]
+            await check_without_worker(saver, "t")
     assert nodes.ran == others.ran == ["one", "two"]
     *_, first, again, second = await queues(client, task_queue)
     assert first == task_queue
@@ -195,6 +197,7 @@ async def test_nor_takes_anybody_its_tasks(
         async with saver.worker(graph, max_concurrent_runs=1):
             async with asyncio.timeout(60):
                 assert (await called.ainvoke({"x": []}, config("t")))["x"] == ["one", "two"]
+            await check_without_worker(saver, "t")
         sent = await queues(client, task_queue)
     assert nodes.ran == ["one", "two"]
     assert sent.count(task_queue) == len(seen.missed) == len(sent) - 2

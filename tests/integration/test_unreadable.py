@@ -22,6 +22,8 @@ from langgraph_temporal_exec.cli.main import app
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import (
     AppendRequest,
+    AttachRequest,
+    BeginRequest,
     RunBounds,
     StepRequest,
     ThreadStart,
@@ -82,6 +84,16 @@ SIGNALS: list[tuple[str, list[Any]]] = [
 
 ANSWERS: list[Any] = [True, 0, 1.5, "yes", "", b"raw", [1, ["two"]], {"x": 1}, {"x": {}}]
 
+
+def _begin(**step: Any) -> bytes:
+    return pack(
+        BeginRequest(
+            attach=AttachRequest(run_id="r", attempt=1, run_workflow_id="w"),
+            step=StepRequest(epoch=1, seq=0, run_id="r", **step),
+        )
+    )
+
+
 REFUSED: list[tuple[str, list[Any]]] = [
     (names.RESUME_UPDATE, []),
     (names.RESUME_UPDATE, [None]),
@@ -92,6 +104,12 @@ REFUSED: list[tuple[str, list[Any]]] = [
     (names.RESUME_UPDATE, [PROTO]),
     (names.ATTACH_UPDATE, ["text"]),
     (names.ATTACH_UPDATE, [b"no message"]),
+    (names.BEGIN_UPDATE, []),
+    (names.BEGIN_UPDATE, [b"no message"]),
+    (names.BEGIN_UPDATE, [_begin()]),
+    (names.BEGIN_UPDATE, [_begin(ops=(b"no op",))]),
+    (names.BEGIN_UPDATE, [_begin(outcome=b"no outcome")]),
+    (names.BEGIN_UPDATE, [msgpack.packb([1, [1, "attach"], [2, "step"]])]),
     (names.STEP_UPDATE, []),
     (names.STEP_UPDATE, [None]),
     (names.APPEND_UPDATE, [b"x", b"y"]),

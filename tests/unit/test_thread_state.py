@@ -14,6 +14,7 @@ from langgraph_temporal_exec.protocol.messages import (
     ArchiveReply,
     AttachRequest,
     AttachStatus,
+    BeginRequest,
     ErrorInfo,
     Outcome,
     ReadRequest,
@@ -92,6 +93,85 @@ def test_second_run_waits_and_gets_its_turn_when_the_first_ends() -> None:
     assert attach(state, "r2", 2)[0].status == AttachStatus.GRANTED
     ended, _ = attach(state, "r1", 2)
     assert (ended.status, ended.outcome) == (AttachStatus.ENDED, outcome)
+
+
+def begin(state: ThreadState, **parts: Any) -> BeginRequest:
+    """What the process of the last run would send."""
+    request = AttachRequest(
+        run_id="r2",
+        attempt=1,
+        run_workflow_id="wf-r2",
+        incarnation=state.log.incarnation,
+        cursor=state.log.end,
+        worker="w",
+        affinity="prefer",
+        home_queue="q~w",
+    )
+    step_parts = {"ops": (put("c2"),), "tasks": (spec("t2"),), **parts.pop("step", {})}
+    epoch = parts.pop("epoch", state.epoch + 1)
+    first = StepRequest(epoch=epoch, seq=0, run_id="r2", stays=True, **step_parts)
+    return BeginRequest(attach=replace(request, **parts), step=first)
+
+
+def after_a_run() -> ThreadState:
+    state = fresh(has_home=True, in_order=True)
+    request = AttachRequest(run_id="r1", attempt=1, run_workflow_id="wf-r1", worker="w")
+    state.attach(replace(request, affinity="prefer", home_queue="q~w"))
+    state.step(step(state, 0, ops=(put("c1"),), outcome=pack(Outcome(status="done"))))
+    return state
+
+
+def test_a_run_begins_as_the_process_of_the_last_one_presumes() -> None:
+    state = after_a_run()
+    request = begin(state)
+    assert (state.begins(request), state.has_begun(request)) == (True, False)
+    reply, _ = state.attach(request.attach)
+    assert (reply.status, reply.epoch) == (AttachStatus.GRANTED, request.step.epoch)
+    assert reply.page is not None
+    assert reply.page.ops == (), "it has told nothing that was not known"
+    assert not state.refuses(request.step.epoch)
+    assert state.has_begun(request), "sent again, it is its step"
+    state.step(replace(request.step, tasks=(), outcome=pack(Outcome(status="done"))))
+    assert state.has_begun(request)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"cursor": 0},
+        {"incarnation": "another"},
+        {"epoch": 2},
+        {"epoch": 4},
+        {"attempt": 2},
+        {"run_id": "r1"},
+        {"worker": "another"},
+    ],
+)
+def test_it_does_not_if_the_process_knows_another_thread(parts: dict[str, Any]) -> None:
+    state = after_a_run()
+    assert state.epoch == 2
+    assert not state.begins(begin(state, **parts))
+
+
+@pytest.mark.parametrize("other", ["active", "waits", "announced", "wrote", "opened", "undo"])
+def test_nor_if_somebody_else_has_been_there(other: str) -> None:
+    state = after_a_run()
+    request = begin(state)
+    if other == "active":
+        attach(state, "r3")
+    elif other == "waits":
+        attach(state, "r3")
+        attach(state, "r4")
+    elif other == "announced":
+        state.announce(Announcement(run_id="r3", run_workflow_id="wf", graph="g"))
+    elif other == "wrote":
+        state.append(AppendRequest(ops=(put("c3"),)))
+    elif other == "opened":
+        state.append(AppendRequest(open=("sub:1",), open_as=("g",)))
+    else:
+        state.undo.append("r0")
+    assert not state.begins(request)
+    assert not state.has_begun(request)
 
 
 def test_a_newer_attempt_fences_the_older_one_down_the_tree() -> None:

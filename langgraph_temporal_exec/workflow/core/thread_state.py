@@ -71,6 +71,7 @@ from ...protocol.messages import (
     AttachReply,
     AttachRequest,
     AttachStatus,
+    BeginRequest,
     CloseReply,
     CloseRequest,
     ClosingState,
@@ -349,6 +350,33 @@ class ThreadState:
             carries=True,
         )
         return reply, effects
+
+    def begins(self, request: BeginRequest) -> bool:
+        """Whether a run may begin as its process presumes: nobody has touched the thread since the
+        end of the run before, and there is nothing that an attach would have to tell."""
+        attach = request.attach
+        rests = self.active is None and not (self.waiting or self.announced or self.undo)
+        position = (attach.incarnation, attach.cursor) == (self.log.incarnation, self.log.end)
+        home = attach.worker if self.home is None else self.home.worker
+        return (
+            self.root
+            and rests
+            and position
+            and request.step.epoch == self.epoch + 1
+            and attach.attempt == 1
+            and attach.run_id == request.step.run_id
+            and attach.run_id not in self.ended
+            and (not attach.affinity or home == attach.worker)
+            and not (self.namespaces or self.spent or self.log.compacting)
+            and not self.closing.state.shelves
+        )
+
+    def has_begun(self, request: BeginRequest) -> bool:
+        """Whether a run has begun so, or has ended since."""
+        step = request.step
+        active = self.active
+        here = active is not None and active.run_id == step.run_id and step.epoch == self.epoch
+        return here or self.has_outcome_of(step)
 
     def _let_earlier_in(self, request: AttachRequest) -> None:
         """Give the thread, or their places in the run queue, to runs that were announced before a
@@ -671,8 +699,6 @@ class ThreadState:
 
     def restart(self) -> list[Effect]:
         """Effects after continue-as-new: what was under way is taken up again."""
-        # The workflow may be in the cache of another process now.
-        self.running = {k: replace(s, eager=False) for k, s in self.running.items()}
         effects: list[Effect] = [StartTask(spec=s, epoch=self.epoch) for s in self.running.values()]
         return effects + [Discard(garbage=ref) for ref in self.log.discards]
 
@@ -1144,7 +1170,8 @@ class ThreadState:
             waiting=deque(s.waiting),
             ended=dict(s.ended),
             lost=set(s.lost),
-            running={spec.key: spec for spec in s.running},
+            # The workflow may be in the cache of another process now.
+            running={spec.key: replace(spec, eager=False) for spec in s.running},
             undo=list(s.undo),
             deadlines=s.deadlines,
             announced={run.run_id: run for run in s.announced},
