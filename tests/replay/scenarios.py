@@ -33,6 +33,7 @@ from langgraph_temporal_exec import (
 from langgraph_temporal_exec import interrupt_with_default as ask
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
+from langgraph_temporal_exec.worker.eager import EagerTasks
 from langgraph_temporal_exec.workflow.thread import STARTS_AT_ONCE
 from tests.storage.conftest import converse
 from tests.storage.graphs import big, chat, turn
@@ -639,6 +640,35 @@ async def expired(queue: str, connect: Connect) -> None:
             await graph.with_config(checkpointer=saver).ainvoke({"x": ["in"]}, hasty)
 
 
+async def eager_missed(queue: str, connect: Connect) -> None:
+    """The workflow is in the cache of another worker than that which has the task."""
+    graph = held(ends=True)
+    options: Any = {"affinity": "none"}
+    first, second = [
+        TemporalSaver(await connect(), task_queue=queue, id_prefix=queue, **options)
+        for _ in range(2)
+    ]
+    made = []
+    with patch.object(EagerTasks, "arrived", lambda tasks: made.append(tasks)):
+        async with serving(first, graph):
+            await graph.with_config(checkpointer=first).ainvoke({"x": ["in"]}, config("t"))
+            with patch.object(EagerTasks, "room", lambda tasks, workflow_id: 1):
+                async with serving(second, graph):
+                    bound = graph.with_config(checkpointer=second)
+                    await bound.ainvoke({"x": ["in"]}, config("t"))
+    assert made
+
+
+async def later_runs(queue: str, connect: Connect) -> None:
+    """Turns in one process."""
+    graph = held(ends=True)
+    saver = saver_of(await connect(), queue)
+    async with serving(saver, graph):
+        bound = graph.with_config(checkpointer=saver)
+        for _ in range(3):
+            await bound.ainvoke({"x": ["in"]}, config("t"))
+
+
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v1": (
         *(interrupts, fan_out, namespaces, error, cancelled, in_line, elsewhere, moved, lost),
@@ -656,6 +686,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v5": (interrupts, fan_out, namespaces, rolled, lost, announced),
     # Outcomes that came with results; runs that were reported, or cancelled before that.
     "v6": (interrupts, namespaces, error, cancelled, in_line, rolled, strategies),
+    # Eager tasks, and one that did not come so; runs that begin without asking.
+    "v7": (eager_missed, later_runs, fan_out, rolled),
 }
 
 if __name__ == "__main__":

@@ -190,6 +190,28 @@ def test_outcomes_in_results_and_runs_that_are_not_driven() -> None:
     assert [h for h in reported if not activities(h)]
 
 
+def test_eager_tasks_and_runs_that_do_not_ask() -> None:
+    """What v7 adds: tasks on the thread's queue, one of them sent on; attaches with a step."""
+    v7 = {p.name: load(p) for p in GOLDEN if p.parent.name == "v7"}
+    begun = [
+        event.workflow_execution_update_accepted_event_attributes.accepted_request.input.name
+        for event in v7["later_runs.thread-t.0.json.gz"].events
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+    ]
+    assert begun.count(names.BEGIN_UPDATE) == 2
+    # Before the workflow has been seen, a task is not eager.
+    assert set(task_queues(v7["later_runs.thread-t.0.json.gz"])) == {"later_runs"}
+    sent = task_queues(v7["eager_missed.thread-t.0.json.gz"])
+    # Two tasks of each run; those of the second went to the wrong process first.
+    assert [queue == "eager_missed" for queue in sent] == [True, True, True, False, True, False]
+
+
+def task_queues(history: WorkflowHistory) -> list[str]:
+    """Where the tasks of a thread were sent."""
+    scheduled = [e.activity_task_scheduled_event_attributes for e in history.events]
+    return [a.task_queue.name for a in scheduled if a.activity_type.name]
+
+
 def carried_steps(history: WorkflowHistory) -> Iterator[bytes]:
     """Steps that came with the results of tasks."""
     for event in history.events:
