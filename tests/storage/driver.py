@@ -18,6 +18,9 @@ from temporalio.converter import (
     StorageDriverRetrieveContext,
     StorageDriverStoreContext,
 )
+from temporalio.service import RPCError
+
+from langgraph_temporal_exec.storage.rpc import is_gone
 
 
 class Files(StorageDriver):
@@ -96,7 +99,13 @@ async def blobs_of(client: Client, prefix: str) -> dict[str, list[Payload]]:
     found: dict[str, list[Payload]] = {}
     async for execution in client.list_workflows(f"WorkflowId STARTS_WITH '{prefix}/blob/'"):
         scope = execution.id.split("/")[-2]
-        history = await client.get_workflow_handle(execution.id).fetch_history()
+        try:
+            history = await client.get_workflow_handle(execution.id).fetch_history()
+        except RPCError as exc:
+            if not is_gone(exc):
+                raise
+            # Visibility does not know yet that it was removed.
+            continue
         started = history.events[0].workflow_execution_started_event_attributes
         kind = scope if scope in ("archive", "head", "garbage", "thin") else "value"
         found.setdefault(kind, []).extend(started.input.payloads)

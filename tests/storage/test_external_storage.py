@@ -19,11 +19,12 @@ from temporalio.converter import ExternalStorage, PayloadCodec
 from langgraph_temporal_exec import StorageError, UnreadableError
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.blob import EXTERNAL_PIECE_BYTES
+from langgraph_temporal_exec.storage.blobs import EXTERNAL_AT
 from tests.conftest import TemporalServer
 from tests.storage.aes import ENCRYPTED, Aes
 from tests.storage.conftest import MakeSaver, converse, history
 from tests.storage.driver import Files, FolderS3, blobs_of, storage
-from tests.storage.graphs import big, noisy
+from tests.storage.graphs import big, noisy, turn
 from tests.storage.test_lifetime import settled
 from tests.support.graphs import config
 
@@ -173,22 +174,22 @@ async def test_a_selector_may_leave_it_in_temporal(
 
 
 async def test_a_selector_may_choose_what_lasts(
-    connect: Connect, make_saver: MakeSaver, files: Files
+    connect: Connect, make_saver: MakeSaver, client: Client, files: Files
 ) -> None:
-    """As in docs/how-to/external-storage.md: streams and answers to Queries are not kept then."""
+    """As in docs/how-to/external-storage.md: results and streams are not kept then."""
 
     def lasting(context: Any, payload: Any) -> Any:
         return files if context.target.type == names.BLOB_WORKFLOW else None
 
     only = ExternalStorage(drivers=[files], driver_selector=lasting)
-    client = await connect(only)
-    saver = make_saver(client=client)
-    async with saver.worker(noisy(300)):
-        remote = noisy(300).with_config(checkpointer=make_saver(client=client))
-        await converse(remote, range(3))
-        assert await messages(remote) == ids(range(3))
-    assert files.stored
-    assert all("/blob/" in workflow_id for workflow_id in files.stored)
+    for at_work, kinds in ((await connect(only), {"blob"}), (client, {"blob", "mailbox", "run"})):
+        files.stored.clear()
+        saver = make_saver(client=at_work)
+        async with saver.worker(noisy(600)):
+            remote = noisy(600).with_config(checkpointer=make_saver(client=at_work))
+            chunks = remote.astream(turn(0), config(f"{len(kinds)}"), stream_mode="values")
+            assert len([chunk async for chunk in chunks]) == 2
+        assert {workflow_id.split("/")[1] for workflow_id in files.stored} == kinds
 
 
 @pytest.mark.long
@@ -207,6 +208,8 @@ async def test_temporals_own_driver_takes_the_largest_values(
         assert len((await cold.aget_state(config("t"))).values["value"]) == 60_000_000
     assert max(bucket.sizes.values()) < EXTERNAL_PIECE_BYTES * 1.01
     assert len(bucket.loops) > 1
+    for payload in (await known_blobs(client, task_queue))["value"]:
+        assert payload.ByteSize() < (REFERENCE if payload.external_payloads else EXTERNAL_AT)
     # All of a thread is found by the beginning of its keys.
     prefix = names.blob_workflow_prefix(task_queue, "t").replace("/", "%2F")
     blobs = [key for key in bucket.sizes if f"/wt/{names.BLOB_WORKFLOW}/" in key]
