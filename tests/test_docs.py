@@ -159,7 +159,7 @@ def test_external_storage(temporal_server: TemporalServer, task_queue: str, tmp_
 
             async def main():
                 saver = await make_saver()
-                config = {{"configurable": {{"thread_id": "42"}}}}
+                config = {{"configurable": {{"thread_id": "{task_queue}"}}}}
                 result = await agent.with_config(checkpointer=saver).ainvoke(
                     {{"messages": "xylophone" * 40_000}}, config
                 )

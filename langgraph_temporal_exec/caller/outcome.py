@@ -77,6 +77,10 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
             log.warning("Temporal does not answer; still waiting for run %s", run_id)
             await asyncio.sleep(1.0)
         except Exception as exc:
+            if isinstance(exc, RuntimeError):
+                problem = transport.translate(exc)
+                if isinstance(problem, ServerUnavailableError):
+                    raise problem from exc
             # Of the payload codec or the external storage, which are the user's.
             what = f"The result of run {run_id} of thread {thread_id!r}, which has ended,"
             raise undecodable(what, exc) from exc
