@@ -143,6 +143,48 @@ def test_encryption(temporal_server: TemporalServer, task_queue: str, tmp_path: 
     assert said == ["You said: xylophone", "True False"]
 
 
+def test_external_storage(temporal_server: TemporalServer, task_queue: str, tmp_path: Path) -> None:
+    """The saver of the page serves the graph of another, and what is large is in its folder."""
+    page = HOW_TO / "external-storage.md"
+    write_blocks(HOW_TO / "workers.md", tmp_path)
+    write_blocks(page, tmp_path)
+    rewrite(tmp_path / "deployment.py", task_queue, temporal_server.address)
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "call.py").write_text(
+        textwrap.dedent(
+            f"""
+            import asyncio
+            from my_agent import agent
+            from deployment import make_saver
+
+            async def main():
+                saver = await make_saver()
+                config = {{"configurable": {{"thread_id": "{task_queue}"}}}}
+                result = await agent.with_config(checkpointer=saver).ainvoke(
+                    {{"messages": "xylophone" * 40_000}}, config
+                )
+                print(result["messages"][-1].text.count("xylophone"))
+                seen = b""
+                query = f'TaskQueue STARTS_WITH "{task_queue}"'
+                async for workflow in saver.client.list_workflows(query):
+                    handle = saver.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
+                    async for event in handle.fetch_history_events():
+                        seen += event.SerializeToString()
+                print(b"ExternalStorageReference" in seen)
+                # There is a little of it, where one version differs from another.
+                print(seen.count(b"xylophone") < 100)
+
+            asyncio.run(main())
+            """
+        )
+    )
+    command = worker_command(page, task_queue, temporal_server.address)
+    with running(command, tmp_path, "serving task queue"):
+        said = run("call.py", tmp_path).splitlines()
+    assert said == ["40000", "True", "True"]
+    assert any(b"xylophone" in file.read_bytes() for file in (tmp_path / "objects").iterdir())
+
+
 def test_rate_limits_of_a_queue(temporal_server: TemporalServer, task_queue: str) -> None:
     """The command of the page is one that Temporal takes, and shows."""
     text = (HOW_TO / "load.md").read_text(encoding="utf-8")
@@ -207,7 +249,8 @@ def test_every_example_is_run_by_a_test() -> None:
     marked = {p.stem for p in PAGES if "<!-- runnable: " in p.read_text(encoding="utf-8")}
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
-        *("threads", "encryption", "studio", "load", "other-workers", MOVE.stem),
+        *("threads", "encryption", "external-storage", "studio", "load", "other-workers"),
+        MOVE.stem,
     }
 
 

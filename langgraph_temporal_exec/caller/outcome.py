@@ -30,7 +30,7 @@ from ..logs import about
 from ..protocol import names
 from ..protocol.messages import Outcome
 from ..protocol.wire import pack, unpack
-from ..storage.rpc import SERVER_AWAY_S, failure_text, is_final
+from ..storage.rpc import SERVER_AWAY_S, failure_text, is_final, undecodable
 from ..storage.thread_client import Transport
 from ..values.exact import load_exact
 from ..values.exceptions import rebuild
@@ -45,8 +45,9 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
     """The outcome of a run, wherever it is driven.
 
     Raises:
-        GraphNotFoundError, RunFailedError, TaskQueueError, ThreadBusyError, ThreadFullError,
-            UnreadableError: There will be none.
+        GraphNotFoundError, RunFailedError, TaskQueueError, ThreadBusyError, ThreadFullError:
+            There will be none.
+        UnreadableError: There will be none, or it cannot be decoded here.
         ServerUnavailableError: It cannot be learned now.
     """
     handle = transport.client.get_workflow_handle(
@@ -75,6 +76,14 @@ async def await_outcome(transport: Transport, run_id: str, thread_id: str) -> by
             log = about(logger, thread_id=thread_id, run_id=run_id)
             log.warning("Temporal does not answer; still waiting for run %s", run_id)
             await asyncio.sleep(1.0)
+        except Exception as exc:
+            if isinstance(exc, RuntimeError):
+                problem = transport.translate(exc)
+                if isinstance(problem, ServerUnavailableError):
+                    raise problem from exc
+            # Of the payload codec or the external storage, which are the user's.
+            what = f"The result of run {run_id} of thread {thread_id!r}, which has ended,"
+            raise undecodable(what, exc) from exc
 
 
 def _outcome_of_failure(exc: WorkflowFailureError, run_id: str, thread_id: str) -> bytes:

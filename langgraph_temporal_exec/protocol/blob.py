@@ -25,6 +25,9 @@ BLOB_AT = 100_000
 PIECE_BYTES = 400_000
 """A piece of a blob. Temporal refuses payloads above 2 MB, and its SDK warns above 512 kB."""
 
+EXTERNAL_PIECE_BYTES = 16_000_000
+"""A piece that goes to external storage. Temporal's own drivers refuse payloads above 50 MiB."""
+
 SHARED_PIECE_BYTES = 64_000
 """A piece of what is written again and again as it grows, so that most pieces stay the same."""
 

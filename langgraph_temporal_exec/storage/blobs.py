@@ -3,7 +3,8 @@
 Each piece is the input of a workflow whose start is delayed for ever: it costs no worker, no
 task and no retention, and its first history event, which holds the bytes, can be read with no
 worker alive. A client with external storage keeps the bytes there: Temporal's SDK then puts a
-reference into that event (temporalio/sdk-python#1341).
+reference into that event (temporalio/sdk-python#1341). It would do so from a size on that archives,
+which are compressed, seldom have; ``EXTERNAL_AT`` is ours.
 
 A blob is cut into pieces, and a piece is named by thread, scope and the digest of its content.
 So a name never stands for two contents: writing a piece again is harmless, and what was read can
@@ -25,9 +26,10 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import HistoryEventFilterType
@@ -43,10 +45,10 @@ from temporalio.service import RPCError
 
 from ..errors import StorageError
 from ..protocol import names
-from ..protocol.blob import PIECE_BYTES, Upload
+from ..protocol.blob import EXTERNAL_PIECE_BYTES, PIECE_BYTES, Upload
 from ..protocol.delta import digest
 from ..protocol.stored import BlobRef
-from .rpc import is_gone, patiently
+from .rpc import is_gone, patiently, undecodable
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,11 @@ NEVER = timedelta(days=36_500)
 
 AT_ONCE = 8
 """RPCs of one upload, download or removal at the same time."""
+
+EXTERNAL_AT = 4_000
+"""Size from which a piece goes to the client's external storage, whatever the client has as its
+threshold: that is about what passes by, and this lasts as long as the thread. A smaller one would
+save nothing, because a reference is up to a kilobyte, and its object is never deleted."""
 
 CACHE_BYTES = 64_000_000
 """Pieces of blobs a process keeps in memory."""
@@ -86,7 +93,7 @@ class BlobStore:
     """
 
     def __init__(self, client: Client, id_prefix: str, task_queue: str) -> None:
-        self._client = client
+        self._client = _offloading(client)
         self._prefix = id_prefix
         self._task_queue = names.blob_queue(task_queue)
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
@@ -96,9 +103,11 @@ class BlobStore:
 
     @property
     def piece_bytes(self) -> int:
-        """Size of a piece; 0 (no limit) when the client has external storage."""
-        storage = getattr(self._client.data_converter, "external_storage", None)
-        return 0 if storage is not None else PIECE_BYTES
+        """Size of a piece; larger when all of it is sure to go to external storage."""
+        storage = self._client.data_converter.external_storage
+        # A selector may leave a piece in Temporal, which refuses large ones.
+        sure = storage is not None and storage.driver_selector is None
+        return EXTERNAL_PIECE_BYTES if sure else PIECE_BYTES
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -186,6 +195,7 @@ class BlobStore:
         Raises:
             BlobGoneError: It was removed.
             StorageError: It cannot be read.
+            UnreadableError: Not with this client's payload codec and external storage.
         """
         data = self.local(ref)
         if data is not None:
@@ -225,7 +235,7 @@ class BlobStore:
         try:
             (data,) = await converter.decode(list(started.input.payloads), [bytes])
         except Exception as exc:
-            raise StorageError(f"The blob {workflow_id} cannot be decoded: {exc}") from exc
+            raise undecodable(f"The blob {workflow_id}", exc) from exc
         # Whatever a codec, an external storage or somebody by hand has made of it.
         if digest(data) != name:
             raise StorageError(f"The blob {workflow_id} is damaged: its digest does not fit.")
@@ -264,6 +274,23 @@ class BlobStore:
 
     async def _delete(self, workflow_ids: Iterable[str]) -> None:
         await _all([partial(delete_execution, self._client, w) for w in workflow_ids])
+
+
+def _offloading(client: Client) -> Client:
+    """The client, with all blobs worth it in its external storage, if it has one."""
+    converter = client.data_converter
+    storage = converter.external_storage
+    if storage is None or storage.payload_size_threshold <= EXTERNAL_AT:
+        return client
+    settings: dict[str, Any] = {
+        **client.config(active_config=True),
+        "data_converter": replace(
+            converter, external_storage=replace(storage, payload_size_threshold=EXTERNAL_AT)
+        ),
+        # They have made it what it is, and would do so again.
+        "plugins": [],
+    }
+    return Client(**settings)
 
 
 async def delete_execution(client: Client, workflow_id: str, run_id: str = "") -> None:

@@ -295,8 +295,8 @@ def readable(workflow_id: str, where: str) -> Iterator[None]:
     except Exception as exc:
         raise StorageError(
             f"The history of {workflow_id!r} cannot be read at {where} "
-            f"({type(exc).__name__}: {exc}). It was written with another payload codec or "
-            "converter than this client has, by an incompatible release of "
+            f"({type(exc).__name__}: {exc}). It was written with another payload codec, "
+            "converter or external storage than this client has, by an incompatible release of "
             "langgraph-temporal-exec, or it is damaged."
         ) from exc
 

@@ -40,6 +40,7 @@ from ..errors import (
     NoWorkersError,
     ServerUnavailableError,
     ThreadFullError,
+    UnreadableError,
 )
 from ..protocol import names
 
@@ -75,6 +76,9 @@ WHOLE_DEPLOYMENT = (ServerUnavailableError, NoWorkersError, RPCError)
 
 _LAZY_CONNECT_FAILED = "Failed client connect"
 """How temporalio words the RuntimeError of a lazy client that cannot connect."""
+
+_NO_EXTERNAL_STORAGE = "[TMPRL1105]"
+"""How temporalio begins the RuntimeError about a payload in an external storage it lacks."""
 
 _AWAY = (
     RPCStatusCode.UNAVAILABLE,
@@ -158,7 +162,10 @@ def has_type(exc: WorkflowUpdateFailedError, error_type: str) -> bool:
 
 
 def translate(client: Client, exc: RPCError | RuntimeError) -> Exception:
-    """A failed connection as ``ServerUnavailableError``; anything else unchanged."""
+    """A failed connection as ``ServerUnavailableError``, an answer that is in an external storage
+    which the client lacks as ``UnreadableError``; anything else unchanged."""
+    if str(exc).startswith(_NO_EXTERNAL_STORAGE):
+        return undecodable("What was asked for", exc)
     away = (
         str(exc).startswith(_LAZY_CONNECT_FAILED) if isinstance(exc, RuntimeError) else is_away(exc)
     )
@@ -172,6 +179,16 @@ def unavailable(client: Client, detail: str) -> ServerUnavailableError:
         f"The Temporal server at {target} does not answer ({detail}). Check the address and "
         "that it runs (`temporal server start-dev` for a local one); what was recorded "
         "before is kept."
+    )
+
+
+def undecodable(what: str, exc: Exception) -> UnreadableError:
+    """The error for what the user's payload codec or external storage does not give."""
+    return UnreadableError(
+        f"{what} cannot be read here ({type(exc).__name__}: {exc}). Give this client's data "
+        "converter the payload codec and the `external_storage` that callers and workers have, "
+        "with drivers of the same names. If it has them, the storage does not answer, or has lost "
+        "the object. What is recorded is kept."
     )
 
 

@@ -13,9 +13,11 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
+from ..errors import UnreadableError
 from ..protocol import names
 from ..protocol.blob import (
     BLOB_AT,
+    PIECE_BYTES,
     SHARED_PIECE_BYTES,
     SHARED_PIECES_UP_TO,
     Upload,
@@ -63,6 +65,9 @@ CHILD_WAIT_S = 120.0
 
 DISCARD_S = 150.0
 """Less than the timeout of the Activity."""
+
+ERASE_TRIES = 5
+"""How often an external storage is asked for what a deleted thread had; a quarter of a minute."""
 
 ARCHIVE, HEAD, COMPACTED, GARBAGE = "archive", "head", "thin", "garbage"
 """Scopes of the blobs that are written here. They are stored, so they keep their names."""
@@ -250,12 +255,22 @@ class Upkeep:
         request = unpack(EraseRequest, data)
         thread_id = request.thread_id
         blobs = self._reader.blobs
-        refs, opened = await self._all_refs(request)
+        refs, opened = await self._readable_refs(request)
         await blobs.remove(thread_id, refs)
         if request.namespace:
             return
         await asyncio.gather(*(self._closed(thread_id, ns) for ns in opened))
         await blobs.sweep(thread_id, before=datetime.fromtimestamp(request.deleted_s, UTC))
+
+    async def _readable_refs(self, request: EraseRequest) -> tuple[list[BlobRef], list[str]]:
+        try:
+            return await self._all_refs(request)
+        except UnreadableError:
+            # An external storage may have lost for ever what says which blobs there are. Then
+            # those go that visibility knows.
+            if activity.info().attempt < ERASE_TRIES:
+                raise
+            return [], []
 
     async def _all_refs(self, request: EraseRequest) -> tuple[list[BlobRef], list[str]]:
         refs: list[BlobRef] = []
@@ -372,9 +387,8 @@ class Work:
         )
         if value.channel == OFF_CHANNEL or len(data) < BLOB_AT:
             return plain
-        piece = self._blobs.piece_bytes
-        if piece and len(data) <= SHARED_PIECES_UP_TO:
-            piece = SHARED_PIECE_BYTES
+        # Also with external storage: nobody deletes what is replaced there.
+        piece = SHARED_PIECE_BYTES if len(data) <= SHARED_PIECES_UP_TO else PIECE_BYTES
         upload = plan(data, scope=scope, what=f"channel {value.channel!r}", piece_bytes=piece)
         uploads.append(upload)
         return Value(

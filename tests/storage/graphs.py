@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import operator
+import random
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -61,6 +62,23 @@ def chat() -> Any:
 def turn(n: int) -> Any:
     """Input of one turn."""
     return {"messages": [HumanMessage(f"question {n}", id=f"q{n}")], "turn": n}
+
+
+def noise(n: int, kilobytes: int) -> str:
+    """Text of its own for every number, which cannot be compressed to less than three quarters."""
+    return base64.b64encode(random.Random(n).randbytes(kilobytes * 750)).decode()
+
+
+def noisy(kilobytes: int = 20) -> Any:
+    """Each turn adds a message of so many kilobytes that cannot be compressed."""
+
+    async def answer(state: Chat) -> Any:
+        n = state["turn"]
+        return {"messages": [AIMessage(noise(n, kilobytes), id=f"a{n}")]}
+
+    return (
+        StateGraph(Chat).add_node("answer", answer).add_edge(START, "answer").compile(name="noisy")
+    )
 
 
 class Big(TypedDict, total=False):
