@@ -5,14 +5,34 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
+from temporalio import activity
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.worker import Worker
 
+from langgraph_temporal_exec import local
+from langgraph_temporal_exec.protocol import names
+from langgraph_temporal_exec.protocol.messages import (
+    RULES,
+    AttachReply,
+    AttachRequest,
+    StepReply,
+    StepRequest,
+    TaskOutput,
+    TaskSpec,
+    TaskStatus,
+    ThreadStart,
+)
+from langgraph_temporal_exec.protocol.wire import pack, unpack
 from tests.conftest import TemporalServer
 from tests.faults.ledger import Ran
 from tests.releases.conversation import build, steps
@@ -196,3 +216,77 @@ async def test_rolling_deploy(fleet: Fleet, before: str, after: str) -> None:
             assert await fleet.ended(worker) == 0
         deployed.set()
     await check(fleet, {thread: task.result() for thread, task in going.items()})
+
+
+@pytest.mark.long
+async def test_eager_tasks_that_the_earlier_release_is_given(
+    tmp_path: Path,
+    task_queue: str,
+    thread_id: str,
+    releases: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a server that makes no task eager they are on the queue of both, whose only poller is the
+    one that does not know them: it fails them, and they go to their own process."""
+    setting = "system.enableActivityEagerExecution=false"
+    monkeypatch.setattr(local, "TUNING", (*local.TUNING, "--dynamic-config-value", setting))
+    server = await local.start_server()
+    address = server.client.service_client.config.target_host
+    fleet = Fleet(tmp_path, address, task_queue, thread_id, releases)
+    try:
+        # Its only slot on that queue is the one of the run.
+        await fleet.workers_of(PRESENT, options=["--max-concurrent-runs", "1"])
+        callers = await fleet.callers_of(PRESENT, LAST)
+        fleet.ledger.arm("a0-model-0")
+        call = fleet.begin(callers[0], "a", "a0")
+        await fleet.until(lambda: fleet.ledger.holder("a0-model-0") is not None, "it is driven")
+        await fleet.workers_of(LAST)
+        fleet.ledger.release("a0-model-0")
+        assert (await fleet.ended_call(callers[0], call))["asked"] == ["a0?"]
+        failed = EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
+        assert any(e.event_type == failed for h in await fleet.histories() for e in h.events)
+
+        await fleet.call(callers[1], "a", "a0", "yes")
+        log = await talk(fleet, "a", ["a1"], *callers)
+        await check(fleet, {"a": log})
+    finally:
+        fleet.discard()
+        await server.shutdown()
+
+
+async def test_eager_task_that_the_earlier_release_sends_to_its_process(
+    client: Client, fleet: Fleet
+) -> None:
+    """Its workflow code knows of no eager tasks, and what it records for one that its process does
+    not have, this release goes on with."""
+
+    @activity.defn(dynamic=True)
+    async def unknown(args: Sequence[RawValue]) -> bytes:
+        return pack(TaskOutput(status=TaskStatus.UNKNOWN))
+
+    await fleet.workers_of(LAST)
+    queue, process = fleet.task_queue, f"{fleet.task_queue}#process"
+    start = ThreadStart(thread_id=fleet.thread_id, id_prefix=queue, rules=RULES)
+    thread = await client.start_workflow(
+        names.THREAD_WORKFLOW,
+        pack(start),
+        id=names.thread_workflow_id(queue, fleet.thread_id),
+        task_queue=queue,
+    )
+    attach = AttachRequest(run_id="r", attempt=1, run_workflow_id="none")
+    async with (
+        fleet.bounded("a task is lost"),
+        Worker(client, task_queue=process, activities=[unknown]),
+    ):
+        answer: bytes = await thread.execute_update(
+            names.ATTACH_UPDATE, pack(attach), result_type=bytes
+        )
+        task = TaskSpec(key="k", node="node", queue=process, heartbeat_s=60, eager=True)
+        begin = StepRequest(
+            epoch=unpack(AttachReply, answer).epoch, seq=0, run_id="r", tasks=(task,)
+        )
+        await thread.execute_update(names.STEP_UPDATE, pack(begin), result_type=bytes)
+        then = replace(begin, seq=1, tasks=(), requires=("k",))
+        answer = await thread.execute_update(names.STEP_UPDATE, pack(then), result_type=bytes)
+    assert unpack(StepReply, answer).lost == ("k",)
+    await fleet.check_histories()
