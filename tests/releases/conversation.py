@@ -76,7 +76,7 @@ def build(root: Path) -> Any:
 
     builder = StateGraph(Said)
     for node in (model, tool, part, reviewed, close):
-        builder.add_node(node.__name__, node)  # type: ignore[type-var] # nodes of one state
+        builder.add_node(node.__name__, node)
     builder.add_edge(START, "model").add_edge("tool", "model")
     builder.add_conditional_edges("model", calls, ["tool", "part"])
     builder.add_edge("part", "reviewed").add_edge("reviewed", "close").add_edge("close", END)

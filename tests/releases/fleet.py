@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
@@ -116,14 +117,8 @@ class Fleet(Lab):
         started = []
         for release in releases:
             command = [self._python(release), "-m", "tests.releases.caller"]
-            command += [
-                "--address",
-                self.address,
-                "--task-queue",
-                self.task_queue,
-                "--heartbeat-timeout",
-                str(HEARTBEAT_S),
-            ]
+            command += ["--address", self.address, "--task-queue", self.task_queue]
+            command += ["--heartbeat-timeout", str(HEARTBEAT_S)]
             command += ["--host-worker"] if hosting else []
             name = f"caller-{len(self.processes)}-{release}"
             caller = Talker(name, command, self.folder, **self._env(release))
@@ -146,12 +141,17 @@ class Fleet(Lab):
         """Have a caller begin a turn, or answer what the turn asked."""
         return caller.tell(thread=self.thread(thread), turn=turn, answer=answer)
 
-    async def ended_call(self, caller: Talker, number: int) -> dict[str, Any]:
-        """What the caller's call returned."""
+    async def came_of(self, caller: Talker, number: int) -> dict[str, Any]:
+        """What the caller's call returned or raised."""
         what = f"call {number} of {caller.name} returns"
         await self.until(lambda: caller.done(number) is not None, what)
         done = caller.done(number)
         assert done is not None
+        return done
+
+    async def ended_call(self, caller: Talker, number: int) -> dict[str, Any]:
+        """What it returned."""
+        done = await self.came_of(caller, number)
         assert "error" not in done, f"{done}\n{self.report()}"
         return done
 
@@ -174,15 +174,29 @@ class Fleet(Lab):
                 if w.workflow_type in ("LangGraphThread", "LangGraphRun")
             ]
 
-    async def check_histories(self) -> None:
+    async def hopped(self, pids: set[int]) -> bool:
+        """Whether workflow tasks of one and the same thread were done by all these processes."""
+        done = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+        for history in await self.histories():
+            identities = {
+                event.workflow_task_completed_event_attributes.identity.partition("@")[0]
+                for event in history.events
+                if event.event_type == done
+            }
+            if identities >= {str(pid) for pid in pids}:
+                return True
+        return False
+
+    async def check_histories(self, *, refused: bool = False) -> None:
         """The present release, which is what a deploy leaves, can go on with all of them.
 
         A worker that has a workflow in its cache would not notice.
+
+        Args:
+            refused: A worker may have been given a history that it cannot replay.
         """
-        refused = [
-            line for p in self.processes for line in p.output.splitlines() if REFUSED in line
-        ]
-        assert not refused, "\n".join(refused)
+        said = [line for p in self.processes for line in p.output.splitlines() if REFUSED in line]
+        assert refused or not said, "\n".join(said)
         replayer = Replayer(workflows=[ThreadWorkflow, RunWorkflow])
         for history in await self.histories():
             replayed = await replayer.replay_workflow(history, raise_on_replay_failure=False)
