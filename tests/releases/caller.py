@@ -59,8 +59,18 @@ async def _obey(graph: Any, command: dict[str, Any], out: Path) -> None:
     turn, answer = command["turn"], command["answer"]
     given = {"turn": turn, "log": [f"{turn} said"]}
     done: dict[str, Any] = {"id": command["id"]}
+    modes: Any = ["updates", "values"]
+    result: Any = None
+    done["updates"] = []
     try:
-        result = await graph.ainvoke(given if answer is None else Command(resume=answer), config)
+        if answer is not None:
+            result = await graph.ainvoke(Command(resume=answer), config)
+        else:
+            async for mode, chunk in graph.astream(given, config, stream_mode=modes):
+                if mode == "updates":
+                    done["updates"] += sorted(chunk)
+                else:
+                    result = chunk
     except Exception as exc:
         done["error"] = f"{type(exc).__name__}: {exc}"
     else:

@@ -20,6 +20,15 @@ MODEL_CALLS = 3
 PARTS = 3
 
 
+STREAMED = [
+    *["model", "tool"] * (MODEL_CALLS - 1),
+    "model",
+    *["part"] * PARTS,
+    "__interrupt__",
+]
+"""The nodes of a turn as they are streamed until it asks."""
+
+
 class Said(TypedDict, total=False):
     """A conversation."""
 

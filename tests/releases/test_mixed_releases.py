@@ -40,7 +40,7 @@ from langgraph_temporal_exec.protocol.messages import (
 from langgraph_temporal_exec.protocol.wire import pack, unpack
 from tests.conftest import TemporalServer
 from tests.faults.ledger import Ran
-from tests.releases.conversation import build, steps
+from tests.releases.conversation import STREAMED, build, steps
 from tests.releases.fleet import PRESENT, Fleet, Talker, unpacked
 
 LAST = "f7c64e2"
@@ -101,6 +101,7 @@ async def talk(fleet: Fleet, thread: str, turns: list[str], *callers: Talker) ->
         ask, answer = callers[number % len(callers)], callers[(number + 1) % len(callers)]
         done = await fleet.call(ask, thread, turn)
         assert done["asked"] == [f"{turn}?"]
+        assert done["updates"] == STREAMED
         done = await fleet.call(answer, thread, turn, "yes")
         assert done["asked"] == []
     log: list[str] = done["log"]
