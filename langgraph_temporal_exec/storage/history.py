@@ -82,7 +82,7 @@ from ..protocol.messages import (
 )
 from ..protocol.wire import WireError, unpack
 from ..workflow.core.thread_state import ThreadState
-from ..workflow.patches import HOMES, IN_ORDER, NAMESPACES_CLOSED
+from ..workflow.patches import HOMES, IN_ORDER, NAMESPACES_CLOSED, SENT_ON
 from .rpc import is_gone
 
 HEDGE_S = 1.5
@@ -319,6 +319,7 @@ class _Fold:
         _scheduled: What each Activity is about, by the event that scheduled it: a task's key, an
             archive, or namespaces that are closed. Others change nothing.
         _inbound: Signals, and ends of Activities, that have not taken effect.
+        _sends_on: Eager tasks that did not come to their process are sent there.
         _task_started: Event at which the latest workflow task was started; 0: none was.
         _now: The workflow's clock, which stands still within a task.
         _fresh: The thread begins with this history. Then its times are those of its first workflow
@@ -337,6 +338,7 @@ class _Fold:
         self._sent_to: dict[int, str] = {}
         self._scheduled: dict[int, str | ArchiveRequest | CloseRequest | RetireRequest] = {}
         self._inbound: list[HistoryEvent] = []
+        self._sends_on = False
         self._task_started = 0
         self._now = 0.0
         self._fresh = False
@@ -364,6 +366,7 @@ class _Fold:
                 self.state.closing.enabled = True
             if IN_ORDER.encode() in names_of:
                 self.state.in_order = True
+            self._sends_on = self._sends_on or SENT_ON.encode() in names_of
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -463,7 +466,8 @@ class _Fold:
             return
         timed_out = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
         not_begun = await self._is_not_begun(event, attributes)
-        if not_begun and self.state.eager_missed(about, self.state.epoch) is not None:
+        sent_on = self._sends_on and not_begun
+        if sent_on and self.state.eager_missed(about, self.state.epoch) is not None:
             # It is scheduled anew.
             return
         if timed_out:

@@ -51,3 +51,8 @@ the process of its caller say how it ends. To be removed as ``GO_HOME``."""
 SILENT_IS_NO_LOSS = "silent-is-no-loss"
 """Patch, of runs: an attempt that a process took, of which nothing was heard (it was frozen, or had
 just died), does not count as lost. To be removed as ``GO_HOME``."""
+
+SENT_ON = "eager-sent-on"
+"""Patch, of threads: an eager task that did not come to its process is sent to the queue of that.
+A worker of a release before eager tasks, beside this one, takes it for lost, as any task that ended
+so; without the marker, so is it here. To be removed as ``RESULTS_FIRST``."""

@@ -89,7 +89,7 @@ with workflow.unsafe.imports_passed_through():
     from .core.thread_log import ARCHIVE_BYTES
     from .core.thread_state import MAX_WAITING, ThreadState
     from .details import current_details
-    from .patches import HOMES, IN_ORDER, NAMESPACES_CLOSED, RESULTS_FIRST, STARTS_PACED
+    from .patches import HOMES, IN_ORDER, NAMESPACES_CLOSED, RESULTS_FIRST, SENT_ON, STARTS_PACED
     from .refusals import (
         bad_answer,
         check_ops,
@@ -838,9 +838,10 @@ class ThreadWorkflow:
     def _send_on(self, key: str, epoch: int) -> bool:
         """Send an eager task that did not come to its process to the queue of that."""
         spec = self._state.eager_missed(key, epoch)
-        if spec is not None:
-            self._start_task(spec, epoch)
-        return spec is not None
+        if spec is None or not workflow.patched(SENT_ON):
+            return False
+        self._start_task(spec, epoch)
+        return True
 
     async def _advance(self) -> None:
         """Apply the steps that came with results; what is left is in the snapshot."""

@@ -94,6 +94,10 @@ class Ledger:
         """In which process each execution of a step started (or finished)."""
         return [pid for name, what, pid in self._lines() if (name, what) == (step, event)]
 
+    def all_pids(self) -> set[int]:
+        """All processes that executed something."""
+        return {pid for _, _, pid in self._lines()}
+
     def ran(self) -> dict[str, Ran]:
         """All steps and how often they ran."""
         events = Counter((name, what) for name, what, _ in self._lines())

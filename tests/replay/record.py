@@ -29,7 +29,7 @@ from langgraph_temporal_exec.worker import outbox
 from tests.replay.scenarios import IDENTITY, ROOT, SCENARIOS, Scenario, neutral_host
 
 HISTORIES = Path(__file__).parent / "histories"
-NEWEST = "v6"
+NEWEST = "v7"
 MUST_FAIL = HISTORIES / "must_fail.json"
 RUNS_OF_A_WORKFLOW = 3
 """Of a thread that continued as new often: the first, the middle and the last run."""

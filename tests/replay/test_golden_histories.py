@@ -25,6 +25,7 @@ from langgraph_temporal_exec.workflow.patches import (
     IN_ORDER,
     NAMESPACES_CLOSED,
     RESULTS_FIRST,
+    SENT_ON,
     STARTS_PACED,
     STOP_AT_ONCE,
     STOPPED_AT_START,
@@ -201,6 +202,7 @@ def test_eager_tasks_and_runs_that_do_not_ask() -> None:
     assert begun.count(names.BEGIN_UPDATE) == 2
     # Before the workflow has been seen, a task is not eager.
     assert set(task_queues(v7["later_runs.thread-t.0.json.gz"])) == {"later_runs"}
+    assert SENT_ON in patches(v7["eager_missed.thread-t.0.json.gz"])
     sent = task_queues(v7["eager_missed.thread-t.0.json.gz"])
     # Two tasks of each run; those of the second went to the wrong process first.
     assert [queue == "eager_missed" for queue in sent] == [True, True, True, False, True, False]

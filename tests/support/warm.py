@@ -53,11 +53,20 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 class _Warm(str):
     """The path of this Python, marked."""
 
-    __slots__ = ()
+    before: Path | None = None
+    """What comes first on the path of modules."""
 
 
 WARM = _Warm(sys.executable)
 """In the place of ``sys.executable``, before ``"-m"``."""
+
+
+def warm_with(folder: Path) -> str:
+    """The same, of another process that has imported it all: with the modules in this folder, an
+    earlier release for example, instead of those here."""
+    python = _Warm(sys.executable)
+    python.before = folder
+    return python
 
 
 # -- the process that is forked ---------------------------------------------------------------
@@ -134,14 +143,16 @@ def _become(arguments: list[str], cwd: str, environ: dict[str, str], fds: list[i
 class _Forks:
     """The process that is forked, from here; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Path | None) -> None:
         self._lock = threading.Lock()
         self._requests, theirs = socket.socketpair()
+        path = os.pathsep.join(str(folder) for folder in (before, ROOT) if folder is not None)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                # Safe: without the folder that it begins in, which would come first.
+                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -173,14 +184,15 @@ class _Forks:
         self._process.wait(60)
 
 
-_forks: _Forks | None = None
+_forks: dict[Path | None, _Forks] = {}
 
 
-def prepare() -> _Forks:
+def prepare(python: str = WARM) -> _Forks:
     """Begin with the imports, which go on beside what this process does; only once."""
-    global _forks
-    _forks = _forks or _Forks()
-    return _forks
+    before = python.before if isinstance(python, _Warm) else None
+    if before not in _forks:
+        _forks[before] = _Forks(before)
+    return _forks[before]
 
 
 _Popen: Any = subprocess.Popen
@@ -201,7 +213,7 @@ class _WarmPopen(_Popen):  # type: ignore[misc] # chosen above, to be replaced b
         pipes = given[10:16]
         theirs = (pipes[0], pipes[3], pipes[5])
         fds = [number if fd == -1 else fd for number, fd in enumerate(theirs)]
-        self.pid = prepare().start([str(a) for a in args[2:]], cwd, env, fds)
+        self.pid = prepare(args[0]).start([str(a) for a in args[2:]], cwd, env, fds)
         self._child_created = True
         self._close_pipe_fds(*pipes)
 
