@@ -271,7 +271,6 @@ class Attempt:
         chunks: How many were given to the caller: the outcome has the number, so that it can see
             whether it missed some.
         outcome: How the run ended, packed; b"" as long as that is not recorded.
-        late: Chunks of the result, with their bytes, that the caller gets after the end.
         _plan: What LangGraph is given (``retry_input``): not the call's input, if earlier attempts
             have applied that.
         _graph: A copy of the graph, whose saver writes to the session.
@@ -316,7 +315,6 @@ class Attempt:
         self._result_unsent = ""
         self.chunks = 0
         self.outcome = b""
-        self.late: list[tuple[Any, bytes]] = []
 
     async def astream(self) -> AsyncGenerator[Any, None]:
         """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded.
@@ -472,16 +470,11 @@ class Attempt:
         """
         assert self._arrived is not None
         tail = self._packed_tail()
-        fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         if self._deliver is not None:
             self.chunks = len(self._result.all)
-            chunks = list(zip(self._result.all, tail, strict=False))
-            if fits and self._call.ends:
-                # They are in the outcome, and go to the caller together with that.
-                self.late = chunks
-                return tail
-            for chunk, data in chunks:
+            for chunk, data in zip(self._result.all, tail, strict=False):
                 self._deliver(chunk, data)
+        fits = sum(map(len, tail)) <= MAX_TAIL_BYTES
         with contextlib.suppress(TimeoutError):
             within_s = CALLER_TAKES_S if fits else CALLER_TAKES_LARGE_S
             await asyncio.wait_for(self._arrived(), within_s)

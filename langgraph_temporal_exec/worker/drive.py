@@ -412,15 +412,12 @@ class Activities:
             if self._driven.get(run.run_id) is driven:
                 del self._driven[run.run_id]
         await relays.finish()
+        self._known.keep(run.thread_id, relay.large)
         # What a cancelled run is, cancelled or out of time, its workflow says.
         outcome = unpack(Outcome, attempt.outcome) if attempt.outcome else None
         if call.ends and outcome is not None and outcome.status != "cancelled":
-            # Nobody waits for it: whoever misses something finds it in the run's outcome. Who has
-            # the chunks needs no copy of them.
-            for chunk, data in attempt.late:
-                relays.deliver(chunk, data)
+            # Who has the chunks needs no copy of them.
             relays.end(pack(replace(outcome, tail=())))
-        self._known.keep(run.thread_id, relay.large)
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,

@@ -262,8 +262,7 @@ class Relay:
             )
             with self._numbering:
                 self._count(item, 1)
-            # As chunks are: behind those that were sent just before, and together with them.
-            self._thread.loop.call_soon(self._add, item)
+            self._add(item)
 
     def _send(self, data: bytes, *, event: bool, slot: int = 0, delta: bool = False) -> None:
         # A receiver of an earlier release knows neither packing nor numbered pieces.
