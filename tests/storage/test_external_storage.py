@@ -260,12 +260,12 @@ async def test_whoever_lacks_it_is_told(
             await without.aget_state(config("t"))
         with pytest.raises(UnreadableError, match=f"blob.*{lacks}"):
             await without.aupdate_state(config("t"), {"turn": 1}, as_node="answer")
-        # The run is the workers'. Its result is too large for this caller alone.
+        # The run is the workers'. Its result is too large for whoever asks for it later.
         await converse(without, range(6, 7))
-        caller = noisy(300).copy({"name": "large"})
-        caller = caller.with_config(checkpointer=make_saver(client=plain))
+        large, caller = noisy(300).copy({"name": "large"}), make_saver(client=plain)
+        run = await caller.astart(large, turn(0), config("u"))
         with pytest.raises(UnreadableError, match=f"result of run.*thread 'u'.*{lacks}"):
-            await converse(caller, range(1), "u")
+            await run.aresult()
         # It is recorded.
         assert await messages(noisy().with_config(checkpointer=make_saver()), "u") == ids(range(1))
     without = noisy().with_config(checkpointer=make_saver(client=plain))
