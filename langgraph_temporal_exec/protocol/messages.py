@@ -374,7 +374,7 @@ class BeginRequest:
     """Update ``begin`` of a thread workflow: ``attach`` and the first step of the attempt in one.
 
     The sender has had the last run of the thread, and presumes what it would be told. If anything
-    is otherwise, the request is refused (``names.OTHERWISE``), and nothing has changed. Repeated,
+    is otherwise, the request is refused (``names.NOT_AS_LEFT``), and nothing has changed. Repeated,
     it is its step.
 
     Args:
@@ -1042,6 +1042,7 @@ class ActiveRun:
         alone: Nobody else has written to the log since the attempt was granted.
         expired_s: It is cancelled because its time, so many seconds, is over; 0: it is not.
         worker: Name of the worker that drives it.
+        begun: It has attached with its first step (``BeginRequest``).
     """
 
     run_id: str
@@ -1059,6 +1060,7 @@ class ActiveRun:
     cancelled: bool = False
     expired_s: float = 0.0
     worker: str = ""
+    begun: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

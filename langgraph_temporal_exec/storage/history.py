@@ -320,6 +320,7 @@ class _Fold:
             archive, or namespaces that are closed. Others change nothing.
         _inbound: Signals, and ends of Activities, that have not taken effect.
         _sends_on: Eager tasks that did not come to their process are sent there.
+        _missed: Such tasks of which it is not known yet whether they are.
         _task_started: Event at which the latest workflow task was started; 0: none was.
         _now: The workflow's clock, which stands still within a task.
         _fresh: The thread begins with this history. Then its times are those of its first workflow
@@ -339,6 +340,7 @@ class _Fold:
         self._scheduled: dict[int, str | ArchiveRequest | CloseRequest | RetireRequest] = {}
         self._inbound: list[HistoryEvent] = []
         self._sends_on = False
+        self._missed: set[str] = set()
         self._task_started = 0
         self._now = 0.0
         self._fresh = False
@@ -366,7 +368,9 @@ class _Fold:
                 self.state.closing.enabled = True
             if IN_ORDER.encode() in names_of:
                 self.state.in_order = True
-            self._sends_on = self._sends_on or SENT_ON.encode() in names_of
+            if SENT_ON.encode() in names_of:
+                self._sends_on = True
+                self._missed.clear()
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
             await self.flush()
             await self._on_completed(event)
@@ -377,6 +381,10 @@ class _Fold:
             self._inbound = [e for e in before if e not in late]
             await self.flush()
             self._inbound = late
+            assert self.state is not None
+            for key in sorted(self._missed):
+                self.state.task_lost(key, self.state.epoch)
+            self._missed.clear()
             if not self._task_started and self._fresh and self.state is not None:
                 made = _seconds(event)
                 self.state.summary = replace(self.state.summary, created_s=made, updated_s=made)
@@ -466,9 +474,11 @@ class _Fold:
             return
         timed_out = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
         not_begun = await self._is_not_begun(event, attributes)
-        sent_on = self._sends_on and not_begun
-        if sent_on and self.state.eager_missed(about, self.state.epoch) is not None:
-            # It is scheduled anew.
+        if not_begun and self.state.eager_missed(about, self.state.epoch) is not None:
+            # It is scheduled anew, but for releases that do not know of it: see the marker, which
+            # may come after this.
+            if not self._sends_on:
+                self._missed.add(about)
             return
         if timed_out:
             kind = attributes.failure.timeout_failure_info.timeout_type
@@ -601,7 +611,7 @@ class _Fold:
             del self._steps[event_id]
             begin = self._begins.pop(event_id, None)
             if begin is not None and not self.state.has_begun(begin):
-                self.state.attach(begin.attach)
+                self.state.begin(begin)
             self.state.enter_epoch(step.epoch, step.round)
             # One that brings an outcome once more is answered, and not applied.
             if not self.state.refuses(step.epoch, step.round):

@@ -94,7 +94,7 @@ class StaleReadError(Exception):
     """What was to be appended builds on values that may be gone: read again, encode again."""
 
 
-class OtherwiseError(AttemptSupersededError):
+class NotAsLeftError(AttemptSupersededError):
     """A thread is not as this process has left it; nothing of the attempt has happened there."""
 
 

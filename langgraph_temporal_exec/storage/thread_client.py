@@ -68,7 +68,7 @@ from ..protocol.messages import (
 from ..protocol.wire import pack, unpack
 from .rpc import (
     SERVER_AWAY_S,
-    OtherwiseError,
+    NotAsLeftError,
     StaleReadError,
     failure_text,
     has_type,
@@ -301,7 +301,7 @@ class Transport:
         """Update ``begin``, answered as its step is.
 
         Raises:
-            OtherwiseError: It was refused, or the thread, or its release, knows no such Update.
+            NotAsLeftError: It was refused, or the thread, or its release, knows no such Update.
         """
         handle = self.client.get_workflow_handle(workflow_id)
         data = pack(request)
@@ -317,10 +317,10 @@ class Transport:
             reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
             return unpack(StepReply, reply)
         except (WorkflowUpdateFailedError, ThreadFullError, StaleReadError) as exc:
-            raise OtherwiseError(f"{workflow_id!r} is not as it was left") from exc
+            raise NotAsLeftError(f"{workflow_id!r} is not as it was left") from exc
         except RPCError as exc:
             if is_gone(exc):
-                raise OtherwiseError(f"{workflow_id!r} is not there any more") from exc
+                raise NotAsLeftError(f"{workflow_id!r} is not there any more") from exc
             raise
 
     async def open(self, thread_id: str, request: AppendRequest) -> None:

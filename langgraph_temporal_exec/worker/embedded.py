@@ -50,7 +50,7 @@ from ..protocol.messages import (
 from ..protocol.stored import BlobRef
 from ..protocol.wire import pack, unpack
 from ..seam.chunks import ShownInterrupts
-from ..storage.rpc import OtherwiseError
+from ..storage.rpc import NotAsLeftError
 from ..storage.store import Store
 from .attempt import TURNED_AWAY, Attempt, attach, turned_away
 from .ports import CalledRun, Host
@@ -164,7 +164,9 @@ class LiveRun:
             if isinstance(attempt, bytes):
                 return attempt
             try:
-                attached = attach(self._host, self.run, attempt, presumes=self._presumes)
+                attached = attach(
+                    self._host, self.run, attempt, presumes=self._presumes and attempt == 1
+                )
                 result = await self._unless_stopped(attached)
             except TURNED_AWAY as exc:
                 self._failure = turned_away(exc)
@@ -253,8 +255,8 @@ class LiveRun:
         """
         self._give_slot_back()
         self._closed = self._closed or dying
-        if isinstance(attempt.session.error, OtherwiseError):
-            self._host.last_runs.otherwise(self.run.thread_id)
+        if isinstance(attempt.session.error, NotAsLeftError):
+            self._host.last_runs.shared(self.run.thread_id)
             self._presumes = False
             if not self._closed:
                 # It begins once more.

@@ -57,7 +57,13 @@ class LastRuns:
             if self._runs.get(thread_id, last) is not None:
                 self._keep(thread_id, last)
 
-    def otherwise(self, thread_id: str) -> None:
+    def forget(self, thread_id: str) -> None:
+        """A run has ended so that the next one has to ask."""
+        with self._lock:
+            if self._runs.get(thread_id) is not None:
+                del self._runs[thread_id]
+
+    def shared(self, thread_id: str) -> None:
         """A thread was not as its last run here has left it."""
         with self._lock:
             self._keep(thread_id, None)

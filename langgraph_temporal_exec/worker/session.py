@@ -992,9 +992,10 @@ class Session:
             self.attempt,
             why,
         )
-        self._let_go()
-        # What was folded locally may never have reached the log.
+        # What was folded locally may never have reached the log. Before it is let go: no attempt is
+        # to find it.
         self._threads.replicas.drop(self.replica)
+        self._let_go()
         for outbox in list(self._outboxes.values()):
             self._on_loop(lambda o=outbox: o.fail(exc))
         for live in list(self._live.values()):
@@ -1100,6 +1101,8 @@ class Session:
         if rests and position == self.replica.position("") and not self.namespaces - {""}:
             last = LastRun(epoch=self.epoch, position=position, home=self.home)
             self._host.last_runs.ended(self.run.thread_id, last)
+        else:
+            self._host.last_runs.forget(self.run.thread_id)
 
     def _release(self, uploads: Sequence[Upload]) -> None:
         with self._holding_lock:
@@ -1122,8 +1125,9 @@ class Session:
             self.loop_thread.loop.call_soon_threadsafe(call, *args)
 
     async def _step(self, workflow_id: str, request: StepRequest) -> StepReply:
-        if self._begin is not None and request.seq == 0:
-            # Also when it is repeated: it is not known to have arrived. Namespaces come later.
+        first = request.seq == 0 and workflow_id == self.run.thread_workflow_id
+        if self._begin is not None and first:
+            # Also when it is repeated: it is not known to have arrived.
             begin = BeginRequest(attach=self._begin, step=request)
             return await self._transport.begin(workflow_id, begin)
         if request.stays:

@@ -65,11 +65,11 @@ def stale(thread_id: str) -> ApplicationError:
     )
 
 
-def otherwise(thread_id: str) -> ApplicationError:
+def not_as_left(thread_id: str) -> ApplicationError:
     """The sender has presumed what is not so."""
     return ApplicationError(
         f"Thread {thread_id!r} is not as the process knows it that is to run it; it asks.",
-        type=names.OTHERWISE,
+        type=names.NOT_AS_LEFT,
         non_retryable=True,
         category=ApplicationErrorCategory.BENIGN,
     )

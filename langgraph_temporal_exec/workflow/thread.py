@@ -96,8 +96,8 @@ with workflow.unsafe.imports_passed_through():
         check_outcome,
         full_up,
         no_graph,
+        not_as_left,
         not_waiting,
-        otherwise,
         stale,
     )
     from .resume import priority_of, record_of, run_that_answers, run_workflow_id, start_run
@@ -308,11 +308,10 @@ class ThreadWorkflow:
         if not self._state.has_begun(r):
             if not self._state.begins(r):
                 # Since the validator looked.
-                raise otherwise(self._start.thread_id)
+                raise not_as_left(self._start.thread_id)
             if r.attach.affinity:
                 self._state.has_home = workflow.patched(HOMES)
-            _, effects = self._state.attach(r.attach)
-            await self._perform(effects)
+            await self._perform(self._state.begin(r))
         return await self._step(r.step)
 
     @begin.validator
@@ -324,7 +323,7 @@ class ThreadWorkflow:
         if not self._state.has_begun(r):
             self._check_room()
             if not self._state.begins(r):
-                raise otherwise(self._start.thread_id)
+                raise not_as_left(self._start.thread_id)
 
     @workflow.update(name=names.STEP_UPDATE)
     async def step(self, request: bytes) -> bytes:

@@ -125,14 +125,34 @@ def test_a_run_begins_as_the_process_of_the_last_one_presumes() -> None:
     state = after_a_run()
     request = begin(state)
     assert (state.begins(request), state.has_begun(request)) == (True, False)
-    reply, _ = state.attach(request.attach)
-    assert (reply.status, reply.epoch) == (AttachStatus.GRANTED, request.step.epoch)
-    assert reply.page is not None
-    assert reply.page.ops == (), "it has told nothing that was not known"
+    state.begin(request)
+    assert state.epoch == request.step.epoch
     assert not state.refuses(request.step.epoch)
     assert state.has_begun(request), "sent again, it is its step"
     state.step(replace(request.step, tasks=(), outcome=pack(Outcome(status="done"))))
     assert state.has_begun(request)
+
+
+def test_a_run_that_had_to_ask_has_not_begun_so() -> None:
+    """The request that was refused may come once more, by whatever way."""
+    state = after_a_run()
+    request = begin(state)
+    state.append(AppendRequest(ops=(put("c3"),)))
+    assert not state.begins(request)
+    state.attach(replace(request.attach, cursor=0))
+    assert state.epoch == request.step.epoch
+    assert not state.has_begun(request)
+    assert not state.begins(request)
+
+
+def test_the_outcome_of_another_run_is_not_its_own() -> None:
+    state = after_a_run()
+    request = begin(state)
+    attach(state, "r3")
+    state.step(step(state, 0, run="r3", outcome=pack(Outcome(status="done"))))
+    assert state.outcome_epoch == request.step.epoch
+    assert not state.has_begun(request)
+    assert not state.begins(request)
 
 
 @pytest.mark.parametrize(

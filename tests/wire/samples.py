@@ -264,6 +264,7 @@ SAMPLES: dict[str, Any] = {
             cancelled=True,
             worker="w",
             expired_s=9.5,
+            begun=True,
         ),
         lost=("k0",),
         running=(SPEC,),

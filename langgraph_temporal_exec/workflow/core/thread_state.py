@@ -373,10 +373,18 @@ class ThreadState:
 
     def has_begun(self, request: BeginRequest) -> bool:
         """Whether a run has begun so, or has ended since."""
-        step = request.step
-        active = self.active
-        here = active is not None and active.run_id == step.run_id and step.epoch == self.epoch
-        return here or self.has_outcome_of(step)
+        step, active = request.step, self.active
+        if active is not None and active.run_id == step.run_id:
+            # Not if it has attached since: then this one was refused.
+            return active.begun and step.epoch == self.epoch
+        return step.run_id in self.ended and self.has_outcome_of(step)
+
+    def begin(self, request: BeginRequest) -> list[Effect]:
+        """Give the thread to an attempt that ``begins``; its step is applied after that."""
+        _, effects = self.attach(request.attach)
+        assert self.active is not None
+        self.active.begun = True
+        return effects
 
     def _let_earlier_in(self, request: AttachRequest) -> None:
         """Give the thread, or their places in the run queue, to runs that were announced before a
@@ -1170,7 +1178,7 @@ class ThreadState:
             waiting=deque(s.waiting),
             ended=dict(s.ended),
             lost=set(s.lost),
-            # The workflow may be in the cache of another process now.
+            # The workflow may be in the cache of another process now: no task is eager.
             running={spec.key: replace(spec, eager=False) for spec in s.running},
             undo=list(s.undo),
             deadlines=s.deadlines,
@@ -1183,9 +1191,13 @@ class ThreadState:
             closing=Closing(state=s.closing or ClosingState()),
             round=s.round,
             task_homes=dict(s.task_homes),
-            carried={r.seq: r for r in (unpack(StepRequest, data) for data in s.carried)},
+            carried={r.seq: _by_queue(r) for r in (unpack(StepRequest, d) for d in s.carried)},
             summary=s.summary or ThreadSummary(thread_id=""),
         )
+
+
+def _by_queue(request: StepRequest) -> StepRequest:
+    return replace(request, tasks=tuple(replace(task, eager=False) for task in request.tasks))
 
 
 def _is_ended_run(args: Sequence[object]) -> bool:
