@@ -95,7 +95,8 @@ class StaleReadError(Exception):
 
 
 class NotAsLeftError(AttemptSupersededError):
-    """A thread is not as this process has left it; nothing of the attempt has happened there."""
+    """A thread did not take a presumed attempt: it is not as this process has left it, or a newer
+    attempt has it by now."""
 
 
 # -- kinds of failures ----------------------------------------------------------------------------

@@ -51,6 +51,8 @@ SDK_LIMIT = 3
 
 MAX_MISSES = 3
 PAUSE_S = 600.0
+"""The workflow of one thread may move once. If this many in a row miss, the server makes none
+eager, and seldom learns to."""
 
 WORKFLOW_SLOTS = 100
 """Workflow tasks at once: the SDK's default, which a tuner does not have."""
@@ -62,7 +64,7 @@ class EagerSlots(CustomSlotSupplier):
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         """Never returns: asked for before a poll."""
         await asyncio.Event().wait()
-        raise asyncio.CancelledError
+        raise AssertionError("nothing sets it")
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
         """One for an Activity that may be eager."""

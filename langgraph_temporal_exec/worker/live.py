@@ -12,7 +12,7 @@ from .slots import Slot
 
 
 class LiveTask:
-    """One task whose Activity was (or is about to be) scheduled on this process's queue.
+    """One task whose Activity was, or is about to be, scheduled for this process.
 
     The task itself waits in LangGraph's loop. Its Activity only says "go" (``started``), and
     ends with what LangGraph committed (``done``). Both futures may be used from any thread.

@@ -52,7 +52,8 @@ workflow continues as new, the outcome goes as an Update.
 
     answer                     what follows
     applied                    required tasks are in the log: what was kept of them is dropped
-    ``again``                  the step is repeated unchanged: at once, then after growing pauses
+    ``again``                  the step is repeated, without eager tasks: at once, then after
+                               growing pauses
     ``lost``, a required task  its result is sent in an ``extra`` step, if there is one; then the
                                step is repeated without requiring the task
     ``lost``, a watched task   the step is repeated, and has the task scheduled once more
@@ -153,6 +154,7 @@ class Outbox:
             ``None``: it is answered at once.
 
     Attributes:
+        _alone: As given, until that step was applied.
         broken: Blobs could not be stored; the session sets it, too, for those of a task's result.
         error: What ended the outbox; ``None`` as long as it sends.
         log_end: As the answer to the outcome tells it (``StepReply.log_end``); 0 before.

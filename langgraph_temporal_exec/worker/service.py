@@ -32,7 +32,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
@@ -88,6 +88,9 @@ STOP_GRACE = timedelta(seconds=5)
 
 LOOK_S = 0.05
 
+FOLLOW_S = 5.0
+"""How soon new credentials of the client are those of its twin. An old key is valid for longer."""
+
 
 class WorkerHost:
     """Everything one process needs to serve graphs; implements ``ports.Host``, and for calls in
@@ -128,6 +131,7 @@ class WorkerHost:
         _claim: Holds the name.
         _activities: What Temporal's workers call; ``None`` before the start.
         _ending: Stops them, if the name was lost; ``None``: it was not.
+        _following: Keeps the credentials of the second connection those of the first.
     """
 
     def __init__(
@@ -174,6 +178,7 @@ class WorkerHost:
         self._mover: Mover | None = None
         self._activities: Activities | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self.stopping = False
         self.stopped = False
 
@@ -210,14 +215,18 @@ class WorkerHost:
         if settings.tuner is not None:
             slots = {"tuner": settings.tuner}
         client = await self._transport.worker_client()
-        # Of one client only one worker may take Activities of a queue, and eager ones count.
-        other = await self._transport.twin() if self.eager.enabled else client
+        # Two workers take Activities of the shared queue, if one of them only eager ones: of one
+        # client only one may.
+        driving = client
+        if self.eager.enabled:
+            driving = await self._transport.twin()
+            self._following = asyncio.create_task(self._follow(driving))
         await self._claim.take()
         try:
             taking = {**common, "graceful_shutdown_timeout": settings.shutdown_grace}
             self._driving = [
                 Worker(
-                    other,
+                    driving,
                     task_queue=self._options.task_queue,
                     # Eager tasks of any process that have come to the queue after all.
                     activities=[activities.drive, activities.task],
@@ -309,6 +318,16 @@ class WorkerHost:
             ", ".join(self.registry.names()) or "the graphs that are called in this process",
         )
 
+    async def _follow(self, twin: Client) -> None:
+        """Give a twin of the client the credentials that the user gives the client."""
+        client = self._transport.client
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            if twin.api_key != client.api_key:
+                twin.api_key = client.api_key
+            if twin.rpc_metadata != client.rpc_metadata:
+                twin.rpc_metadata = client.rpc_metadata
+
     def _told(self) -> tuple[list[str], list[str]]:
         """What the worker tells of itself: its graphs and runs."""
         driven = self._activities.driven if self._activities is not None else []
@@ -366,6 +385,8 @@ class WorkerHost:
         self.stopped = True
         self.embedded.stop()
         self._transport.mover = None
+        if self._following is not None:
+            self._following.cancel()
         if self._mover is not None:
             await self._mover.stop()
         await self._shut_down(ending)

@@ -18,7 +18,7 @@ from temporalio.worker import Worker, WorkerTuner
 
 from langgraph_temporal_exec import TemporalSaver, local
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.worker import eager
+from langgraph_temporal_exec.worker import eager, service
 from langgraph_temporal_exec.worker.eager import LIMIT_OPTION, SDK_LIMIT, EagerTasks
 from tests.support.graphs import State, config
 from tests.support.reading import check_without_worker
@@ -212,3 +212,23 @@ async def test_with_a_tuner_none_is(client: Client, task_queue: str, seen: Seen)
         assert (await graph.ainvoke({"x": []}, config("t")))["x"] == ["one", "two"]
     assert task_queue not in await queues(client, task_queue)
     assert (seen.arrived, seen.missed) == (0, [])
+
+
+async def test_new_credentials_are_those_of_its_second_connection_too(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "FOLLOW_S", 0.05)
+    saver = TemporalSaver(client, task_queue=task_queue, id_prefix=task_queue)
+    made: list[Client] = []
+    twin = saver._store.transport.twin
+
+    async def recorded() -> Client:
+        made.append(await twin())
+        return made[-1]
+
+    monkeypatch.setattr(saver._store.transport, "twin", recorded)
+    async with saver.worker(Nodes().graph()), asyncio.timeout(30):
+        client.api_key = "new"
+        client.rpc_metadata = {"tenant": "one"}
+        while (made[0].api_key, made[0].rpc_metadata) != ("new", {"tenant": "one"}):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

@@ -8,7 +8,9 @@ it has served they cannot replay.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -42,6 +44,7 @@ from tests.conftest import TemporalServer
 from tests.faults.ledger import Ran
 from tests.releases.conversation import STREAMED, build, steps
 from tests.releases.fleet import PRESENT, Fleet, Talker, unpacked
+from tests.replay.record import HISTORIES, load
 
 LAST = "f7c64e2"
 """Before tasks were eager (decision 27)."""
@@ -340,3 +343,41 @@ async def test_eager_task_that_the_earlier_release_sends_to_its_process(
         answer = await thread.execute_update(names.STEP_UPDATE, pack(then), result_type=bytes)
     assert unpack(StepReply, answer).lost == ("k",)
     await fleet.check_histories()
+
+
+REPLAY = """
+import asyncio, sys
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
+
+history = WorkflowHistory.from_json("thread", sys.stdin.read())
+try:
+    asyncio.run(Replayer(workflows=[ThreadWorkflow]).replay_workflow(history))
+except NondeterminismError:
+    print("refused")
+else:
+    print("replayed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("recorded", "comes"), [("v7/later_runs", "refused"), ("v6/strategies", "replayed")]
+)
+async def test_what_the_release_before_makes_of_a_history(
+    releases: dict[str, Path], recorded: str, comes: str
+) -> None:
+    """It does not know of runs that attach with their first step."""
+    history = await asyncio.to_thread(load, HISTORIES / f"{recorded}.thread-t.0.json.gz")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", REPLAY),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=releases[LAST],
+        env={**os.environ, "PYTHONPATH": str(releases[LAST])},
+    )
+    out, _ = await process.communicate(history.to_json().encode())
+    # The SDK logs to stdout what it cannot replay.
+    assert out.decode().split()[-1:] == [comes]
