@@ -17,13 +17,14 @@ is known what the task did::
     event                          what the fold does
     workflow started               the state begins, from the input's snapshot
     signal, end of an Activity     waits
-    Update accepted                attach, append and delete take effect; a step and an answer wait
+    Update accepted                attach, append and delete take effect; a step, also one that
+                                   attaches, and an answer wait
     Activity scheduled             of a task: the step that has it was applied, after what waits
     child of a run started         an answer was taken, or a deadline has passed
     Update completed               what waits takes effect; then the step, if it was applied, or the
                                    home, of an attach that came before the marker
     marker of a patch              from now on threads have homes (``HOMES``), namespaces are
-                                   closed, or runs are in order
+                                   closed, runs are in order, or eager tasks are sent on
     workflow task started          what had arrived before the task before it takes effect; what
                                    came later waits on
     end of the history             all that waits takes effect

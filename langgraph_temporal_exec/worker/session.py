@@ -1,6 +1,7 @@
-"""Worker side: one attempt of a run that has been granted its thread.
+"""Worker side: one attempt of a run that has been granted its thread, or presumes so.
 
-**What it models.** The time from the grant of the thread until the outcome is recorded, or until
+**What it models.** The time from the grant of the thread (which may come with the first step, see
+``last_runs``) until the outcome is recorded, or until
 the attempt is lost. A session stands between LangGraph's loop, which runs where the user's code
 runs, and the outboxes on the worker's own loop. The bound saver hands it checkpoints and writes,
 the hook on LangGraph's task runner hands it tasks. What is to be recorded it folds into the

@@ -15,6 +15,7 @@ a superseded attempt still sends is refused, however late it comes::
 
     command                    when                        epoch  what becomes of running tasks
     attach, new attempt        the run is active           + 1    cancelled; namespaces fenced
+    begin                      all is as presumed          + 1    there are none
     attach, same attempt       a repeated RPC              same   go on
     attach, another run        somebody is active          same   go on; it waits, or is refused
     attach, another worker     the thread has a home       same   go on; its home is named
