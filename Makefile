@@ -100,7 +100,7 @@ test-min: $(VENV_MIN)/.installed ## Tests marked `compat` against the lowest sup
 demo: install ## Run the demo
 	$(BIN)/python examples/demo.py $(ARGS)
 
-bench: install ## Measure this package and others, 25 minutes; prints one JSON object
+bench: install ## Measure this package and others, 20 minutes; prints one JSON object
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-load: install ## 200 threads on workers that are killed; fails if anything went wrong
