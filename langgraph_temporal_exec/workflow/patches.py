@@ -52,6 +52,10 @@ SILENT_IS_NO_LOSS = "silent-is-no-loss"
 """Patch, of runs: an attempt that a process took, of which nothing was heard (it was frozen, or had
 just died), does not count as lost. To be removed as ``GO_HOME``."""
 
+STARTS_WHEN_WOKEN = "starts-when-woken"
+"""Patch, of threads: what is left of a wide superstep is scheduled with the next workflow task,
+whatever has made it, and not only when a timer rings. To be removed as ``RESULTS_FIRST``."""
+
 SENT_ON = "eager-sent-on"
 """Patch, of threads: an eager task that did not come to its process is sent to the queue of that.
 A worker of a release before eager tasks, beside this one, takes it for lost, as any task that ended

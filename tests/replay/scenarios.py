@@ -687,7 +687,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     # Outcomes that came with results; runs that were reported, or cancelled before that.
     "v6": (interrupts, namespaces, error, cancelled, in_line, rolled, strategies),
     # Eager tasks, and one that did not come so; runs that begin without asking.
-    "v7": (eager_missed, later_runs, fan_out, rolled),
+    "v7": (eager_missed, later_runs, fan_out, rolled, very_wide),
 }
 
 if __name__ == "__main__":
