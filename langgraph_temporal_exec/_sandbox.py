@@ -104,15 +104,15 @@ class _Runner(SandboxedWorkflowRunner):
             det = replace(det, disable_eager_activity_execution=True)
         instance = super().create_instance(det)
         # On the one instance: its class is private to the SDK.
+        own: dict[str, Callable[..., Any]] = {}
         if not self.asked:
-            for question, answer in (
-                ("get_serialization_context", None),
-                ("get_external_store_context", StorageDriverStoreContext(target=None)),
-            ):
-                setattr(instance, question, lambda _, answer=answer: answer)
+            nowhere = StorageDriverStoreContext(target=None)
+            own["get_serialization_context"] = lambda _: None
+            own["get_external_store_context"] = lambda _: nowhere
         if eager and self.cache is not None:
-            told = _told(self.cache, workflow_id, instance.activate)
-            object.__setattr__(instance, "activate", told)
+            own["activate"] = _told(self.cache, workflow_id, instance.activate)
+        for method, ours in own.items():
+            setattr(instance, method, ours)
         return instance
 
 

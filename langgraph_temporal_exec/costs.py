@@ -519,20 +519,15 @@ class _Owners:
             attach = unpack(AttachRequest, await self._one(request.args))
             self._attached[event_id] = attach.run_id
             return self._named(attach.run_id)
-        if request.name == names.STEP_UPDATE:
-            step = unpack(StepRequest, await self._one(request.args))
+        if request.name in (names.STEP_UPDATE, names.BEGIN_UPDATE):
+            data = await self._one(request.args)
+            begins = request.name == names.BEGIN_UPDATE
+            step = unpack(BeginRequest, data).step if begins else unpack(StepRequest, data)
             self._step(step)
             if step.outcome:
                 self._ending.add(event_id)
             self._current = step.run_id
             return step.run_id
-        if request.name == names.BEGIN_UPDATE:
-            begin = unpack(BeginRequest, await self._one(request.args))
-            self._step(begin.step)
-            if begin.step.outcome:
-                self._ending.add(event_id)
-            self._current = begin.step.run_id
-            return begin.step.run_id
         if request.name == names.APPEND_UPDATE:
             append = unpack(AppendRequest, await self._one(request.args))
             # Of an attempt that has the thread; or from outside of all runs.

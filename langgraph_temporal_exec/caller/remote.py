@@ -19,7 +19,7 @@ from ..errors import NoWorkersError, RunFailedError, StreamLostError
 from ..logs import about
 from ..protocol import names
 from ..protocol.messages import MailItem, MailStatus, Outcome, decompressed
-from ..protocol.wire import WireError, unpack
+from ..protocol.wire import WireError, pack, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.mail import Ordered
 from ..storage.rpc import is_unreachable
@@ -119,7 +119,7 @@ async def stream_remote(
 
     # How it has ended, if the worker tells before the run's workflow does. With all chunks here,
     # that is all there is to know.
-    told = b""
+    told: Outcome | None = None
     ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def whole(item: MailItem) -> Iterator[Any]:
@@ -156,8 +156,8 @@ async def stream_remote(
                 break
             for chunk in whole(item):
                 yield chunk
-            if told and not ended.done() and _is_complete(order, unpack(Outcome, told)):
-                ended.set_result(told)
+            if told is not None and not ended.done() and _is_complete(order, told):
+                ended.set_result(pack(told))
         data = await _result(outcome, probe)
         expected = unpack(Outcome, data)
         lives(expected.home_queue)
@@ -191,15 +191,14 @@ async def stream_remote(
         await asyncio.gather(*background, return_exceptions=True)
 
 
-def _outcome_of(item: MailItem) -> bytes:
+def _outcome_of(item: MailItem) -> Outcome:
     """The outcome in an item of mail.
 
     Raises:
         WireError: There is none in it.
     """
     data = decompressed(item.data, item.whole_bytes) if item.whole_bytes else item.data
-    unpack(Outcome, data)
-    return data
+    return unpack(Outcome, data)
 
 
 def _is_complete(order: Ordered, outcome: Outcome) -> bool:

@@ -6,7 +6,7 @@ Fields ending in ``_s`` are seconds. State travels as opaque, already serialized
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from .inflate import inflate
@@ -367,6 +367,11 @@ class StepRequest:
     round: int = 0
     fence: bool = False
     stays: bool = False
+
+
+def by_queue(request: StepRequest) -> StepRequest:
+    """A step without eager tasks: which process has the workflow in its cache is not known."""
+    return replace(request, tasks=tuple(replace(task, eager=False) for task in request.tasks))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

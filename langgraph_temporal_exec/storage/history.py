@@ -473,47 +473,38 @@ class _Fold:
                 ended = unpack(RetireReply, await self._one(attributes.result.payloads))
                 self.state.close_ended(about, ended)
             return
-        timed_out = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
-        not_begun = await self._is_not_begun(event, attributes)
+        output = None
+        if completed:
+            with contextlib.suppress(WireError):
+                output = unpack(TaskOutput, await self._one(attributes.result.payloads))
+        untaken = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT and (
+            attributes.failure.timeout_failure_info.timeout_type
+            == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+        )
+        # By a worker that does not know it, or does not have it.
+        refused = event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED and (
+            attributes.failure.HasField("application_failure_info")
+        )
+        unknown = output is not None and output.status == TaskStatus.UNKNOWN
+        not_begun = untaken or refused or unknown
         if not_begun and self.state.eager_missed(about, self.state.epoch) is not None:
             # It is scheduled anew, but for releases that do not know of it: see the marker, which
             # may come after this.
             if not self._sends_on:
                 self._missed.add(about)
             return
-        if timed_out:
-            kind = attributes.failure.timeout_failure_info.timeout_type
-            untaken = kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-            if untaken and self.state.task_home_left(about, self.state.epoch, sent_to):
-                # It is scheduled anew.
-                return
+        if untaken and self.state.task_home_left(about, self.state.epoch, sent_to):
+            # It is scheduled anew.
+            return
         # A key is of one attempt; those of superseded ones are not among the running tasks.
         key, epoch = about, self.state.epoch
-        try:
-            if not completed:
-                raise WireError("no result")
-            output = unpack(TaskOutput, await self._one(attributes.result.payloads))
-        except WireError:
+        if output is None:
             self.state.task_lost(key, epoch)
-        else:
-            if output.step:
-                self.state.touch(self._now)
-            self.state.task_ended(key, epoch, output)
-            self.state.advance()
-
-    async def _is_not_begun(self, event: HistoryEvent, attributes: Any) -> bool:
-        """Whether an Activity has ended without having had the task it was for."""
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
-            kind = attributes.failure.timeout_failure_info.timeout_type
-            return bool(kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START)
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
-            return bool(attributes.failure.HasField("application_failure_info"))
-        if event.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-            return False
-        with contextlib.suppress(WireError):
-            output = unpack(TaskOutput, await self._one(attributes.result.payloads))
-            return output.status == TaskStatus.UNKNOWN
-        return False
+            return
+        if output.step:
+            self.state.touch(self._now)
+        self.state.task_ended(key, epoch, output)
+        self.state.advance()
 
     async def _on_signal(self, event: HistoryEvent) -> None:
         assert self.state is not None

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import time
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -195,6 +196,8 @@ class Transport:
         # Set while this process hosts a worker.
         self.mover: Mover | None = None
         self._guest = False
+        # They live as long as whoever works with them.
+        self._twins: weakref.WeakSet[Client] = weakref.WeakSet()
 
     def as_guest(self) -> Self:
         """A copy for work on threads that others drive, and whose task queue is not this one.
@@ -274,16 +277,7 @@ class Transport:
 
     async def step(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step``; returns when it is applied, or says what to send instead."""
-        data = pack(request)
-        handle = self.client.get_workflow_handle(workflow_id)
-
-        async def send() -> bytes:
-            result: bytes = await handle.execute_update(names.STEP_UPDATE, data, result_type=bytes)
-            return result
-
-        update = send_update(self.client, send, patience_s=SERVER_AWAY_S)
-        reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
-        return unpack(StepReply, reply)
+        return await self._bounded_step(workflow_id, names.STEP_UPDATE, pack(request))
 
     async def stay(self, workflow_id: str, request: StepRequest) -> StepReply:
         """Update ``step`` that is answered when the attempt is over, however long that takes.
@@ -291,11 +285,9 @@ class Transport:
         Raises:
             RPCError, WorkflowUpdateFailedError: There is no answer, or it was refused.
         """
-        handle = self.client.get_workflow_handle(workflow_id)
-        reply: bytes = await handle.execute_update(
-            names.STEP_UPDATE, pack(request), result_type=bytes
+        return unpack(
+            StepReply, await self._send_step(workflow_id, names.STEP_UPDATE, pack(request))
         )
-        return unpack(StepReply, reply)
 
     async def begin(self, workflow_id: str, request: BeginRequest) -> StepReply:
         """Update ``begin``, answered as its step is.
@@ -303,25 +295,31 @@ class Transport:
         Raises:
             NotAsLeftError: It was refused, or the thread, or its release, knows no such Update.
         """
-        handle = self.client.get_workflow_handle(workflow_id)
-        data = pack(request)
-
-        async def send() -> bytes:
-            result: bytes = await handle.execute_update(names.BEGIN_UPDATE, data, result_type=bytes)
-            return result
-
+        name, data = names.BEGIN_UPDATE, pack(request)
         try:
             if request.step.stays:
-                return unpack(StepReply, await send())
-            update = send_update(self.client, send, patience_s=SERVER_AWAY_S)
-            reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
-            return unpack(StepReply, reply)
-        except (WorkflowUpdateFailedError, ThreadFullError, StaleReadError) as exc:
+                return unpack(StepReply, await self._send_step(workflow_id, name, data))
+            return await self._bounded_step(workflow_id, name, data)
+        except (WorkflowUpdateFailedError, ThreadFullError) as exc:
             raise NotAsLeftError(f"{workflow_id!r} is not as it was left") from exc
         except RPCError as exc:
             if is_gone(exc):
                 raise NotAsLeftError(f"{workflow_id!r} is not there any more") from exc
             raise
+
+    async def _send_step(self, workflow_id: str, name: str, data: bytes) -> bytes:
+        handle = self.client.get_workflow_handle(workflow_id)
+        reply: bytes = await handle.execute_update(name, data, result_type=bytes)
+        return reply
+
+    async def _bounded_step(self, workflow_id: str, name: str, data: bytes) -> StepReply:
+        update = send_update(
+            self.client,
+            lambda: self._send_step(workflow_id, name, data),
+            patience_s=SERVER_AWAY_S,
+        )
+        reply = await self._bounded(workflow_id, update, here=True, quiet_s=STEP_QUIET_S)
+        return unpack(StepReply, reply)
 
     async def open(self, thread_id: str, request: AppendRequest) -> None:
         """Open nested namespaces for an attempt that has the thread, which must be there.
@@ -615,7 +613,18 @@ class Transport:
         except RuntimeError as exc:
             raise unavailable(self.client, str(exc)) from exc
         settings: dict[str, Any] = {**self.client.config(), "service_client": connected}
-        return Client(**settings)
+        twin = Client(**settings)
+        self._twins.add(twin)
+        return twin
+
+    def renew_twins(self) -> None:
+        """Give the twins of the client the credentials that the user has given it since."""
+        client = self.client
+        for twin in list(self._twins):
+            if twin.api_key != client.api_key:
+                twin.api_key = client.api_key
+            if twin.rpc_metadata != client.rpc_metadata:
+                twin.rpc_metadata = client.rpc_metadata
 
     # -- errors -------------------------------------------------------------------------------
 

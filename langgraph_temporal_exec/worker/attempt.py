@@ -271,6 +271,8 @@ class Attempt:
         chunks: How many were given to the caller: the outcome has the number, so that it can see
             whether it missed some.
         outcome: How the run ended, packed; b"" as long as that is not recorded.
+        end: The same as its caller is told it with the stream: who has the chunks needs no copy of
+            them. b"": it is not.
         _plan: What LangGraph is given (``retry_input``): not the call's input, if earlier attempts
             have applied that.
         _graph: A copy of the graph, whose saver writes to the session.
@@ -315,6 +317,7 @@ class Attempt:
         self._result_unsent = ""
         self.chunks = 0
         self.outcome = b""
+        self.end = b""
 
     async def astream(self) -> AsyncGenerator[Any, None]:
         """LangGraph's chunks; returns or raises as LangGraph does, after the run is recorded.
@@ -547,9 +550,10 @@ class Attempt:
             f" ({outcome.error.type_name})" if outcome.error else "",
         )
         home = self.session.home
-        self.outcome = pack(
-            replace(outcome, tail=tail, home_queue=home.queue if home is not None else "")
-        )
+        outcome = replace(outcome, home_queue=home.queue if home is not None else "")
+        self.outcome = pack(replace(outcome, tail=tail))
+        # What a cancelled run is, cancelled or out of time, its workflow says.
+        self.end = b"" if outcome.status == "cancelled" else pack(outcome)
         self.session.loop_thread.submit(self._tidy())
 
     async def _tidy(self) -> None:

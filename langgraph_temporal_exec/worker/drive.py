@@ -413,11 +413,8 @@ class Activities:
                 del self._driven[run.run_id]
         await relays.finish()
         self._known.keep(run.thread_id, relay.large)
-        # What a cancelled run is, cancelled or out of time, its workflow says.
-        outcome = unpack(Outcome, attempt.outcome) if attempt.outcome else None
-        if call.ends and outcome is not None and outcome.status != "cancelled":
-            # Who has the chunks needs no copy of them.
-            relays.end(pack(replace(outcome, tail=())))
+        if call.ends and attempt.end:
+            relays.end(attempt.end)
         return DriveReply(
             status=DriveStatus.ENDED if attempt.outcome else DriveStatus.MOVED,
             outcome=attempt.outcome,

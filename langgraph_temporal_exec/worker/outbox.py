@@ -76,6 +76,7 @@ from ..protocol.messages import (
     StepReply,
     StepRequest,
     TaskSpec,
+    by_queue,
 )
 from ..protocol.wire import pack
 
@@ -695,7 +696,7 @@ class Outbox:
         while (reply := await self._send(request)).again:
             # At once the first time: the new run of the workflow is there already. Any process may
             # have it in its cache.
-            request = replace(request, tasks=tuple(replace(t, eager=False) for t in request.tasks))
+            request = by_queue(request)
             await asyncio.sleep(min(1.0, 0.05 * refused))
             refused += 1
         return reply

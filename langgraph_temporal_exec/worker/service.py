@@ -32,7 +32,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import WorkflowFailureError
 from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
@@ -89,7 +89,7 @@ STOP_GRACE = timedelta(seconds=5)
 LOOK_S = 0.05
 
 FOLLOW_S = 5.0
-"""How soon new credentials of the client are those of its twin. An old key is valid for longer."""
+"""How soon new credentials of the client are those of its twins. An old key is valid longer."""
 
 
 class WorkerHost:
@@ -131,7 +131,7 @@ class WorkerHost:
         _claim: Holds the name.
         _activities: What Temporal's workers call; ``None`` before the start.
         _ending: Stops them, if the name was lost; ``None``: it was not.
-        _following: Keeps the credentials of the second connection those of the first.
+        _following: Keeps the credentials of other connections those of the client.
     """
 
     def __init__(
@@ -217,10 +217,7 @@ class WorkerHost:
         client = await self._transport.worker_client()
         # Two workers take Activities of the shared queue, if one of them only eager ones: of one
         # client only one may.
-        driving = client
-        if self.eager.enabled:
-            driving = await self._transport.twin()
-            self._following = asyncio.create_task(self._follow(driving))
+        driving = await self._transport.twin() if self.eager.enabled else client
         await self._claim.take()
         try:
             taking = {**common, "graceful_shutdown_timeout": settings.shutdown_grace}
@@ -308,6 +305,7 @@ class WorkerHost:
             task.result()
         for task in self._running:
             task.add_done_callback(self._on_worker_done)
+        self._following = asyncio.create_task(self._follow())
         self._mover = self._transport.mover = Mover(
             self._transport, self.loop_thread, self._deployment
         )
@@ -318,15 +316,10 @@ class WorkerHost:
             ", ".join(self.registry.names()) or "the graphs that are called in this process",
         )
 
-    async def _follow(self, twin: Client) -> None:
-        """Give a twin of the client the credentials that the user gives the client."""
-        client = self._transport.client
+    async def _follow(self) -> None:
         while True:
             await asyncio.sleep(FOLLOW_S)
-            if twin.api_key != client.api_key:
-                twin.api_key = client.api_key
-            if twin.rpc_metadata != client.rpc_metadata:
-                twin.rpc_metadata = client.rpc_metadata
+            self._transport.renew_twins()
 
     def _told(self) -> tuple[list[str], list[str]]:
         """What the worker tells of itself: its graphs and runs."""

@@ -115,6 +115,13 @@ ONE_SIDED = {"chunk": "after", "returned": "after", "outcome": "before", "run-be
 outcome and its workflow, only the beginning is a point."""
 
 
+def log_into(folder: Path) -> None:
+    """Let a file of the case have all that this process prints."""
+    with (folder / "victim.log").open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+
 def sides(point: str) -> tuple[str, ...]:
     """On which sides of a point a process can be killed."""
     return (ONE_SIDED[point],) if point in ONE_SIDED else ("before", "after")

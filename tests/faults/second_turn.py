@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from temporalio.client import Client
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.caller import admitted
 from tests.faults.ledger import Ledger
-from tests.faults.points import Interceptor, Points
+from tests.faults.points import Interceptor, Points, log_into
 from tests.support.graphs import State, config
 
 OPTIONS: dict[str, Any] = {"heartbeat_timeout": timedelta(seconds=2), "affinity": "none"}
@@ -45,9 +44,7 @@ class Plan:
 
 def main(plan: Plan) -> None:
     """Target of the process."""
-    with (plan.folder / "victim.log").open("ab") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
+    log_into(plan.folder)
     # So long after its death another process takes the run.
     admitted.UNDRIVEN_S = 5.0
     asyncio.run(_main(plan))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import operator
-import os
 import random
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.caller import admitted
 from langgraph_temporal_exec.worker import outbox
 from tests.faults.ledger import Ledger
-from tests.faults.points import Interceptor, Points
+from tests.faults.points import Interceptor, Points, log_into
 
 
 class Log(TypedDict):
@@ -100,9 +99,7 @@ class Plan:
 
 def main(plan: Plan) -> None:
     """Target of the process."""
-    with (plan.folder / "victim.log").open("ab") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
+    log_into(plan.folder)
     # Longer than the run takes; if the process is killed, the next one waits for so long.
     admitted.UNDRIVEN_S = 0.0 if plan.driven else 15.0 if plan.kill else 120.0
     outbox.CARRIED_QUIET_S = 60.0

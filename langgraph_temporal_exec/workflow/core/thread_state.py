@@ -93,6 +93,7 @@ from ...protocol.messages import (
     ThreadStart,
     ThreadSummary,
     Waiter,
+    by_queue,
 )
 from ...protocol.names import (
     ANNOUNCE_SIGNAL,
@@ -1192,13 +1193,9 @@ class ThreadState:
             closing=Closing(state=s.closing or ClosingState()),
             round=s.round,
             task_homes=dict(s.task_homes),
-            carried={r.seq: _by_queue(r) for r in (unpack(StepRequest, d) for d in s.carried)},
+            carried={r.seq: by_queue(r) for r in (unpack(StepRequest, d) for d in s.carried)},
             summary=s.summary or ThreadSummary(thread_id=""),
         )
-
-
-def _by_queue(request: StepRequest) -> StepRequest:
-    return replace(request, tasks=tuple(replace(task, eager=False) for task in request.tasks))
 
 
 def _is_ended_run(args: Sequence[object]) -> bool:
