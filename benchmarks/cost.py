@@ -13,17 +13,28 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langgraph.graph import START, StateGraph
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.converter import (
+    ExternalStorage,
+    StorageDriver,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+)
 
 from benchmarks.billed import CountingServer
 from langgraph_temporal_exec import TemporalSaver
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cost.md"
 BEGIN, END = "<!-- written by python -m benchmarks.cost -->", "<!-- end -->"
+REST = "<!-- and these -->"
 
 MESSAGE = "word " * 200
 """1 kB, which every model call and every tool answers with."""
@@ -36,6 +47,9 @@ LATER_TURNS = 10
 
 TOOL_S = 20.0
 """How long each of the two tools of the long run takes."""
+
+PARK_AFTER_S = 15.0
+"""Longer than the turns before it, and what is measured of them, take."""
 
 QUIET_S = 3.0
 """The server's metrics lag by a second, and upkeep comes after a run."""
@@ -124,6 +138,18 @@ class Meter:
             times=times,
         )
 
+    async def parked(self, graph: Any, thread_id: str) -> tuple[Row, Row]:
+        """Turns on a thread, and what is left of it when it is parked: bytes in all."""
+        used = await self.row("in use", graph, thread_id, times=LATER_TURNS)
+        await self._server.forget()
+        while (await self._bytes(thread_id))[0] >= used.active:  # noqa: ASYNC110 - in Temporal
+            await asyncio.sleep(QUIET_S)
+        await self._settle()
+        after = await self._bytes(thread_id)
+        return used, Row(
+            what="parked", actions=await self._server.actions(), active=after[0], retained=after[1]
+        )
+
     async def _settle(self) -> None:
         """Until the server has counted nothing new for a while."""
         before: Counter[str] | None = None
@@ -135,14 +161,43 @@ class Meter:
         return (0, 0) if cost is None else (cost.active_bytes, cost.retained_bytes)
 
 
+class Elsewhere(StorageDriver):
+    """An external storage."""
+
+    def __init__(self) -> None:
+        self._payloads: dict[str, Payload] = {}
+
+    def name(self) -> str:
+        return "elsewhere"
+
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        keys = [str(len(self._payloads) + i) for i in range(len(payloads))]
+        self._payloads.update(zip(keys, payloads, strict=True))
+        return [StorageDriverClaim({"key": key}) for key in keys]
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        return [self._payloads[claim.claim_data["key"]] for claim in claims]
+
+
 @asynccontextmanager
-async def metered(*, remote: bool) -> AsyncIterator[Meter]:
+async def metered(
+    *, remote: bool, external: bool = False, park_after: timedelta | None = None
+) -> AsyncIterator[Meter]:
     """A server of its own, so that it counts nothing else, with one worker."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = await CountingServer.start(port)
-    host = TemporalSaver(server.client)
+    client = server.client
+    if external:
+        storage = ExternalStorage(drivers=[Elsewhere()])
+        converter = replace(client.data_converter, external_storage=storage)
+        client = Client(**{**client.config(), "data_converter": converter})
+    host = TemporalSaver(client, park_after=park_after)
     caller = TemporalSaver(server.client) if remote else host
     try:
         async with host.worker(agent(), leader(), agent(TOOL_S)):
@@ -168,6 +223,24 @@ async def measure(*, remote: bool) -> list[Row]:
             await meter.row(f"turn of a sub-agent, {where}", leader(), "s"),
             await meter.row(f"two tools of {TOOL_S:.0f} s, {where}", agent(TOOL_S), "slow"),
         ]
+
+
+async def measure_parked() -> str:
+    """The table of a thread that is parked, in Markdown."""
+    rows: list[tuple[str, Row, Row]] = []
+    for external in (False, True):
+        rest = timedelta(seconds=PARK_AFTER_S)
+        async with metered(remote=False, external=external, park_after=rest) as meter:
+            where = "with external storage" if external else "in Temporal"
+            rows.append((where, *await meter.parked(agent(), "t")))
+    lines = [
+        f"| a thread of {LATER_TURNS} turns | active storage | parked | actions for that |",
+        "|---|---:|---:|---|",
+    ]
+    for where, used, left in rows:
+        kinds = ", ".join(f"{n} `{kind}`" for kind, n in sorted(left.actions.items()))
+        lines.append(f"| {where} | {_bytes(used.active)} | {_bytes(left.active)} | {kinds} |")
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -203,13 +276,19 @@ async def main(arguments: Sequence[str]) -> None:
     embedded = await measure(remote=False)
     remote = await measure(remote=True)
     pairs = [row for pair in zip(embedded, remote, strict=True) for row in pair]
-    text = f"{table(pairs[:4])}\n\n{table(pairs[4:])}"
-    print(text)
+    turns = f"{table(pairs[:4])}\n\n{table(pairs[4:])}"
+    parked = await measure_parked()
+    print(turns, parked, sep="\n\n")
     if write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        put(BEGIN, turns)
+        put(REST, parked)
+
+
+def put(begin: str, text: str) -> None:
+    """Replace what is between a mark and the end of its part."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -168,6 +168,22 @@ def check_run_timeout(value: object) -> timedelta | None:
     raise UsageError(f"run_timeout is {value!r}; it must be a positive timedelta or None.")
 
 
+def check_park_after(value: object) -> timedelta | None:
+    """The value, if threads may be parked after it, or none.
+
+    Raises:
+        UsageError: They may not.
+    """
+    if value is None:
+        return None
+    if isinstance(value, timedelta) and value >= timedelta(seconds=1):
+        _check_longest("park_after", value)
+        return value
+    raise UsageError(
+        f"park_after is {value!r}; it must be a timedelta of at least 1 second, or None."
+    )
+
+
 def check_priority(value: object) -> int:
     """The value, if it is a priority; 0 for ``None``, which is the server's default.
 
@@ -452,6 +468,7 @@ class Options:
             preferred that it does.
         run_timeout: How long after its start a run is cancelled that has not ended; ``None``:
             never.
+        park_after: How long after its last use a thread is parked; ``None``: never.
 
     Raises:
         UsageError: An option is out of range.
@@ -473,6 +490,7 @@ class Options:
     affinity: Affinity = "prefer"
     home_timeout: timedelta = timedelta(seconds=10)
     run_timeout: timedelta | None = None
+    park_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         check_affinity(self.affinity)
@@ -481,6 +499,7 @@ class Options:
         check_lost_attempts(self.max_lost_attempts)
         check_give_up(self.give_up_after)
         check_run_timeout(self.run_timeout)
+        check_park_after(self.park_after)
         check_spread(self.spread)
         check_queue("task_queue", self.task_queue)
         if "/" in check_text("id_prefix", self.id_prefix, limit=MAX_PREFIX):
@@ -533,3 +552,8 @@ class Options:
     def run_timeout_s(self) -> float:
         """``run_timeout`` in seconds; 0: none."""
         return self.run_timeout.total_seconds() if self.run_timeout else 0.0
+
+    @property
+    def park_s(self) -> float:
+        """``park_after`` in seconds; 0: never."""
+        return self.park_after.total_seconds() if self.park_after else 0.0

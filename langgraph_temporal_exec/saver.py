@@ -113,6 +113,10 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         run_timeout: A run that has not ended so long after its start, time in the run queue
             included, is cancelled and fails with ``RunTimeoutError``; default: no bound. Per call:
             the same key in ``configurable``.
+        park_after: A thread that nobody has used for so long, or that has waited for an answer for
+            so long, leaves only what finds it again: its log goes into archives, the history of its
+            workflow is left behind. Whatever comes next finds it as it was. Default: never. It is
+            the saver of the worker that decides.
         serde: Serializer for state, the same for callers and workers; default: LangGraph's
             ``JsonPlusSerializer``.
 
@@ -142,6 +146,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
         affinity: Affinity = "prefer",
         home_timeout: timedelta = timedelta(seconds=10),
         run_timeout: timedelta | None = None,
+        park_after: timedelta | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
         if not isinstance(client, Client):
@@ -171,6 +176,7 @@ class TemporalSaver(BaseCheckpointSaver[str]):
             affinity=affinity,
             home_timeout=home_timeout,
             run_timeout=run_timeout,
+            park_after=park_after,
         )
         transport = Transport(client, options)
         # LangGraph's constructor sets `serde`, and falls back on the default of its class.

@@ -42,7 +42,7 @@ PAGES = [
     "page",
     [
         *("workers", "background-runs", "human-in-the-loop", "node-options", "threads"),
-        *("other-workers", "load"),
+        *("other-workers", "load", "parking"),
     ],
 )
 def test_examples_with_a_server_of_their_own(page: str, tmp_path: Path) -> None:
@@ -250,6 +250,7 @@ def test_every_example_is_run_by_a_test() -> None:
     assert marked == {
         *("README", "workers", "background-runs", "human-in-the-loop", "node-options"),
         *("threads", "encryption", "external-storage", "studio", "load", "other-workers"),
+        "parking",
         MOVE.stem,
     }
 

@@ -113,6 +113,7 @@ def test_constructor() -> None:
         "affinity",
         "home_timeout",
         "run_timeout",
+        "park_after",
         "serde",
     ]
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "client")

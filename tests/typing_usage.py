@@ -43,6 +43,7 @@ async def program() -> int:
             "o": NodeOptions(retry=temporalio.common.RetryPolicy(maximum_attempts=2)),
         },
         run_timeout=timedelta(minutes=5),
+        park_after=timedelta(days=1),
         heartbeat_timeout=timedelta(seconds=5),
         retention=Retention(last=10, max_age=timedelta(days=30)),
     )

@@ -46,6 +46,10 @@ def worker(
     keep_days: Annotated[
         float | None, typer.Option(help="Keep checkpoints that are younger; default: all.")
     ] = None,
+    park_days: Annotated[
+        float | None,
+        typer.Option(help="Park threads that were not used for so long; default: none."),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +118,7 @@ def worker(
         heartbeat_timeout=heartbeat_timeout,
         keep_last=keep_last,
         keep_days=keep_days,
+        park_days=park_days,
         metrics=metrics,
     )
     tuned = target_cpu is not None or target_memory is not None
@@ -135,7 +140,11 @@ def worker(
     log_to_stderr()
     served = [_load(target) for target in graphs]
     heartbeat_s = HEARTBEAT_S if heartbeat_timeout is None else heartbeat_timeout
-    options = {"heartbeat_timeout": timedelta(seconds=heartbeat_s), "retention": retention}
+    options = {
+        "heartbeat_timeout": timedelta(seconds=heartbeat_s),
+        "retention": retention,
+        "park_after": None if park_days is None else timedelta(days=park_days),
+    }
     settings: dict[str, Any] = {
         "name": name,
         "worker_queue_file": queue_file,

@@ -145,6 +145,7 @@ class AttachRequest:
         graph: Name of its graph.
         priority: Of the run; what the thread starts itself afterwards gets it too.
         task_queue: The shared one that the asking worker serves.
+        park_s: How long the thread may rest before it is parked; 0: for ever.
     """
 
     run_id: str
@@ -165,6 +166,7 @@ class AttachRequest:
     priority: RunPriority | None = None
     home_queue: str = ""
     task_queue: str = ""
+    park_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -537,7 +539,7 @@ class ArchiveRequest:
     """Activity input of ``langgraph:archive``: move the log up to ``end`` into archives.
 
     ``compact``: rewrite the archives without what was dropped. ``workflow_id`` is that of the
-    thread or namespace.
+    thread or namespace. ``park``: leave next to nothing in the workflow.
 
     Args:
         thread_id: The thread.
@@ -553,6 +555,7 @@ class ArchiveRequest:
     compact: bool = False
     generation: int = 0
     workflow_id: str = ""
+    park: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -1134,6 +1137,8 @@ class Snapshot:
         round: As in ``ThreadState``.
         task_homes: As there.
         carried: As there, packed, by number.
+        park_s: As in ``ThreadState``.
+        parked: As there.
     """
 
     epoch: int
@@ -1166,6 +1171,8 @@ class Snapshot:
     round: int = 0
     task_homes: tuple[tuple[str, str], ...] = ()
     carried: tuple[bytes, ...] = ()
+    park_s: float = 0.0
+    parked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,7 @@ MOVE_SIGNAL = "move"
 ANNOUNCE_SIGNAL = "announce"
 LEAVE_SIGNAL = "leave"
 RETIRE_SIGNAL = "retire"
+PARK_SIGNAL = "park"
 
 # Names of LangGraph's that workflows must know without importing it; `seam/private.py` compares
 # them with what is installed.

@@ -97,7 +97,8 @@ REMEMBERED = 8
 
 _STARTED = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
 
-# ``MOVE_SIGNAL`` is not among them: it concerns the shell, and changes nothing that is read.
+# ``MOVE_SIGNAL`` and ``PARK_SIGNAL`` are not among them: they concern the shell, and change nothing
+# that is read.
 _SIGNALS = (
     names.ANNOUNCE_SIGNAL,
     names.RUN_CLOSED_SIGNAL,
@@ -457,7 +458,7 @@ class _Fold:
         if isinstance(about, ArchiveRequest):
             if completed:
                 reply = unpack(ArchiveReply, await self._one(attributes.result.payloads))
-                self.state.log.archived(about, reply)
+                self.state.archived(about, reply)
             else:
                 self.state.log.not_archived(about)
             return

@@ -148,6 +148,7 @@ async def attach(
         home_queue=host.home_queue,
         priority=run.priority,
         task_queue=transport.options.task_queue,
+        park_s=host.store.options.park_s,
     )
     last = host.last_runs.of(run.thread_id, (incarnation, cursor)) if presumes else None
     if last is not None:

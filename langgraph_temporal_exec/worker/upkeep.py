@@ -55,6 +55,9 @@ from ..storage.thread_client import Transport
 HEAD_INLINE_BYTES = 30_000
 """A head pack below this is carried in the workflow itself."""
 
+PARKED_HEAD_BYTES = 2_000
+"""The same of a thread that is parked; hardly more than what a blob costs by itself."""
+
 FAN_OUT = 64
 """Archives of one level before they are summed up in one of the next level."""
 
@@ -160,23 +163,22 @@ class Upkeep:
                 raise UnknownBaseError
             ops = [*contents.head, *contents.ops]
             work.learn(ops)
-            packed_head, head_refs = await self._head(Log.of(ops).head(), contents, work)
+            packed_head, head_refs = await self._head(Log.of(ops).head(), request, contents, work)
         except UnknownBaseError:
             # What the head needs, or builds on, is in the archives only.
             archived = await self._reader.segments(request.thread_id, contents.page.segments)
             ops = [op for segment in archived for op in segment] + contents.ops
             work = Work(self._reader, request.thread_id)
             work.learn(ops)
-            packed_head, head_refs = await self._head(Log.of(ops).head(), contents, work)
-        segment = Segment(
-            first=request.base,
-            end=request.end,
-            pack=await work.store(compress(contents.raw), ARCHIVE),
-        )
-        segments = await self._merged([*contents.page.segments, segment], work)
+            packed_head, head_refs = await self._head(Log.of(ops).head(), request, contents, work)
+        segments = list(contents.page.segments)
+        if contents.raw:
+            stored = await work.store(compress(contents.raw), ARCHIVE)
+            segments.append(Segment(first=request.base, end=request.end, pack=stored))
+        segments = list(await self._merged(segments, work))
         old = refs_of(contents.head, (HEAD,)) + pack_refs(contents.page.head)
         garbage = await work.garbage(old, head_refs)
-        return ArchiveReply(segments=segments, head=packed_head, garbage=garbage)
+        return ArchiveReply(segments=tuple(segments), head=packed_head, garbage=garbage)
 
     async def _compact(
         self, request: ArchiveRequest, contents: _Contents, work: Work
@@ -198,7 +200,7 @@ class Upkeep:
         whole = await self._reader.whole(request.thread_id, kept)
         work = Work(self._reader, request.thread_id)
         work.learn(whole)
-        packed_head, head_refs = await self._head(Log.of(whole).head(), contents, work)
+        packed_head, head_refs = await self._head(Log.of(whole).head(), request, contents, work)
         merged = await self._merged(segments, work)
         old = refs_of([*ops, *contents.head]) + pack_refs(contents.page.head)
         old += [s.pack.ref for s in (*flat, *contents.page.segments) if s.pack.ref]
@@ -207,12 +209,13 @@ class Upkeep:
         return ArchiveReply(segments=merged, head=packed_head, garbage=garbage)
 
     async def _head(
-        self, head: Sequence[Op], contents: _Contents, work: Work
+        self, head: Sequence[Op], request: ArchiveRequest, contents: _Contents, work: Work
     ) -> tuple[Pack, list[BlobRef]]:
         known = {name for ref in refs_of(contents.head, (HEAD,)) for name in ref.pieces}
         kept = await work.self_contained(head, HEAD, known=known)
         data = compress(kept)
-        packed = Pack(data=data) if len(data) <= HEAD_INLINE_BYTES else await work.store(data, HEAD)
+        inline = PARKED_HEAD_BYTES if request.park else HEAD_INLINE_BYTES
+        packed = Pack(data=data) if len(data) <= inline else await work.store(data, HEAD)
         return packed, refs_of(read_ops(kept), (HEAD,)) + pack_refs(packed)
 
     async def _merged(self, segments: list[Segment], work: Work) -> tuple[Segment, ...]:

@@ -1,4 +1,5 @@
-"""Workflow side: the one timer of a thread, for the interrupt that answers itself first."""
+"""Workflow side: the timers of a thread: for the interrupt that answers itself first, and for its
+rest."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
+
+ALARM_EXACT_S = 0.01
+"""A timer is as exact as milliseconds."""
 
 
 class Alarm:
@@ -20,6 +24,11 @@ class Alarm:
         self._ring = ring
         self._at_s: float | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is going to ring."""
+        return self._task is not None
 
     def set(self, at_s: float | None) -> None:
         """Set the time (Unix time), or none."""

@@ -60,3 +60,7 @@ SENT_ON = "eager-sent-on"
 """Patch, of threads: an eager task that did not come to its process is sent to the queue of that.
 A worker of a release before eager tasks, beside this one, takes it for lost, as any task that ended
 so; without the marker, so is it here. To be removed as ``RESULTS_FIRST``."""
+
+PARKS = "parks"
+"""Patch, of threads: one that rests for as long as its last attempt said is parked. A worker of an
+earlier release passes over what that attempt said. To be removed as ``RESULTS_FIRST``."""

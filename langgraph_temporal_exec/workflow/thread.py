@@ -17,11 +17,11 @@ state. It cannot lose anything by that, for these reasons:
   (temporalio/temporal#6375). Steps and attaches may be repeated without harm.
 
 It is *due* after 1,000 Updates, when the server suggests it, when the thread is to move to another
-task queue, or when its workers have another version. It *must* take place when it is due and
-nothing is under way; it is *forced*, with tasks under way, when a harder bound is reached or the
-thread moves. It *may* take place when it must, and all that is waited for has ended. A snapshot
-that is too large for a payload holds all of this up; then new work is refused early enough for the
-current run to end (``_check_room``).
+task queue, when its workers have another version, or when it is parked. It *must* take place when
+it is due and nothing is under way; it is *forced*, with tasks under way, when a harder bound is
+reached or the thread moves. It *may* take place when it must, and all that is waited for has ended.
+A snapshot that is too large for a payload holds all of this up; then new work is refused early
+enough for the current run to end (``_check_room``).
 
 **Two paces.** Of one workflow task the SDK runs signals and Updates before it lets results of
 Activities in (temporalio/sdk-core#639). Where a result must come first, a handler sleeps for a
@@ -71,7 +71,7 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
-    from .alarm import Alarm
+    from .alarm import ALARM_EXACT_S, Alarm
     from .archiving import MAX_PAUSE_S, PAUSE_S, archive, close, discard, erase, reopen, retire
     from .children import Children
     from .core.effects import (
@@ -94,6 +94,7 @@ with workflow.unsafe.imports_passed_through():
         HOMES,
         IN_ORDER,
         NAMESPACES_CLOSED,
+        PARKS,
         RESULTS_FIRST,
         SENT_ON,
         STARTS_PACED,
@@ -167,6 +168,7 @@ class ThreadWorkflow:
         _recalled: What shelves hold of closed namespaces that are about to be opened again.
         _last_round: The highest ``TaskInput.round`` it has given.
         _alarm: Rings for the first interrupt that answers itself.
+        _rest: Rings when the thread may have rested for long enough to be parked.
         _upkeep: Task queue of archives and removals.
         _rollover: When to continue as new.
     """
@@ -197,6 +199,7 @@ class ThreadWorkflow:
         self._recalled: dict[str, ReopenReply] = {}
         self._last_round = 0
         self._alarm = Alarm(self._answer_overdue)
+        self._rest = Alarm(self._park_if_rested)
         self._upkeep = names.upkeep_queue(workflow.info().task_queue)
         self._rollover = Rollover(roll_events=self._start.roll_events)
 
@@ -255,6 +258,8 @@ class ThreadWorkflow:
 
     def _must_roll(self) -> bool:
         """Whether steps are to be repeated in the next run of the workflow."""
+        if self._state.leaves_history:
+            return True
         if not self._rollover.is_due(self._state.size):
             return False
         under_way = self._activities or self._pausing or self._state.log.archiving
@@ -529,6 +534,11 @@ class ThreadWorkflow:
         """All of this namespace is on a shelf of the thread: its log, as it was then."""
         self._state.signalled(names.RETIRE_SIGNAL, args)
 
+    @workflow.signal(name=names.PARK_SIGNAL)
+    def park(self, *args: Any) -> None:
+        """The thread of this namespace is being parked."""
+        self._state.signalled(names.PARK_SIGNAL, args)
+
     @workflow.signal(name=names.MOVE_SIGNAL)
     def move(self, *args: Any) -> None:
         """Nobody serves this task queue any more: go on, with all namespaces, on another one."""
@@ -587,6 +597,22 @@ class ThreadWorkflow:
             else:
                 self._spawn(self._give_turn(effect))
         self._alarm.set(self._state.next_deadline())
+        self._watch_rest()
+
+    def _watch_rest(self) -> None:
+        parks_at = self._state.parks_at
+        # Not for each use of the thread another timer: that which runs looks again.
+        if parks_at is not None and not self._rest.is_set and workflow.patched(PARKS):
+            self._rest.set(parks_at)
+
+    async def _park_if_rested(self) -> None:
+        parks_at = self._state.parks_at
+        if parks_at is None or parks_at > workflow.now().timestamp() + ALARM_EXACT_S:
+            self._watch_rest()
+            return
+        self._state.park()
+        for namespace in self._state.namespaces:
+            self._spawn(self._children.signal(namespace, names.PARK_SIGNAL))
 
     def _show_details(self) -> None:
         """Once for all results of a workflow task: the details of a wide superstep cost much."""
@@ -666,7 +692,7 @@ class ThreadWorkflow:
     async def _await_archive(self, request: ArchiveRequest) -> None:
         reply = await archive(request, self._upkeep)
         if reply is not None:
-            await self._perform(self._state.log.archived(request, reply))
+            await self._perform(self._state.archived(request, reply))
             return
         self._state.log.not_archived(request)
         self._paused = True
@@ -693,6 +719,7 @@ class ThreadWorkflow:
             await self._perform(self._state.closed(request, reply))
         else:
             self._state.closing.given_up(request)
+        self._watch_rest()
         if reply is None or _left_out(request, reply):
             await self._pause_closing()
         else:
@@ -704,6 +731,7 @@ class ThreadWorkflow:
             self._state.close_ended(request, reply)
         else:
             self._state.closing.given_up(request)
+        self._watch_rest()
         if reply is None or reply.left:
             await self._pause_closing()
 
@@ -761,7 +789,7 @@ class ThreadWorkflow:
 
     async def _discard(self, effect: Discard) -> None:
         await discard(self._start.thread_id, effect.garbage, self._upkeep)
-        self._state.log.discarded(effect.garbage)
+        self._state.discarded(effect.garbage)
 
     async def _erase(self) -> None:
         """Remove what is outside this history; new calls of the thread wait until it is done."""

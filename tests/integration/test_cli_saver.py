@@ -153,6 +153,7 @@ async def test_a_saver_that_is_none(reference: str, said: str) -> None:
         ["worker", "a.b:c", "--heartbeat-timeout", "3"],
         ["worker", "a.b:c", "--keep-last", "3"],
         ["worker", "a.b:c", "--keep-days", "3"],
+        ["worker", "a.b:c", "--park-days", "3"],
         ["worker", "a.b:c", "--metrics", "127.0.0.1:0"],
         ["studio", "a.b:c", "--database", "x.db"],
     ],

@@ -75,6 +75,8 @@ SIGNALS: list[tuple[str, list[Any]]] = [
     ("of nobody", [b"x", UNKNOWN]),
     (names.STOP_SIGNAL, [1]),
     (names.STOP_SIGNAL, ["no run", "more"]),
+    (names.PARK_SIGNAL, []),
+    (names.PARK_SIGNAL, [1, "two"]),
     (names.MOVE_SIGNAL, [""]),
     (names.MOVE_SIGNAL, [b"bytes"]),
     # A message without its fields, with others, and with fields of other types.

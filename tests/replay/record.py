@@ -1,4 +1,4 @@
-"""Record the golden histories: ``python -m tests.replay.record`` writes ``histories/v6``.
+"""Record the golden histories: ``python -m tests.replay.record`` writes the newest folder.
 
 Histories are kept for ever: a thread's workflow stays open for years, and every later release has
 to replay what this one did. A release whose workflow code makes other commands (behind a patch)
@@ -29,7 +29,7 @@ from langgraph_temporal_exec.worker import outbox
 from tests.replay.scenarios import IDENTITY, ROOT, SCENARIOS, Scenario, neutral_host
 
 HISTORIES = Path(__file__).parent / "histories"
-NEWEST = "v7"
+NEWEST = "v8"
 MUST_FAIL = HISTORIES / "must_fail.json"
 RUNS_OF_A_WORKFLOW = 3
 """Of a thread that continued as new often: the first, the middle and the last run."""

@@ -669,6 +669,26 @@ async def later_runs(queue: str, connect: Connect) -> None:
             await bound.ainvoke({"x": ["in"]}, config("t"))
 
 
+async def parked(queue: str, connect: Connect) -> None:
+    """A thread, and a namespace that asks, while nobody answers; then somebody does."""
+    graph = nested()
+    saver = TemporalSaver(
+        await connect(), task_queue=queue, id_prefix=queue, park_after=timedelta(seconds=1)
+    )
+    handle = saver.client.get_workflow_handle(names.thread_workflow_id(queue, "t"))
+    async with serving(saver, graph):
+        bound = graph.with_config(checkpointer=saver)
+        asked = await bound.ainvoke({"x": ["in"]}, config("t"))
+        for _ in range(2):
+            run = now = (await handle.describe()).run_id
+            while now == run:  # the whole recording is bounded
+                await asyncio.sleep(0.1)
+                now = (await handle.describe()).run_id
+            (question,) = asked["__interrupt__"]
+            if (await bound.aget_state(config("t"))).next:
+                await bound.ainvoke(Command(resume={question.id: "yes"}), config("t"))
+
+
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v1": (
         *(interrupts, fan_out, namespaces, error, cancelled, in_line, elsewhere, moved, lost),
@@ -688,6 +708,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     "v6": (interrupts, namespaces, error, cancelled, in_line, rolled, strategies),
     # Eager tasks, and one that did not come so; runs that begin without asking.
     "v7": (eager_missed, later_runs, fan_out, rolled, very_wide),
+    # Threads that rest for long.
+    "v8": (parked,),
 }
 
 if __name__ == "__main__":

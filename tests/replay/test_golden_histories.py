@@ -24,6 +24,7 @@ from langgraph_temporal_exec.workflow.patches import (
     HOMES,
     IN_ORDER,
     NAMESPACES_CLOSED,
+    PARKS,
     RESULTS_FIRST,
     SENT_ON,
     STARTS_PACED,
@@ -130,6 +131,22 @@ def test_what_is_recorded_since() -> None:
         left = v2[f"relocated.thread-{label}.0.json.gz"].events[-1]
         queue = left.workflow_execution_continued_as_new_event_attributes.task_queue.name
         assert queue == "relocated-new"
+
+
+def test_a_thread_that_was_parked() -> None:
+    """Since v8: a timer, an archive, a word to its namespaces, and another run of its workflow."""
+    thread = load(HISTORIES / "v8" / "parked.thread-t.0.json.gz")
+    assert PARKS in patches(thread)
+    assert names.ARCHIVE_ACTIVITY in activities(thread)
+    for kind in (
+        EventType.EVENT_TYPE_TIMER_FIRED,
+        EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+    ):
+        assert has(thread, kind), EventType.Name(kind)
+    inner = load(HISTORIES / "v8" / "parked.thread-t-inner.0.json.gz")
+    assert names.PARK_SIGNAL in signals(inner)
+    assert has(inner, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW)
 
 
 def test_a_wide_superstep_is_scheduled_by_several_workflow_tasks() -> None:

@@ -12,6 +12,7 @@ from langgraph_temporal_exec.protocol.messages import (
     Announcement,
     AppendRequest,
     ArchiveReply,
+    ArchiveRequest,
     AttachRequest,
     AttachStatus,
     BeginRequest,
@@ -26,11 +27,12 @@ from langgraph_temporal_exec.protocol.messages import (
 )
 from langgraph_temporal_exec.protocol.names import (
     NULL_TASK_ID,
+    PARK_SIGNAL,
     RUN_CLOSED_SIGNAL,
     RUN_TIMEOUT_CLASS,
     STOP_SIGNAL,
 )
-from langgraph_temporal_exec.protocol.stored import Op, OpKind, Pack, Segment
+from langgraph_temporal_exec.protocol.stored import BlobRef, Op, OpKind, Pack, Segment
 from langgraph_temporal_exec.protocol.wire import WireError, pack, unpack
 from langgraph_temporal_exec.workflow.core.effects import (
     AnswerTaken,
@@ -958,3 +960,93 @@ def test_a_watched_task_that_is_over_is_told() -> None:
     asked = step(state, 1, watch=("a", "b", "c"))
     assert state.missing(asked) == ("b",)
     assert state.over(asked) == ("a",)
+
+
+def resting(*, park_s: float = 60.0) -> ThreadState:
+    """A thread whose last run has ended at 100."""
+    state = fresh(park_s=park_s)
+    state.touch(100.0)
+    request = AttachRequest(run_id="r1", attempt=1, run_workflow_id="wf-r1", park_s=park_s)
+    state.attach(request)
+    assert state.parks_at is None, "a run has it"
+    state.step(step(state, 0, ops=(put("c1"),), outcome=pack(Outcome(status="done"))))
+    return state
+
+
+def archived(state: ThreadState) -> ArchiveRequest:
+    request = state.archive("", "w")
+    assert request is not None
+    pack_ = Pack(data=b"head")
+    segment = Segment(first=0, end=request.end, pack=Pack(data=b"ops"))
+    state.archived(request, ArchiveReply(segments=(segment,), head=pack_))
+    return request
+
+
+def test_a_thread_that_rests_is_parked_when_all_of_its_log_is_in_archives() -> None:
+    state = resting()
+    assert state.parks_at == 160.0
+    state.park()
+    assert state.parks_at is None
+    assert state.wants_archive()
+    assert not state.leaves_history
+    assert archived(state).park
+    assert state.leaves_history
+    again = ThreadState.restore("life", root=True, snapshot=state.snapshot())
+    assert (again.parks_at, again.leaves_history) == (None, False), "it is parked"
+    again.touch(500.0)
+    assert again.parks_at == 560.0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_while_it_is_being_parked_ends_that(late: bool) -> None:
+    state = resting()
+    state.park()
+    if late:
+        archived(state)
+    state.touch(170.0)
+    attach(state, "r2")
+    assert not state.leaves_history
+    assert not state.wants_archive()
+
+
+def test_an_archive_that_was_under_way_is_not_enough() -> None:
+    state = resting()
+    state.log.archive_bytes = 1
+    first = state.archive("", "w")
+    assert first is not None
+    state.park()
+    assert not state.leaves_history
+    reply = ArchiveReply(segments=(), head=Pack(data=b"head"))
+    state.archived(first, reply)
+    assert not state.leaves_history
+    assert archived(state).park
+    assert state.leaves_history
+
+
+def test_it_is_not_parked_while_blobs_are_being_removed() -> None:
+    state = resting()
+    garbage = BlobRef(size=1, scope="head", pieces=(b"p",), piece=1)
+    state.log.discards.append(garbage)
+    state.park()
+    assert not state.wants_archive()
+    state.discarded(garbage)
+    assert not state.leaves_history
+    archived(state)
+    assert state.leaves_history
+
+
+@pytest.mark.parametrize("park_s", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_a_time_that_makes_no_sense_parks_nothing(park_s: float) -> None:
+    state = resting(park_s=park_s)
+    assert state.park_s == 0.0
+    assert state.parks_at is None
+
+
+def test_only_a_namespace_is_told_to_park() -> None:
+    thread = resting()
+    assert thread.signalled(PARK_SIGNAL, []) == []
+    assert not thread.wants_archive()
+    nested = ThreadState(log=ThreadLog(life="life"), root=False)
+    nested.step(StepRequest(epoch=3, seq=0, run_id="r1", ops=(put("c1"),)))
+    nested.signalled(PARK_SIGNAL, [])
+    assert nested.wants_archive()

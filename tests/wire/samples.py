@@ -127,6 +127,7 @@ ATTACH = m.AttachRequest(
     priority=PRIORITY,
     home_queue="q~w",
     task_queue="q",
+    park_s=7.5,
 )
 STEP = m.StepRequest(
     epoch=1,
@@ -237,6 +238,7 @@ SAMPLES: dict[str, Any] = {
         compact=True,
         generation=3,
         workflow_id="w",
+        park=True,
     ),
     "archive_reply": m.ArchiveReply(segments=(SEGMENT,), head=PACK, garbage=BLOB),
     "discard_request": m.DiscardRequest(thread_id="t", garbage=BLOB),
@@ -289,6 +291,8 @@ SAMPLES: dict[str, Any] = {
         round=9,
         task_homes=(("sub-agent a", "q~w"),),
         carried=(b"\x33",),
+        park_s=7.5,
+        parked=True,
     ),
     "worker_card": m.WorkerCard(
         worker="w",

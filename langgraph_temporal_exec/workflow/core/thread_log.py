@@ -24,6 +24,9 @@ Invariants:
   that took place: positions of readers are worth nothing after one (``incarnation``).
 - While blobs are being removed (``discards``) no archive is written: it could be one of them,
   because a blob's name is made of its content.
+
+A log that is *parked* has all its ops in archives, and its head in a blob. What is appended later
+makes it an ordinary one; nothing has to be fetched back for that.
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ class ThreadLog:
         compact: Whether one is asked for as soon as it is possible.
         uncompacted: Bytes appended since the last one; when they are an archive's, the next is due.
         archiving: What is being archived; ``None``: nothing is.
+        parking: Whether all of it is to go into archives, however small it is.
         discards: Blobs that are being removed, because nothing refers to them any more.
     """
 
@@ -78,6 +82,7 @@ class ThreadLog:
     compact: bool = False
     uncompacted: int = 0
     archiving: ArchiveRequest | None = None
+    parking: bool = False
     discards: list[BlobRef] = field(default_factory=list)
 
     @property
@@ -113,6 +118,7 @@ class ThreadLog:
             end=self.end,
             compact=self._wants_compaction(attached=attached),
             generation=self.generation,
+            park=self.parking,
         )
         return self.archiving
 
@@ -121,10 +127,11 @@ class ThreadLog:
         # While blobs are being removed none may be written that could be one of them.
         if self.archiving is not None or self.discards:
             return False
-        return self.size >= self.archive_bytes or self._wants_compaction(attached=attached)
+        due = self.size >= self.archive_bytes or self.parking
+        return due or self._wants_compaction(attached=attached)
 
     def _wants_compaction(self, *, attached: bool) -> bool:
-        due = self.compact or self.uncompacted >= self.archive_bytes
+        due = self.compact or self.uncompacted >= self.archive_bytes or self.parking
         return self.garbage and due and not attached
 
     @property
@@ -137,6 +144,7 @@ class ThreadLog:
         if self.archiving != request or request.base != self.base:
             return []
         self.archiving = None
+        self.parking = self.parking and not request.park
         del self.entries[: request.end - self.base]
         self.size = sum(map(len, self.entries))
         self.base = request.end

@@ -52,6 +52,10 @@ lost under it and cannot come back under its name. Then the worker that asks bec
 it waits for an answer, failed, or is through. What a run said of its end (``summary.status``)
 counts only as far as the log does not say otherwise, because ``update_state``, copies and
 deletions change the log without a run.
+
+**At rest.** A thread that nobody has used for ``park_s`` is *parked*: its log goes into archives,
+and then its workflow continues as new with what is left (``Parking``). Its namespaces are told to
+do the same. It is no other state: whatever comes is treated as ever, and ends it.
 """
 
 from __future__ import annotations
@@ -59,6 +63,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from itertools import zip_longest
 from typing import cast
 
@@ -68,6 +73,7 @@ from ...protocol.messages import (
     Announcement,
     AppendRequest,
     Applied,
+    ArchiveReply,
     ArchiveRequest,
     AttachReply,
     AttachRequest,
@@ -101,6 +107,7 @@ from ...protocol.names import (
     DELETE_SIGNAL,
     FENCE_SIGNAL,
     NULL_TASK_ID,
+    PARK_SIGNAL,
     REMEMBERED_NAMESPACES,
     RESUME_CHANNEL,
     RETIRE_SIGNAL,
@@ -108,7 +115,7 @@ from ...protocol.names import (
     STOP_SIGNAL,
 )
 from ...protocol.standing import Standing, is_result
-from ...protocol.stored import Op, OpKind
+from ...protocol.stored import BlobRef, Op, OpKind
 from ...protocol.wire import WireError, pack, pack_plain, unpack
 from .closing import OPEN_NAMESPACES, Closing, task_of
 from .effects import (
@@ -150,6 +157,23 @@ MAX_TASK_HOMES = 100
 
 MAX_ANNOUNCED = 2_000
 """Announced runs that are shown before any worker has taken them; of more, the latest."""
+
+
+class Parking(Enum):
+    """How far a thread, or a nested namespace, is with being parked."""
+
+    NO = "no"
+    """It is in use, or may be."""
+    ARCHIVING = "archiving"
+    """Its log is to go into archives."""
+    LEAVING = "leaving"
+    """It has. The workflow is to continue as new, to leave its history behind."""
+    DONE = "done"
+    """It has, and nothing has come since."""
+
+
+LONGEST_S = 100 * 366 * 86_400.0
+"""Of a rest: what a timer can hold, and more than options allow."""
 
 
 @dataclass(kw_only=True)
@@ -197,6 +221,8 @@ class ThreadState:
             thread's log then.
         retire_at: Of a nested namespace: as its log is on a shelf of the thread.
         retired: Its workflow has ended, and the shelf is the truth about it.
+        park_s: How long it may rest before it is parked, as the last attempt said; 0: for ever.
+        parking: How far it is with that.
     """
 
     log: ThreadLog
@@ -231,6 +257,8 @@ class ThreadState:
     opened_at: int = 0
     retire_at: tuple[str, int, int] = ("", 0, 0)
     retired: bool = False
+    park_s: float = 0.0
+    parking: Parking = Parking.NO
 
     @classmethod
     def begun(cls, start: ThreadStart, *, run_id: str, now_s: float) -> ThreadState:
@@ -256,6 +284,7 @@ class ThreadState:
     def touch(self, now_s: float) -> None:
         """Something is about to be written."""
         self.summary = replace(self.summary, updated_s=now_s)
+        self._unpark()
 
     @property
     def attached(self) -> bool:
@@ -318,6 +347,7 @@ class ThreadState:
             self.active = active
         self.announced.pop(request.run_id, None)
         moved = self._settle(request)
+        self.park_s = request.park_s if 0 < request.park_s <= LONGEST_S else 0.0
         if request.graph:
             self.summary = replace(self.summary, graph=request.graph)
         if request.attempt > active.attempt:
@@ -957,6 +987,8 @@ class ThreadState:
         if name == RETIRE_SIGNAL and len(args) == 4 and all(map(_is_epoch, args[1:])):
             incarnation, base, end, at = args
             self.retire(str(incarnation), cast(int, base), cast(int, end), cast(int, at))
+        if name == PARK_SIGNAL and not args and not self.root:
+            self.park()
         if name == ANSWER_SIGNAL and len(args) == 2 and _is_epoch(args[0]):
             epoch, task_id = args
             if isinstance(task_id, str):
@@ -1080,6 +1112,53 @@ class ThreadState:
         known_new |= set(self.closing.state.forget)
         return tuple(n for n in namespaces if n not in self.namespaces and n not in known_new)
 
+    # -- at rest ------------------------------------------------------------------------------
+
+    @property
+    def parks_at(self) -> float | None:
+        """When a thread that rests is to be parked (Unix time); ``None``: it does not, or is."""
+        if not (self.root and self.park_s > 0 and self.parking == Parking.NO and self._is_idle()):
+            return None
+        return self.summary.updated_s + self.park_s
+
+    def _is_idle(self) -> bool:
+        wanted = self.active or self.waiting or self.announced
+        busy = self.running or self.closing.asked or self._closing()
+        return not (wanted or busy or self.deleted or self.retired)
+
+    def park(self) -> None:
+        """Begin to leave next to nothing in the workflow, if nobody uses it now."""
+        if self._is_idle():
+            self.log.parking = self.log.end > 0
+            self.parking = Parking.ARCHIVING
+            self._note_packed()
+
+    def _unpark(self) -> None:
+        self.parking = Parking.NO
+        self.log.parking = False
+
+    def _note_packed(self) -> None:
+        log = self.log
+        packed = not (log.parking or log.archiving or log.discards)
+        if self.parking == Parking.ARCHIVING and packed:
+            self.parking = Parking.LEAVING
+
+    def archived(self, request: ArchiveRequest, reply: ArchiveReply) -> list[Effect]:
+        """What was to go into archives is there."""
+        effects = self.log.archived(request, reply)
+        self._note_packed()
+        return effects
+
+    def discarded(self, garbage: BlobRef) -> None:
+        """Blobs that nothing referred to are gone."""
+        self.log.discarded(garbage)
+        self._note_packed()
+
+    @property
+    def leaves_history(self) -> bool:
+        """Whether to continue as new only to leave the history behind."""
+        return self.parking == Parking.LEAVING and self._is_idle()
+
     # -- life ---------------------------------------------------------------------------------
 
     def delete(self) -> list[Effect]:
@@ -1149,6 +1228,8 @@ class ThreadState:
                 round=self.round,
                 task_homes=tuple(self.task_homes.items()),
                 carried=tuple(pack(request) for request in self.carried.values()),
+                park_s=self.park_s,
+                parked=self.parking in (Parking.LEAVING, Parking.DONE),
             )
         )
 
@@ -1195,6 +1276,8 @@ class ThreadState:
             task_homes=dict(s.task_homes),
             carried={r.seq: by_queue(r) for r in (unpack(StepRequest, d) for d in s.carried)},
             summary=s.summary or ThreadSummary(thread_id=""),
+            park_s=s.park_s,
+            parking=Parking.DONE if s.parked else Parking.NO,
         )
 
 
