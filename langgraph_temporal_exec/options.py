@@ -519,7 +519,7 @@ class Options:
         if self.heartbeat_timeout < timedelta(seconds=1):
             raise UsageError(
                 f"heartbeat_timeout is {self.heartbeat_timeout}; the least is 1 second, "
-                "because heartbeats are sent three times within it."
+                "because heartbeats are sent twice within it."
             )
         if self.no_worker_timeout < timedelta(seconds=1):
             raise UsageError(f"no_worker_timeout is {self.no_worker_timeout}; the least is 1 s.")

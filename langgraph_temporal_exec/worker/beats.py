@@ -15,13 +15,17 @@ CANCEL_GRACE_S = 30.0
 """How long a cancelled run may take to stop and record that it was cancelled."""
 
 
-EVERY = 0.4
+EVERY = 0.5
 """How often an Activity heartbeats that a run hangs on, as a share of its heartbeat timeout: one
-that is late by half the timeout does no harm."""
+that is late by half the timeout does no harm. Each is an action on Temporal Cloud."""
+
+BESIDE_DRIVE = 3
+"""Times the heartbeat timeout of runs: that of a task in the process that drives its run, of whose
+death the Activity ``drive`` tells."""
 
 EVERY_OF_TASKS = 0.7
-"""How often one of a task does, in the process that drives its run. If it comes too late, only the
-Activity is lost: the node goes on, and its result travels by itself."""
+"""How often such a task does. If it comes too late, only the Activity is lost: the node goes on,
+and its result travels by itself."""
 
 
 @contextlib.asynccontextmanager

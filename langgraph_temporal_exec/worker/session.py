@@ -134,6 +134,7 @@ from .away import (
     recorded,
     upload_of,
 )
+from .beats import BESIDE_DRIVE
 from .last_runs import LastRun
 from .live import LiveTask
 from .outbox import Entry, Outbox
@@ -746,7 +747,8 @@ class Session:
             parcel=parcel,
             home_key=home_key,
             home_timeout_s=home_timeout_s,
-            heartbeat_s=self._options.heartbeat_timeout.total_seconds(),
+            heartbeat_s=self._options.heartbeat_timeout.total_seconds()
+            * (1 if parcel else BESIDE_DRIVE),
             step=task.step,
             priority=self.run.priority,
         )
