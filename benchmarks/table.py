@@ -159,7 +159,7 @@ ROWS: Sequence[Row] = (
     _overhead("deepagents_plugin"),
     _overhead("deepagents_plugin_remote"),
     _overhead("postgres_sync"),
-    *_compared("server CPU, run of 30 supersteps", "sequential", "server_cpu_ms", 1.1, None, 1.1),
+    *_compared("server CPU, run of 100 supersteps", "sequential", "server_cpu_ms", 1.1, None, 1.1),
     _ratio(
         "CPU of caller and worker, the same",
         "sequential",
