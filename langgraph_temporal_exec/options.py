@@ -389,7 +389,7 @@ class Retention:
 
     The latest checkpoint of each namespace, with its pending interrupts, is always kept, and so is
     what DeltaChannels of kept checkpoints are rebuilt from. Nested namespaces (sub-agents) go with
-    the checkpoint whose task ran them.
+    the checkpoint whose task ran them; those that another run may be using go when it has ended.
 
     Args:
         last: Keep this many, the newest ones.

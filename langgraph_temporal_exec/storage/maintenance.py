@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -65,12 +65,18 @@ async def prune(store: Store, threads: Iterable[str], strategy: str) -> None:
 
 
 async def retain(store: Store, thread_id: str, retention: Retention) -> None:
-    """Drop what a retention does not keep, with the nested namespaces of what is dropped."""
+    """Drop what a retention does not keep, with the nested namespaces of what is dropped.
+
+    Runs follow each other faster than this is done, so several may be at one thread at once, and
+    what one of them has read is old when it writes. Therefore a checkpoint goes with its namespaces
+    by one Update; whether a namespace goes is told by what the log has dropped, whoever did it. One
+    that is gone since it was read is opened anew by the drop of its checkpoints, and then closed as
+    one that holds nothing (``worker/shelving.py``).
+    """
     replica = store.recorded(thread_id)
     found = await namespaces(store, replica)
     if not found:
         return
-    tasks = replica.task_checkpoints()
     cutoff = datetime.now(UTC) - retention.max_age if retention.max_age else None
 
     def doomed(ids: list[str]) -> list[str]:
@@ -80,18 +86,33 @@ async def retain(store: Store, thread_id: str, retention: Retention) -> None:
             older = ids[: -retention.last]
         return older if cutoff is None else [i for i in older if _made(i) < cutoff]
 
-    gone = set(await drop(store, replica, "", doomed, compact=False))
-    over, left = [], []
-    for ns in found[1:]:
-        # Named after the task it ran in, which belongs to a checkpoint that is no more.
-        task_id = task_of(ns)
-        if tasks.get(task_id) in gone:
-            over.append(ns)
-        elif await drop(store, replica, ns, doomed, compact=False):
-            left.append(ns)
-    if over:
-        await store.transport.append(thread_id, "", AppendRequest(close=tuple(over)))
+    nested = found[1:]
+    # A namespace is named after the task it ran in, which belongs to a checkpoint.
+    owners = {ns: replica.checkpoints_of(task_of(ns)) for ns in nested}
+    used = {task_of(ns) for ns in await _in_use(store, thread_id)}
+    in_use = {c for ns in nested if task_of(ns) in used for c in owners[ns]}
+    gone = set(doomed(replica.checkpoint_ids(""))) - in_use
+    no_more = gone | replica.dropped("")
+    over = [ns for ns in nested if task_of(ns) not in used and owners[ns] and owners[ns] <= no_more]
+    await drop(store, replica, "", gone.intersection, compact=False, close=over)
+    left = [
+        ns
+        for ns in nested
+        if ns not in over and await drop(store, replica, ns, doomed, compact=False)
+    ]
     await _leave(store, thread_id, left)
+
+
+async def _in_use(store: Store, thread_id: str) -> tuple[str, ...]:
+    """Namespaces that a run may be using: open ones, while some run has the thread.
+
+    It may have gone back to a checkpoint that is about to be dropped, to answer an old question.
+    The end of that run is soon enough for those. A run that begins later cannot go back to what is
+    dropped by then.
+    """
+    reply = await store.reader.read(thread_id, "", ReadRequest(cursor=UNBOUNDED_CURSOR))
+    active = reply is not None and reply.summary is not None and reply.summary.active_run
+    return reply.namespaces if reply is not None and active else ()
 
 
 def _made(checkpoint_id: str) -> datetime:
@@ -113,14 +134,18 @@ async def drop(
     choose: Callable[[list[str]], Iterable[str]],
     *,
     compact: bool = True,
+    close: Sequence[str] = (),
 ) -> list[str]:
-    """Drop the chosen ones of a namespace's checkpoints (oldest first)."""
+    """Drop the chosen ones of a namespace's checkpoints (oldest first), and whole namespaces with
+    them, which only the thread itself (``ns`` "") can."""
     known = replica.checkpoint_ids(ns)
     doomed = sorted(choose(known))
+    request = AppendRequest(close=tuple(close))
     if doomed:
         op = Op(kind=OpKind.DROP, dropped=tuple(doomed))
         latest = max(set(known).difference(doomed), default="")
-        request = AppendRequest(ops=(pack(op),), compact=compact, latest=latest)
+        request = replace(request, ops=(pack(op),), compact=compact, latest=latest)
+    if doomed or close:
         await store.transport.append(replica.thread_id, ns, request)
     return doomed
 

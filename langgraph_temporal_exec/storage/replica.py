@@ -105,6 +105,7 @@ class _Namespace:
             their parents are not those of the log. The archives have the real ones.
         hidden: Those of the head that are there to rebuild DeltaChannels from, and not shown.
         puts: Checkpoints by id, without their bytes, for questions about lineage.
+        tasks: Of the thread itself: by task the checkpoints it wrote to, dropped ones as well.
         latest: Last value of each channel, which the next one is stored as the difference to.
         latest_parts: The last "checkpoint" and "metadata", for the same purpose.
         sources: Channel versions of one checkpoint, the last that was put or asked about.
@@ -119,6 +120,7 @@ class _Namespace:
         self.in_head: set[str] = set()
         self.hidden: set[str] = set()
         self.puts: dict[str, Op] = {}
+        self.tasks: dict[str, set[str]] = {}
         self.latest: dict[str, Value] = {}
         self.latest_parts: dict[str, Value] = {}
         self.sources: dict[str, dict[str, Version]] = {}
@@ -211,15 +213,16 @@ class Replica:
         with self._lock:
             return sorted(self._visible[checkpoint_ns])
 
-    def task_checkpoints(self) -> dict[str, str]:
-        """Of each task of the thread itself that wrote something, the checkpoint it ran from."""
+    def checkpoints_of(self, task_id: str) -> frozenset[str]:
+        """The checkpoints to which a task of the thread itself wrote, dropped ones as well: it ran
+        from there. Empty: it has written nothing that the log still has."""
         with self._lock:
-            return {
-                task_id: checkpoint_id
-                for (_, ns, checkpoint_id), writes in self._writes.items()
-                if not ns
-                for task_id, _ in writes
-            }
+            return frozenset(self._space("").tasks.get(task_id, ()))
+
+    def dropped(self, checkpoint_ns: str) -> frozenset[str]:
+        """The checkpoints of a namespace that were dropped, as far as the log still says so."""
+        with self._lock:
+            return frozenset(self._space(checkpoint_ns).dropped)
 
     def is_partial(self, checkpoint_ns: str) -> bool:
         """Whether only the latest part of a namespace was read."""
@@ -486,6 +489,8 @@ class Replica:
         if op.kind == OpKind.PUT:
             self._put(ns, space, op, older=older)
         elif op.kind == OpKind.WRITES:
+            if not ns:
+                space.tasks.setdefault(op.task_id, set()).add(op.checkpoint_id)
             writes = self._writes[(self.thread_id, ns, op.checkpoint_id)]
             for v in reversed(op.values) if older else op.values:
                 key = (op.task_id, int(v.key))

@@ -8,7 +8,7 @@ its log still is the one on the shelf.
 
 **Shelves.** Namespaces are mostly small, and many, so a shelf holds many of them. What is new goes
 on the last shelf, which is written anew with it, until that is full. The list of shelves has eight
-bytes of each namespace.
+bytes of each namespace. One that holds nothing goes on none, and its workflow ends all the same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from temporalio.service import RPCError
 
 from ..errors import NoWorkersError, ServerUnavailableError, TemporalExecError
 from ..protocol import names
-from ..protocol.blob import compress_shelf, is_on, shelf_key
+from ..protocol.blob import compress_shelf, decompress, is_on, shelf_key
 from ..protocol.incarnation import Incarnation
+from ..protocol.log import read_ops
 from ..protocol.messages import (
     Closed,
     CloseReply,
@@ -38,7 +39,7 @@ from ..protocol.messages import (
     RetireRequest,
     Snapshot,
 )
-from ..protocol.stored import BlobRef, Kept, Pack, Shelf, Shelved, Shelves
+from ..protocol.stored import BlobRef, Kept, OpKind, Pack, Shelf, Shelved, Shelves
 from ..protocol.wire import pack, unpack
 from ..storage import shelves
 from ..storage.blobs import BlobGoneError
@@ -108,7 +109,7 @@ class Shelving:
         found = await _each(request.namespaces, lambda ns: self._at_rest(request.thread_id, ns))
         gone = tuple(n for n, f in zip(request.namespaces, found, strict=True) if f is None)
         kept = [f for f in found if isinstance(f, Kept)]
-        listed, garbage = await self._shelve(request, kept)
+        listed, garbage = await self._shelve(request, [k for k in kept if not _is_void(k)])
         return pack(
             CloseReply(shelves=listed, closed=tuple(map(_closed, kept)), gone=gone, garbage=garbage)
         )
@@ -281,6 +282,21 @@ async def _beating() -> AsyncIterator[None]:
         yield
     finally:
         beats.cancel()
+
+
+def _is_void(kept: Kept) -> bool:
+    """Whether a namespace was opened by whoever dropped checkpoints of it, and holds nothing.
+
+    It was dropped itself after they had read it. On a shelf it would be for ever: it belongs to no
+    checkpoint with which it could go. If an attempt was fenced from it, that is not forgotten.
+    """
+    state = unpack(Snapshot, kept.snapshot)
+    if state.epoch or state.segments:
+        return False
+    # After a compaction there is a head, with nothing in it.
+    head = state.head
+    summed_up = head is not None and (head.ref is not None or bool(decompress(head.data)))
+    return not summed_up and all(op.kind == OpKind.DROP for op in read_ops(state.log))
 
 
 def _closed(kept: Kept) -> Closed:

@@ -488,10 +488,11 @@ def pack_refs(packed: Pack | None) -> list[BlobRef]:
 
 
 def _chunks(ops: Sequence[bytes]) -> list[list[bytes]]:
-    chunks: list[list[bytes]] = [[]]
+    """What goes into one archive each; no ops need none."""
+    chunks: list[list[bytes]] = []
     size = 0
     for op in ops:
-        if size + len(op) > SEGMENT_BYTES and chunks[-1]:
+        if not chunks or size + len(op) > SEGMENT_BYTES:
             chunks.append([])
             size = 0
         chunks[-1].append(op)

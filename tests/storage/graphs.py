@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import operator
 import random
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -147,15 +148,19 @@ class Study(TypedDict, total=False):
     found: Annotated[list[str], operator.add]
 
 
-def agents(asking: tuple[int, ...] = ()) -> Any:
-    """Sends ``count`` topics to a sub-agent each, all at once; some of them ask."""
+def agents(
+    asking: tuple[int, ...] = (), hold: Callable[[int], Awaitable[None]] | None = None
+) -> Any:
+    """Sends ``count`` topics to a sub-agent each, all at once; some of them ask, or are held up."""
 
     def look(state: Study) -> Study:
         return {"notes": [f"looked at {state['topic']}"]}
 
-    def tell(state: Study) -> Study:
+    async def tell(state: Study) -> Study:
         topic = state["topic"]
         said = f" {interrupt(topic)}" if topic in asking else ""
+        if hold is not None:
+            await hold(topic)
         return {"found": [f"{topic}: {len(state['notes'])}{said}"]}
 
     study = (

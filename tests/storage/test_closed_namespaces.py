@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import temporalio.client
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
-from langgraph_temporal_exec import Retention
+from langgraph_temporal_exec import Retention, TemporalSaver
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest
-from langgraph_temporal_exec.storage import shelves
+from langgraph_temporal_exec.storage import maintenance, shelves
 from langgraph_temporal_exec.storage.blobs import delete_execution
 from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.conftest import TemporalServer
@@ -303,6 +305,205 @@ async def test_retention_drops_closed_namespaces_with_their_checkpoint(
             return not reply.forgotten and len(kept) == 2
 
         await until(one_shelf)
+
+
+@dataclass
+class Held:
+    """Stops who comes to it, and says that somebody has."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stop(self) -> None:
+        self.reached.set()
+        await self.go.wait()
+
+
+class Gate(temporalio.client.Interceptor):
+    """Lets a process append to threads a few times, and holds what comes then."""
+
+    def __init__(self, passing: int) -> None:
+        self.passing = passing
+        self.held = Held()
+
+    def intercept_client(
+        self, next: temporalio.client.OutboundInterceptor
+    ) -> temporalio.client.OutboundInterceptor:
+        return _Gated(next, self)
+
+    async def __call__(self, update: str) -> None:
+        if update == names.APPEND_UPDATE:
+            self.passing -= 1
+            if self.passing < 0:
+                await self.held.stop()
+
+
+class _Gated(temporalio.client.OutboundInterceptor):
+    def __init__(self, next: temporalio.client.OutboundInterceptor, gate: Gate) -> None:
+        super().__init__(next)
+        self._gate = gate
+
+    async def start_update_with_start_workflow(
+        self, input: temporalio.client.StartWorkflowUpdateWithStartInput
+    ) -> Any:
+        await self._gate(input.update_workflow_input.update)
+        return await self.next.start_update_with_start_workflow(input)
+
+    async def start_workflow_update(self, input: temporalio.client.StartWorkflowUpdateInput) -> Any:
+        await self._gate(input.update)
+        return await self.next.start_workflow_update(input)
+
+
+LAST_RUN = Retention(last=3)
+"""The checkpoint at which the last run has called sub-agents is the oldest that is kept, and of
+each of their four the first is dropped."""
+
+
+async def retained(saver: TemporalSaver, retention: Retention = LAST_RUN) -> None:
+    """What follows the end of a run."""
+    await maintenance.retain(saver._store, "t", retention)
+
+
+async def at_rest(graph: Any) -> None:
+    """Wait until all namespaces are closed, and none is still to be taken from the shelves."""
+
+    async def nothing_left() -> bool:
+        reply = await graph.checkpointer._store.reader.read("t", "", ReadRequest())
+        return not (reply.namespaces or reply.forgotten)
+
+    await until(nothing_left)
+
+
+async def check_shelves(graph: Any, topics: set[int]) -> None:
+    """When all is closed, the shelves hold the sub-agents of some topics and nothing else."""
+    await at_rest(graph)
+    kept = await nested(graph)
+    assert kept.keys() == topics
+    reply = await graph.checkpointer._store.reader.read("t", "", ReadRequest())
+    assert sorted(await _on_shelves(graph, reply)) == sorted(kept.values())
+
+
+async def pruned(saver: TemporalSaver) -> None:
+    await saver.aprune(["t"])
+
+
+@contextlib.asynccontextmanager
+async def half_done(
+    work: Callable[[TemporalSaver], Coroutine[Any, Any, None]],
+    passing: int,
+    make_saver: MakeSaver,
+    temporal_server: TemporalServer,
+) -> AsyncIterator[tuple[Gate, asyncio.Task[None]]]:
+    """A process drops checkpoints: it has read the thread, appends to it so often, and is held."""
+    gate = Gate(passing)
+    slow = make_saver(client=await Client.connect(temporal_server.address, interceptors=[gate]))
+    task = asyncio.create_task(work(slow))
+    await gate.held.reached.wait()
+    try:
+        yield gate, task
+    finally:
+        gate.held.go.set()
+        await asyncio.gather(task, return_exceptions=True)
+        slow.close()
+
+
+@pytest.mark.parametrize(("work", "passing"), [(retained, 1), (pruned, 0)])
+async def test_who_is_late_leaves_nothing_of_what_a_retention_has_dropped(
+    make_saver: MakeSaver,
+    client: Client,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    work: Callable[[TemporalSaver], Coroutine[Any, Any, None]],
+    passing: int,
+) -> None:
+    """Runs follow each other fast: the retention of an earlier one has read sub-agents, which that
+    of the next one drops before it comes to them."""
+    async with used(make_saver, 2, 2) as (graph, _):
+        await closed(client, task_queue)
+        async with half_done(work, passing, make_saver, temporal_server) as (gate, late):
+            await ask(graph, 4, 2)
+            await closed(client, task_queue)
+            await retained(make_saver())
+            await at_rest(graph)
+            gate.held.go.set()
+            await late
+        await check_shelves(graph, {4, 5})
+        assert (await ask(graph, 6, 1))["found"][-1] == "6: 1"
+
+
+async def test_a_retention_that_is_broken_off_leaves_no_namespace_without_its_checkpoint(
+    make_saver: MakeSaver, client: Client, temporal_server: TemporalServer, task_queue: str
+) -> None:
+    async with used(make_saver, 2, 2) as (graph, _):
+        await closed(client, task_queue)
+        async with half_done(retained, 1, make_saver, temporal_server) as (_, broken):
+            broken.cancel()
+        await retained(make_saver())
+        await check_shelves(graph, {2, 3})
+
+
+async def test_what_is_written_after_its_checkpoint_was_dropped_goes_with_the_next_run(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    async with used(make_saver, 2, 2) as (graph, _):
+        namespace = (await nested(graph))[1]
+        edited = (await graph.aget_state(at(namespace))).config
+        await closed(client, task_queue)
+        await retained(make_saver())
+        await check_shelves(graph, {2, 3})
+        await graph.aupdate_state(at(namespace), {"topic": 1}, as_node="look")
+        assert (await nested(graph))[1] == namespace
+        await ask(graph, 4, 1)
+        await closed(client, task_queue)
+        await retained(make_saver())
+        await check_shelves(graph, {4})
+        assert (await graph.aget_state(edited)).values == {}
+
+
+async def test_retention_spares_what_a_run_uses(
+    make_saver: MakeSaver, client: Client, task_queue: str
+) -> None:
+    """Sub-agents that go on at a checkpoint which is about to go, or at the latest one, which is
+    not followed by another yet, and those of checkpoints that are kept."""
+    busy: dict[int, Held] = {}
+
+    async def hold(topic: int) -> None:
+        if topic in busy:
+            await busy[topic].stop()
+
+    saver = make_saver()
+    async with saver.worker(agents((0,), hold)):
+        graph = agents((0,), hold).copy({"checkpointer": saver})
+        assert "__interrupt__" in await ask(graph, 0, 2)
+        asked = (await graph.aget_state(config("t"))).config
+        for start in (2, 4):
+            await ask(graph, start, 2)
+        await closed(client, task_queue)
+        ours = await nested(graph)
+        assert ours.keys() == {0, 1, 2, 3, 4, 5}
+        # The old question is answered after all.
+        busy[0] = Held()
+        answered = asyncio.create_task(graph.ainvoke(Command(resume="yes"), asked))
+        await busy[0].reached.wait()
+        await retained(make_saver())
+        cold = agents().copy({"checkpointer": make_saver()})
+        assert await nested(cold) == {t: ours[t] for t in (0, 1, 4, 5)}
+        busy.pop(0).go.set()
+        assert (await answered)["found"] == ["0: 1 yes", "1: 1"]
+        assert (await graph.aget_state(at(ours[0]))).values["found"] == ["0: 1 yes"]
+        busy[6] = Held()
+        call = asyncio.create_task(ask(graph, 6, 2))
+        await busy[6].reached.wait()
+        await retained(make_saver(), Retention(last=1))
+        now = await nested(graph)
+        assert {6, 7} <= now.keys()
+        busy.pop(6).go.set()
+        assert (await call)["found"][-2:] == ["6: 1", "7: 1"]
+        for topic in (6, 7):
+            assert (await graph.aget_state(at(now[topic]))).values["found"] == [f"{topic}: 1"]
+        await closed(client, task_queue)
+        await retained(make_saver())
+        await check_shelves(graph, {6, 7})
 
 
 async def _on_shelves(graph: Any, reply: Any) -> list[str]:
