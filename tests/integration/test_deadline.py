@@ -23,7 +23,7 @@ SOON = timedelta(seconds=1)
 NEVER = timedelta(days=3000)
 
 
-def _asking(within: dict[str, timedelta]) -> Any:
+def asking_graph(within: dict[str, timedelta]) -> Any:
     """Two questions at once, of a sync node and in a sub-graph, and what follows them."""
 
     def sync(state: State) -> State:
@@ -56,7 +56,7 @@ def saver(client: Client, task_queue: str) -> TemporalSaver:
 
 async def test_nobody_answers(saver: TemporalSaver) -> None:
     """Neither the caller nor a worker is there when the time has come."""
-    asking = _asking({"sync": SOON, "inner": SOON})
+    asking = asking_graph({"sync": SOON, "inner": SOON})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking):
         asked = await graph.ainvoke({"x": []}, config("t"))
@@ -70,7 +70,7 @@ async def test_nobody_answers(saver: TemporalSaver) -> None:
 
 
 async def test_somebody_answers_in_time(client: Client, saver: TemporalSaver) -> None:
-    asking = _asking({"sync": NEVER, "inner": NEVER})
+    asking = asking_graph({"sync": NEVER, "inner": NEVER})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking):
         asked = await graph.ainvoke({"x": []}, config("t"))
@@ -88,7 +88,7 @@ async def test_somebody_answers_in_time(client: Client, saver: TemporalSaver) ->
 
 
 async def test_each_has_its_own_time(saver: TemporalSaver) -> None:
-    asking = _asking({"sync": SOON, "inner": NEVER})
+    asking = asking_graph({"sync": SOON, "inner": NEVER})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking), asyncio.timeout(60):
         await graph.ainvoke({"x": []}, config("t"))
@@ -104,7 +104,7 @@ async def test_each_has_its_own_time(saver: TemporalSaver) -> None:
 async def test_through_continue_as_new(client: Client, saver: TemporalSaver) -> None:
     saver._store.transport.roll_events = 10
     within = timedelta(seconds=4)
-    asking = _asking({"sync": within, "inner": within})
+    asking = asking_graph({"sync": within, "inner": within})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking):
         await graph.ainvoke({"x": []}, config("t"))
@@ -116,7 +116,7 @@ async def test_through_continue_as_new(client: Client, saver: TemporalSaver) -> 
 
 
 async def test_a_state_changed_by_hand_waits_for_its_person(saver: TemporalSaver) -> None:
-    asking = _asking({"sync": SOON, "inner": SOON})
+    asking = asking_graph({"sync": SOON, "inner": SOON})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking):
         await graph.ainvoke({"x": []}, config("t"))
@@ -127,7 +127,7 @@ async def test_a_state_changed_by_hand_waits_for_its_person(saver: TemporalSaver
 
 
 async def test_an_answer_in_time_is_the_only_one(saver: TemporalSaver) -> None:
-    asking = _asking({"sync": SOON, "inner": SOON})
+    asking = asking_graph({"sync": SOON, "inner": SOON})
     graph = asking.with_config(checkpointer=saver)
     async with saver.worker(asking):
         asked = await graph.ainvoke({"x": []}, config("t"))
@@ -140,7 +140,7 @@ async def test_an_answer_in_time_is_the_only_one(saver: TemporalSaver) -> None:
 
 
 async def test_with_another_saver_it_is_a_plain_interrupt() -> None:
-    graph = _asking({"sync": SOON, "inner": SOON})
+    graph = asking_graph({"sync": SOON, "inner": SOON})
     graph.checkpointer = InMemorySaver()
     asked = await graph.ainvoke({"x": []}, config("t"))
     answers = {i.id: "yes" for i in asked["__interrupt__"]}

@@ -19,7 +19,9 @@ from langgraph_temporal_exec import TemporalSaver, UsageError
 from langgraph_temporal_exec.protocol import names
 from langgraph_temporal_exec.protocol.messages import ReadRequest, Snapshot
 from langgraph_temporal_exec.protocol.wire import unpack
+from langgraph_temporal_exec.workflow import thread
 from tests.conftest import TemporalServer
+from tests.integration.test_deadline import asking_graph
 from tests.storage.conftest import MakeSaver, comparable, converse, history, model
 from tests.storage.driver import Files, storage
 from tests.storage.graphs import agents, chat, noisy
@@ -108,6 +110,43 @@ async def test_what_waits_for_a_human_is_parked_with_its_namespaces(
         answered = await nested.ainvoke(Command(resume={question.id: "yes"}), config("t"))
         assert "__interrupt__" not in answered
         assert answered["x"][-1] == "inner:yes"
+
+
+async def test_a_question_answers_itself_although_its_thread_is_parked(
+    make_saver: MakeSaver,
+) -> None:
+    within = timedelta(seconds=8)
+    graph_ = asking_graph({"sync": within, "inner": within})
+    saver = make_saver(park_after=SOON)
+    async with saver.worker(graph_):
+        graph = graph_.with_config(checkpointer=saver)
+        assert len((await graph.ainvoke({"x": []}, config("t")))["__interrupt__"]) == 2
+        assert await parked(saver) < PARKED_BYTES
+
+        async def answered() -> bool:
+            info = await saver.aget_thread("t")
+            return info is not None and info.status == "idle"
+
+        await until(answered)
+        found = (await graph.aget_state(config("t"))).values["x"]
+        assert sorted(found[:2]) == ["inner no", "sync {'no': [1]}"]
+        assert found[2:] == ["last"]
+
+
+async def test_many_namespaces_are_told(
+    make_saver: MakeSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few at a time."""
+    monkeypatch.setattr(thread, "SIGNALS_AT_ONCE", 2)
+    saver = make_saver(park_after=SOON)
+    asks = agents(tuple(range(5)))
+    async with saver.worker(asks):
+        graph = asks.copy({"checkpointer": saver})
+        assert len((await ask(graph, 0, 5))["__interrupt__"]) == 5
+        namespaces = await opened(saver)
+        assert len(namespaces) == 5
+        for namespace in ("", *namespaces):
+            assert await parked(saver, namespace=namespace) < PARKED_BYTES
 
 
 async def test_it_is_parked_once_it_has_rested_for_so_long(
