@@ -418,6 +418,7 @@ async def test_deletion_without_a_worker_is_done_by_the_next_one(
         large = big().with_config(checkpointer=saver)
         await large.ainvoke({"kind": "string", "megabytes": 1}, config("t"))
         expected = comparable(await graph.aget_state(config("t")))
+        await settled(saver)
     blobs = await blobs_of(client, task_queue, "t")
     # No worker from here on.
     caller = make_saver(no_worker_timeout=timedelta(seconds=1))
