@@ -543,6 +543,9 @@ class _Fold:
             begin = unpack(BeginRequest, await self._one(payloads))
             self._steps[event.event_id] = begin.step
             self._begins[event.event_id] = begin
+            # Granted at once, also if a newer attempt takes over before its step is applied.
+            if self.state.begins(begin) and not self.state.has_begun(begin):
+                self.state.begin(begin)
         elif name == names.RESUME_UPDATE:
             # The answer is anything that any client can encode. What counts is the run it begins.
             self._answers.append(event.event_id)

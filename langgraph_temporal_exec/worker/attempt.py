@@ -198,6 +198,19 @@ async def attach(
     return Session(run=run, attempt=attempt, grant=reply, host=host, replica=replica)
 
 
+def may_presume(store: Store, call: Call) -> bool:
+    """Whether a run may begin before it has the thread: nothing of it is seen before it has.
+
+    A stream would show what LangGraph begins with. Nodes that run in place would have run. Answers,
+    and runs that go on, depend on what the thread waits for.
+    """
+    recorded = call.options.get("durability") in (None, "async", "sync")
+    recorded = recorded and call.options.get("checkpoint_during") is not False
+    in_place = not recorded or any(n.inline for n in store.options.nodes.values())
+    begins = call.input is not None and not isinstance(call.input, Command)
+    return call.result_only and begins and not in_place
+
+
 TURNED_AWAY = (ThreadFullError, ThreadBusyError, TaskQueueError, UnreadableError)
 """Why a thread does not take a run: no other attempt in this process would help."""
 

@@ -67,9 +67,17 @@ from ..protocol.messages import (
 from ..protocol.wire import pack, unpack
 from ..seam import hooks
 from ..storage.known import KnownChunks
-from ..storage.rpc import opaque, opaque_failures
+from ..storage.rpc import NotAsLeftError, opaque, opaque_failures
 from ..values.record import Call, RunIdentity, decode
-from .attempt import TORN_DOWN, TURNED_AWAY, Attempt, attach, turned_away, unreadable
+from .attempt import (
+    TORN_DOWN,
+    TURNED_AWAY,
+    Attempt,
+    attach,
+    may_presume,
+    turned_away,
+    unreadable,
+)
 from .beats import CANCEL_GRACE_S, EVERY_OF_TASKS, heartbeating, lost_because, moved
 from .embedded import EmbeddedRuns, LiveRun, cancel_if_cancelled, forget_input
 from .ports import Host
@@ -319,9 +327,43 @@ class Activities:
             home_timeout_s=request.home_timeout_s,
             priority=request.priority,
         )
+        presumes = self._may_presume(request, graph)
+        reply = await self._drive_run(request, run, graph, presumes=presumes)
+        if reply is None:
+            self._host.last_runs.shared(run.thread_id)
+            reply = await self._drive_run(request, run, graph, presumes=False)
+            assert reply is not None
+        return reply
+
+    def _may_presume(self, request: DriveRequest, graph: Any) -> bool:
+        """Whether a run need not ask, if this process had the last one of its thread."""
+        first = request.attempt == 1 and not (request.absent or request.lost or request.cancelled)
+        # Who joined would see what it begins with, and it has to wait if others run.
+        alone = not request.listeners and self._host.run_slots.has_room
+        if not (first and alone and self._host.last_runs.knows(request.thread_id)):
+            return False
+        if request.record_ref is not None:
+            return False
+        try:
+            call = decode(hooks.reviving(graph, self._store.serde), request.record)
+        except Exception:
+            # It is looked at once more when the thread is granted.
+            return False
+        # One that nobody waits for has told the thread that it comes.
+        return bool(call.mailbox) and may_presume(self._store, call)
+
+    async def _drive_run(
+        self, request: DriveRequest, run: RunIdentity, graph: Any, *, presumes: bool
+    ) -> DriveReply | None:
+        """Attach and drive; ``None`` if the thread was not as was presumed, and nothing is done."""
         try:
             session = await attach(
-                self._host, run, request.attempt, absent=request.absent, lost=request.lost
+                self._host,
+                run,
+                request.attempt,
+                absent=request.absent,
+                lost=request.lost,
+                presumes=presumes,
             )
         except TURNED_AWAY as exc:
             raise turned_away(exc) from None
@@ -346,7 +388,7 @@ class Activities:
 
     async def _drive_granted(
         self, request: DriveRequest, run: RunIdentity, graph: Any, session: Session
-    ) -> DriveReply:
+    ) -> DriveReply | None:
         # After attaching: a run that has ended has no record any more.
         record = request.record
         if request.record_ref is not None:
@@ -399,6 +441,8 @@ class Activities:
                 if isinstance(exc, ApplicationError) and exc.type == names.WORKER_SHUTDOWN:
                     session.fail(AttemptSupersededError(exc.message))
                     raise
+                if isinstance(session.error, NotAsLeftError):
+                    return None
                 if isinstance(session.error, AttemptSupersededError):
                     return DriveReply(status=DriveStatus.MOVED)
                 if isinstance(session.error, TaskQueueError):

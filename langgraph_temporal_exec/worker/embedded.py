@@ -21,7 +21,6 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, TypeVar
 
-from langgraph.types import Command
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -52,7 +51,7 @@ from ..protocol.wire import pack, unpack
 from ..seam.chunks import ShownInterrupts
 from ..storage.rpc import NotAsLeftError
 from ..storage.store import Store
-from .attempt import TURNED_AWAY, Attempt, attach, turned_away
+from .attempt import TURNED_AWAY, Attempt, attach, may_presume, turned_away
 from .ports import CalledRun, Host
 from .relay import Relay, Relays
 from .session import Session
@@ -136,7 +135,7 @@ class LiveRun:
         self._closed = False
         self._outcome = b""
         self._failure: ApplicationError | None = None
-        self._presumes = _presumes(host, called)
+        self._presumes = may_presume(host.store, called.call)
         self._home: Home | None = None
         self._stream: CallerStream | None = None
         self.relays: Relays | None = None
@@ -405,20 +404,6 @@ def _going(
         await thread.call(live.go(home, stream))
 
     return go
-
-
-def _presumes(host: Host, called: CalledRun) -> bool:
-    """Whether a run may begin before it has the thread: nothing of it is seen before it has.
-
-    A stream would show what LangGraph begins with. Nodes that run in place would have run. Answers,
-    and runs that go on, depend on what the thread waits for.
-    """
-    call = called.call
-    recorded = call.options.get("durability") in (None, "async", "sync")
-    recorded = recorded and call.options.get("checkpoint_during") is not False
-    in_place = not recorded or any(n.inline for n in host.store.options.nodes.values())
-    begins = call.input is not None and not isinstance(call.input, Command)
-    return call.result_only and begins and not in_place
 
 
 async def cancel_if_cancelled(client: Client, run_workflow_id: str, reply: DriveReply) -> bool:

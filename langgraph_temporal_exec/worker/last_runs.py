@@ -51,6 +51,11 @@ class LastRuns:
             last = self._runs.get(thread_id)
         return last if last is not None and last.position == position else None
 
+    def knows(self, thread_id: str) -> bool:
+        """Whether there is one."""
+        with self._lock:
+            return self._runs.get(thread_id) is not None
+
     def ended(self, thread_id: str, last: LastRun) -> None:
         """A run has ended."""
         with self._lock:

@@ -119,6 +119,12 @@ class Slots:
         self._lock = threading.Lock()
 
     @property
+    def has_room(self) -> bool:
+        """Whether a claim would be granted at once."""
+        with self._lock:
+            return self._free > 0
+
+    @property
     def waiting(self) -> int:
         """How many claims wait."""
         with self._lock:

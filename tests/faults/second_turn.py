@@ -17,6 +17,9 @@ from tests.faults.ledger import Ledger
 from tests.faults.points import Interceptor, Points, log_into
 from tests.support.graphs import State, config
 
+SERVING = "serving"
+"""File of a process that only serves, when it does."""
+
 OPTIONS: dict[str, Any] = {"heartbeat_timeout": timedelta(seconds=2), "affinity": "none"}
 """Nobody waits for a home that is dead."""
 
@@ -40,6 +43,7 @@ class Plan:
     thread_id: str
     folder: Path
     kill: str
+    serves: bool = False  # only, for calls from elsewhere
 
 
 def main(plan: Plan) -> None:
@@ -56,6 +60,9 @@ async def _main(plan: Plan) -> None:
     saver = TemporalSaver(client, task_queue=plan.task_queue, **OPTIONS)
     graph = build(plan.folder).with_config(checkpointer=saver)
     async with saver.worker(graph):
+        if plan.serves:
+            (plan.folder / SERVING).touch()
+            await asyncio.Event().wait()
         await graph.ainvoke({"x": ["in"]}, config(plan.thread_id))
         points.arm()
         await graph.ainvoke({"x": ["in"]}, config(plan.thread_id))

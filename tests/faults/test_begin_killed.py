@@ -73,3 +73,55 @@ async def test_the_run_finishes(
             assert (await graph.ainvoke({"x": ["in"]}, config(thread_id)))["x"] == ["in", "."] * 3
             await check_without_worker(saver, thread_id)
     assert Ledger(tmp_path).ran() == {"turn-0": ONCE, "turn-1": ran, "turn-2": ONCE}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kill", "ran"),
+    [
+        (f"before {BEGIN}", ONCE),
+        (f"before {HANDLED}", ONCE),
+        ("before task-node", ONCE),
+        ("after task-node", Ran(2, 2)),
+        (f"after {HANDLED}", ONCE),
+        (f"after {BEGIN}", ONCE),
+    ],
+)
+async def test_the_run_of_a_caller_elsewhere_finishes(
+    client: Client,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    thread_id: str,
+    tmp_path: Path,
+    kill: str,
+    ran: Ran,
+) -> None:
+    plan = second_turn.Plan(
+        address=temporal_server.address,
+        task_queue=task_queue,
+        thread_id=thread_id,
+        folder=tmp_path,
+        kill=kill,
+        serves=True,
+    )
+    process = processes.Process(target=second_turn.main, args=(plan,))
+    process.start()
+    options = {"task_queue": task_queue, **second_turn.OPTIONS}
+    caller = TemporalSaver(client, **options)
+    graph = second_turn.build(tmp_path).with_config(checkpointer=caller)
+    async with asyncio.timeout(CASE_S):
+        while not (tmp_path / second_turn.SERVING).exists():  # noqa: ASYNC110 # as below
+            await asyncio.sleep(0.05)
+        await graph.ainvoke({"x": ["in"]}, config(thread_id))
+        Points(folder=tmp_path).arm()
+        call = asyncio.create_task(graph.ainvoke({"x": ["in"]}, config(thread_id)))
+        while process.exitcode is None:  # noqa: ASYNC110 # another process's event
+            await asyncio.sleep(0.05)
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "victim.log").read_text()
+        other = await Client.connect(temporal_server.address)
+        async with TemporalSaver(other, **options).worker(graph):
+            assert (await call)["x"] == ["in", "."] * 2
+            assert (await graph.ainvoke({"x": ["in"]}, config(thread_id)))["x"] == ["in", "."] * 3
+            await check_without_worker(caller, thread_id)
+    assert Ledger(tmp_path).ran() == {"turn-0": ONCE, "turn-1": ran, "turn-2": ONCE}
+    caller.close()

@@ -84,6 +84,65 @@ async def test_a_later_run_is_one_update(client: Client, task_queue: str, sync: 
     assert names.ATTACH_UPDATE not in sent[2:]
 
 
+@pytest.mark.parametrize("sync", [False, True])
+async def test_so_it_is_for_a_caller_elsewhere(client: Client, task_queue: str, sync: bool) -> None:
+    counted = Counted()
+    if sync:
+        builder = StateGraph(State).add_node("node", lambda state: {"x": ["."]})
+        served = builder.add_edge(START, "node").compile(name="counted")
+    else:
+        served = counted.graph()
+    _, saver = bound(client, task_queue, served)
+    other = await Client.connect(client.service_client.config.target_host)
+    graph, caller = bound(other, task_queue, served)
+    async with saver.worker(served):
+        for n in range(1, 4):
+            if sync:
+                got = await asyncio.to_thread(graph.invoke, {"x": ["in"]}, config("t"))
+            else:
+                got = await graph.ainvoke({"x": ["in"]}, config("t"))
+            assert got["x"] == ["in", "."] * n
+        # What is seen of the beginning, and a run that nobody waits for, asks.
+        chunks = [c async for c in graph.astream({"x": ["in"]}, config("t"), stream_mode="values")]
+        assert [len(c["x"]) for c in chunks] == [7, 8]
+        run = await caller.astart(graph, {"x": ["in"]}, config("t"))
+        assert len((await run.aresult())["x"]) == 10
+        await check_without_worker(saver, "t")
+    sent = await updates(client, task_queue)
+    assert sent.count(names.BEGIN_UPDATE) == 2
+    assert sent.count(names.ATTACH_UPDATE) == 3
+    caller.close()
+
+
+async def test_somebody_else_has_been_there_before_a_caller_elsewhere(
+    client: Client, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = thread_client.Transport.begin
+    presumed: set[str] = set()
+
+    async def noted(transport: Any, workflow_id: str, request: BeginRequest) -> Any:
+        presumed.add(request.attach.run_id)
+        return await begin(transport, workflow_id, request)
+
+    monkeypatch.setattr(thread_client.Transport, "begin", noted)
+    counted = Counted()
+    _, saver = bound(client, task_queue, counted.graph())
+    other = await Client.connect(client.service_client.config.target_host)
+    graph, caller = bound(other, task_queue, Counted().graph())
+    async with saver.worker(counted.graph()):
+        await graph.ainvoke({"x": ["in"]}, config("t"))
+        await graph.aupdate_state(config("t"), {"x": ["other"]})
+        got = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert got["x"] == ["in", ".", "other", "in", "."]
+        got = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert got["x"][5:] == ["in", "."]
+        await check_without_worker(saver, "t")
+    assert counted.ran == 3
+    assert len(presumed) == 1
+    assert names.BEGIN_UPDATE not in await updates(client, task_queue)
+    caller.close()
+
+
 async def metadata(graph: Any) -> Any:
     async for state in graph.aget_state_history(config("t")):
         yield state.metadata
