@@ -32,6 +32,8 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 AT_ONCE = 32
 """Requests of this process at the same time."""
 
+SHORT_AT_ONCE = 20
+
 READY_S = 120.0
 
 
@@ -101,6 +103,21 @@ class Idle:
     first_s: float
     list_s: float
     cold_read_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short:
+    """Runs of one node, embedded, ``SHORT_AT_ONCE`` at a time.
+
+    Args:
+        runs: How many.
+        new_per_second: On as many new threads.
+        existing_per_second: And once more on the same.
+    """
+
+    runs: int
+    new_per_second: float
+    existing_per_second: float
 
 
 def cpu_s(pid: int) -> float:
@@ -237,7 +254,28 @@ async def idle(server: LocalServer, threads: int) -> Idle:
     )
 
 
-def show(loads: Sequence[Load], idles: Sequence[Idle]) -> str:
+async def short(server: LocalServer, runs: int) -> Short:
+    """One-node runs, some at once, called in the process that drives them."""
+    saver = TemporalSaver(server.client, task_queue="short", id_prefix="short")
+    durable = graph.with_config(checkpointer=saver)
+    limit = asyncio.Semaphore(SHORT_AT_ONCE)
+
+    async def call(thread_id: str) -> None:
+        async with limit:
+            await durable.ainvoke({"n": 1}, {"configurable": {"thread_id": thread_id}})
+
+    async with saver.worker(graph):
+        await asyncio.gather(*(call(f"warm-{number}") for number in range(SHORT_AT_ONCE)))
+        took: list[float] = []
+        for _ in range(2):
+            began = time.monotonic()
+            await asyncio.gather(*(call(f"thread-{number}") for number in range(runs)))
+            took.append(time.monotonic() - began)
+    saver.close()
+    return Short(runs=runs, new_per_second=runs / took[0], existing_per_second=runs / took[1])
+
+
+def show(loads: Sequence[Load], idles: Sequence[Idle], shorts: Sequence[Short]) -> str:
     """The same as tables, in Markdown."""
     lines = [
         "| threads at once | workers | supersteps per second | CPU of server, workers, caller "
@@ -260,6 +298,15 @@ def show(loads: Sequence[Load], idles: Sequence[Idle]) -> str:
         f"{r.list_s:.1f} s | {r.cold_read_s:.2f} s |"
         for r in idles
     ]
+    lines += [
+        "",
+        f"| one-node runs, {SHORT_AT_ONCE} at once, embedded | new threads | existing ones |",
+        "|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {r.runs:,} | {r.new_per_second:.0f} /s | {r.existing_per_second:.0f} /s |"
+        for r in shorts
+    ]
     return "\n".join(lines)
 
 
@@ -274,11 +321,16 @@ async def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=numbers, default=[1, 3])
     parser.add_argument("--supersteps", type=int, default=10)
     parser.add_argument("--idle", type=numbers, default=[10_000])
+    parser.add_argument("--short", type=numbers, default=[300])
     given = parser.parse_args(arguments)
     loads: list[Load] = []
     idles: list[Idle] = []
+    shorts: list[Short] = []
     server = await start_server()
     try:
+        for runs in given.short:
+            shorts.append(await short(server, runs))
+            print(shorts[-1], file=sys.stderr)
         for workers in given.workers:
             for threads in given.threads:
                 made = await load(
@@ -296,8 +348,9 @@ async def main(arguments: Sequence[str]) -> None:
             print(idles[-1], file=sys.stderr)
         finally:
             await server.shutdown()
-    print(show(loads, idles), file=sys.stderr)
-    print(json.dumps({"load": [asdict(r) for r in loads], "idle": [asdict(r) for r in idles]}))
+    print(show(loads, idles, shorts), file=sys.stderr)
+    found = {"load": loads, "idle": idles, "short": shorts}
+    print(json.dumps({kind: [asdict(r) for r in rows] for kind, rows in found.items()}))
 
 
 if __name__ == "__main__":
