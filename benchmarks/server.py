@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from benchmarks.billed import NOT_BILLED
 from benchmarks.processes import die_with_parent
 from langgraph_temporal_exec.local import (
     DURABLE_TUNING,
@@ -62,14 +63,15 @@ class Server:
         return self.client.service_client.config.target_host
 
     async def actions(self, namespace: str) -> Counter[str]:
-        """What Temporal itself has counted as actions in a namespace so far, by its names."""
+        """What Temporal itself has counted as actions in a namespace so far, by its names, without
+        what Temporal Cloud does not bill."""
         text = await asyncio.to_thread(_get, self.metrics)
         found: Counter[str] = Counter()
         for line in text.splitlines():
             if line.startswith("action{") and f'namespace="{namespace}"' in line:
                 kind = line.partition('action_type="')[2].partition('"')[0]
                 found[kind] += int(float(line.rpartition(" ")[2]))
-        return found
+        return Counter({kind: n for kind, n in found.items() if kind not in NOT_BILLED})
 
 
 def _get(url: str) -> str:
