@@ -164,7 +164,7 @@ async def test_supersteps(server: CountingServer, task_queue: str, mode: str) ->
         _, second = [run async for run in saver.alist_runs("t")]
         await second.aresult()
         more = await second.acost()
-        check(more, kind, {"schedule_activity": 2}, steps=2, begins=2 if remote else 1)
+        check(more, kind, {"schedule_activity": 2}, steps=2, begins=1)
         whole = await saver.aget_cost("t")
         assert whole is not None
         assert whole.actions == added(dict(cost.actions), dict(more.actions))
