@@ -343,7 +343,9 @@ class StepRequest:
     ``TaskInput.round``; 0: the process that drives the run. ``stays``: to be answered when the
     epoch is over, whatever has ended it, and by the reply it is told whether the outcome of the run
     was recorded, which may have come with a result; or earlier, before the workflow continues as
-    new.
+    new. ``life`` is that of the log which the ops may build on, as it was read before
+    (``Incarnation.life``): a namespace that was dropped since, and begun anew, takes none of them;
+    "": they build on nothing that was there before the attempt.
 
     Args:
         epoch: Of the grant that the sender acts under.
@@ -369,6 +371,7 @@ class StepRequest:
     round: int = 0
     fence: bool = False
     stays: bool = False
+    life: str = ""
 
 
 def by_queue(request: StepRequest) -> StepRequest:

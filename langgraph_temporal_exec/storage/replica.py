@@ -500,8 +500,13 @@ class Replica:
                     continue
                 writes[key] = (op.task_id, v.channel, (v.type, v), op.task_path)
         elif op.kind == OpKind.DROP:
-            space.dropped.update(op.dropped)
-            if not older:
+            if older:
+                # What was put again since is there: the log counts as it ends. The head alone does
+                # not say when a checkpoint was put.
+                since = space.puts.keys() - space.in_head
+                space.dropped.update(set(op.dropped) - since)
+            else:
+                space.dropped.update(op.dropped)
                 self._drop(ns, op.dropped)
         elif op.kind == OpKind.OPEN:
             self.known_namespaces.update(op.opened)

@@ -95,6 +95,7 @@ from ..logs import about
 from ..options import Options
 from ..protocol import names
 from ..protocol.blob import Upload
+from ..protocol.incarnation import Incarnation
 from ..protocol.messages import (
     AppendRequest,
     Applied,
@@ -198,6 +199,7 @@ class Session:
         _life: What ``Replica.life`` gave then: tells whether the replica was emptied since.
         _existing: Nested namespaces that there were before, so that they must be read.
         _loaded: Namespaces that were read, or need not be.
+        _lives: Of those that were read, which log it was.
         _live: Tasks whose writes have not come, by namespace, checkpoint and task id.
         _outboxes: By namespace; "" is the thread itself.
         _graphs: Names of nested graphs by their namespaces, for Temporal's UI.
@@ -259,6 +261,7 @@ class Session:
         self._carries = grant.carries
         self._existing = {*grant.namespaces, *replica.opened} - {""}
         self._loaded = {""}
+        self._lives: dict[str, str] = {}
         self._live: dict[tuple[str, str, str], LiveTask] = {}
         self._outboxes: dict[str, Outbox] = {}
         self._deadlines: dict[str, Deadline] = {}
@@ -949,7 +952,13 @@ class Session:
         # What this attempt itself has begun is all here.
         if checkpoint_ns in self._loaded or checkpoint_ns not in self._existing:
             return
-        await self._reader.refresh(self.replica, checkpoint_ns)
+        if await self._reader.refresh(self.replica, checkpoint_ns) is None:
+            # Dropped since this process read it, or wrote to it: it begins anew, and what is
+            # recorded there may build on nothing of before.
+            self.replica.forget_namespace(checkpoint_ns)
+        # It may be dropped from now on as well: see ``StepRequest.life``.
+        incarnation, _ = self.replica.position(checkpoint_ns)
+        self._lives[checkpoint_ns] = Incarnation.parse(incarnation).life
         self._loaded.add(checkpoint_ns)
 
     # -- life ---------------------------------------------------------------------------------
@@ -1173,7 +1182,13 @@ class Session:
 
             round_ = max(self._inside, self._rounds.get(checkpoint_ns, 0))
             outbox = Outbox(
-                StepRequest(epoch=self.epoch, seq=0, run_id=self.run.run_id, round=round_),
+                StepRequest(
+                    epoch=self.epoch,
+                    seq=0,
+                    run_id=self.run.run_id,
+                    round=round_,
+                    life=self._lives.get(checkpoint_ns, ""),
+                ),
                 send,
                 self._store,
                 self._reject_unstored,

@@ -65,6 +65,17 @@ def stale(thread_id: str) -> ApplicationError:
     )
 
 
+def begun_anew(thread_id: str, namespace: str) -> ApplicationError:
+    """The sender has read a namespace that was dropped since: its attempt can record nothing
+    there that could be read."""
+    return ApplicationError(
+        f"Namespace {namespace!r} of thread {thread_id!r} was dropped, with the checkpoint it "
+        "belongs to, since this attempt has read it; the next one finds it empty.",
+        type=names.FENCED,
+        non_retryable=True,
+    )
+
+
 def not_as_left(thread_id: str) -> ApplicationError:
     """The sender has presumed what is not so."""
     return ApplicationError(

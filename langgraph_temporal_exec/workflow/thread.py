@@ -102,6 +102,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from .refusals import (
         bad_answer,
+        begun_anew,
         check_ops,
         check_outcome,
         full_up,
@@ -397,6 +398,9 @@ class ThreadWorkflow:
         # Here, so that a step of a superseded attempt leaves no trace in history.
         if not (r.outcome and self._state.has_outcome_of(r)):
             self._check_epoch(r.epoch, r.round)
+        # A validator is enough: what the log of this workflow is never changes.
+        if self._state.is_another(r):
+            raise begun_anew(self._start.thread_id, self._start.namespace)
         if r.tasks:
             self._check_room()
 

@@ -184,3 +184,32 @@ def agents(
         .add_conditional_edges("plan", topics, ["study"])
         .compile(name="agents")
     )
+
+
+def caller(before: Callable[[], Awaitable[None]]) -> Any:
+    """A node does something, then calls a sub-agent, which asks about even topics."""
+
+    async def look(state: Study) -> Study:
+        return {"notes": [noise(state["topic"], 1)]}
+
+    async def tell(state: Study) -> Study:
+        said = f" {interrupt(state['topic'])}" if state["topic"] % 2 == 0 else ""
+        return {"found": [f"{state['topic']}: {len(state['notes'])}{said}"]}
+
+    sub_agent = (
+        StateGraph(Study)
+        .add_node("look", look)
+        .add_node("tell", tell)
+        .add_edge(START, "look")
+        .add_edge("look", "tell")
+        .compile()
+    )
+
+    async def study(state: Found) -> Found:
+        await before()
+        result = await sub_agent.ainvoke({"topic": state["start"], "notes": [noise(99, 1)]})
+        return {"found": result["found"]}
+
+    return (
+        StateGraph(Found).add_node("study", study).add_edge(START, "study").compile(name="caller")
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from temporalio.worker import Replayer
 
 from langgraph_temporal_exec import Retention, TemporalSaver
 from langgraph_temporal_exec.protocol import names
-from langgraph_temporal_exec.protocol.messages import ReadRequest
+from langgraph_temporal_exec.protocol.messages import ReadRequest, StepRequest
+from langgraph_temporal_exec.protocol.wire import unpack
 from langgraph_temporal_exec.storage import maintenance, shelves
 from langgraph_temporal_exec.storage.blobs import delete_execution
 from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 from tests.conftest import TemporalServer
 from tests.storage.conftest import MakeSaver
-from tests.storage.graphs import agents
+from tests.storage.graphs import agents, caller
 from tests.storage.test_large_values import blobs_of
 from tests.storage.test_lifetime import until
 from tests.support.graphs import config
@@ -320,10 +321,12 @@ class Held:
 
 
 class Gate(temporalio.client.Interceptor):
-    """Lets a process append to threads a few times, and holds what comes then."""
+    """Lets a process append to threads a few times, and holds what comes then; or, ``opening``,
+    does so with the steps that open namespaces."""
 
-    def __init__(self, passing: int) -> None:
+    def __init__(self, passing: int, *, opening: bool = False) -> None:
         self.passing = passing
+        self.opening = opening
         self.held = Held()
 
     def intercept_client(
@@ -331,8 +334,12 @@ class Gate(temporalio.client.Interceptor):
     ) -> temporalio.client.OutboundInterceptor:
         return _Gated(next, self)
 
-    async def __call__(self, update: str) -> None:
-        if update == names.APPEND_UPDATE:
+    async def __call__(self, update: str, args: Sequence[Any]) -> None:
+        if self.opening:
+            meant = update == names.STEP_UPDATE and bool(unpack(StepRequest, args[0]).open)
+        else:
+            meant = update == names.APPEND_UPDATE
+        if meant:
             self.passing -= 1
             if self.passing < 0:
                 await self.held.stop()
@@ -346,11 +353,12 @@ class _Gated(temporalio.client.OutboundInterceptor):
     async def start_update_with_start_workflow(
         self, input: temporalio.client.StartWorkflowUpdateWithStartInput
     ) -> Any:
-        await self._gate(input.update_workflow_input.update)
+        update = input.update_workflow_input
+        await self._gate(update.update, update.args)
         return await self.next.start_update_with_start_workflow(input)
 
     async def start_workflow_update(self, input: temporalio.client.StartWorkflowUpdateInput) -> Any:
-        await self._gate(input.update)
+        await self._gate(input.update, input.args)
         return await self.next.start_workflow_update(input)
 
 
@@ -504,6 +512,78 @@ async def test_retention_spares_what_a_run_uses(
         await closed(client, task_queue)
         await retained(make_saver())
         await check_shelves(graph, {6, 7})
+
+
+@contextlib.asynccontextmanager
+async def old_question(
+    saver: TemporalSaver, task_queue: str, before: Callable[[], Coroutine[Any, Any, None]]
+) -> AsyncIterator[tuple[Any, Any, str]]:
+    """A sub-agent has asked, and the thread went on without an answer: the graph, where that was,
+    and the namespace, which is closed."""
+    async with saver.worker(caller(before)):
+        graph = caller(before).copy({"checkpointer": saver})
+        assert "__interrupt__" in await ask(graph, 0, 1)
+        asked = (await graph.aget_state(config("t"))).config
+        for start in (1, 3):
+            await ask(graph, start, 1)
+        await closed(saver._store.transport.client, task_queue)
+        yield graph, asked, (await nested(graph))[0]
+
+
+async def test_what_a_process_knows_of_a_namespace_is_worth_nothing_once_that_is_dropped(
+    make_saver: MakeSaver, task_queue: str
+) -> None:
+    """A run has gone back to an old question. Before it calls the sub-agent that has asked, a
+    retention drops that: the process still knows what it held."""
+    held: list[Held] = []
+
+    async def before() -> None:
+        for one in held:
+            await one.stop()
+
+    async with old_question(make_saver(), task_queue, before) as (graph, asked, namespace):
+        held.append(Held())
+        answered = asyncio.create_task(graph.ainvoke(Command(resume="yes"), asked))
+        await held[0].reached.wait()
+        await retained(make_saver(), Retention(last=1))
+        held[0].go.set()
+        assert (await answered)["found"] == ["0: 2 yes"]
+        cold = caller(before).copy({"checkpointer": make_saver()})
+        assert (await nested(cold))[0] == namespace
+        assert len((await cold.aget_state(at(namespace))).values["notes"]) == 2
+        await states(cold, namespace)
+
+
+async def test_a_namespace_that_is_dropped_under_a_run_gets_nothing_that_builds_on_it(
+    make_saver: MakeSaver, temporal_server: TemporalServer, task_queue: str
+) -> None:
+    """The sub-agent has read what it held, and is about to write to it: that attempt is lost, and
+    the next one finds neither the checkpoint nor the namespace."""
+    gate = Gate(3, opening=True)
+
+    async def before() -> None:
+        pass
+
+    saver = make_saver(client=await Client.connect(temporal_server.address, interceptors=[gate]))
+    async with old_question(saver, task_queue, before) as (graph, asked, namespace):
+        answered = asyncio.create_task(graph.ainvoke(Command(resume="yes"), asked))
+        await gate.held.reached.wait()
+        await retained(make_saver(), Retention(last=1))
+        gate.held.go.set()
+        # What it goes on from is not what this is about.
+        await asyncio.gather(answered, return_exceptions=True)
+        cold = caller(before).copy({"checkpointer": make_saver()})
+        assert namespace not in (await nested(cold)).values()
+        assert (await cold.aget_state(at(namespace))).values == {}
+        # The thread goes on, and all of it can be read.
+        assert (await ask(graph, 5, 1))["found"] == ["1: 2", "3: 2", "5: 2"]
+        assert (await nested(cold)).keys() == {5}
+        assert await pages_of(cold)
+
+
+async def pages_of(graph: Any) -> list[Any]:
+    """Everything that a thread holds, read anew."""
+    return [item async for item in graph.checkpointer.aexport_thread("t")]
 
 
 async def _on_shelves(graph: Any, reply: Any) -> list[str]:

@@ -55,6 +55,7 @@ class Attempt:
     # As in a ``Session``, whose ``load`` is borrowed.
     _existing: set[str] = field(default_factory=set)
     _loaded: set[str] = field(default_factory=lambda: {""})
+    _lives: dict[str, str] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     unsent: list[Sent] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Attempt:
             incarnation=page.incarnation,
             recorded=recorded,
             life=replica.life(""),
-            _existing=set(reply.namespaces),
+            _existing={*reply.namespaces, *replica.opened} - {""},
         )
         replica.flush = attempt.flush
         return attempt
@@ -214,10 +215,17 @@ class Attempt:
             self.seqs[ns] = 0
             await self._step("", open=(ns,))
         seq = self.seqs.get(ns, 0)
-        request = StepRequest(epoch=self.epoch, seq=seq, run_id=self.run_id, **parts)
+        request = StepRequest(
+            epoch=self.epoch,
+            seq=seq,
+            run_id=self.run_id,
+            life=self._lives.get(ns, ""),
+            **parts,
+        )
         state = self.world.state(THREAD, ns)
         await self.world.perform(THREAD, state.enter_epoch(self.epoch))
         assert not state.refuses(self.epoch)
+        assert not state.is_another(request)
         assert state.ready(request)
         assert not state.missing(request)
         await self.world.perform(THREAD, state.step(request))

@@ -496,3 +496,48 @@ def test_a_namespace_that_was_deleted_since_is_no_base() -> None:
         machine.work(i=0, ns=NESTED, age=0, steps=[([], values)], skew=0)
     finally:
         machine.teardown()
+
+
+def test_a_namespace_that_was_dropped_since_is_no_base() -> None:
+    """A process knows a namespace its run has made, and enters it again: a retention of another one
+    may have dropped it since."""
+    machine = ThreadMachine()
+    machine.world = World(archive_bytes=5_000, piece_bytes=0)
+    machine.savers = [machine.world.process() for _ in range(2)]
+    values = {"messages": [(2, 1_500), (4, 1_500)]}
+    try:
+        for _ in range(2):
+            machine.start_run(i=0)
+            machine.run(ns=NESTED, age=0, steps=[([], values), ([], values)], flush=True)
+            machine.end_run()
+            machine.close()
+            machine.read_with_a_new_process(ns=NESTED, age=0)
+        machine.start_run(i=0)
+        machine.run(ns=NESTED, age=0, steps=[([], values)], flush=True)
+        machine.end_run()
+    finally:
+        machine.teardown()
+
+
+def test_a_checkpoint_that_is_put_again_is_there_whatever_the_archives_say() -> None:
+    """As a copy does, onto a thread that was pruned since the copy before. A run keeps the log from
+    being compacted, so that the archives say that it was dropped."""
+    machine = ThreadMachine()
+    machine.world = World(archive_bytes=1_500, piece_bytes=0)
+    machine.savers = [machine.world.process() for _ in range(2)]
+    steps = [([], {"messages": [(n, 250), (n + 20, 250)]}) for n in range(4)]
+    try:
+        machine.work(i=0, ns="", age=0, steps=[([], {"flag": n}) for n in (1, 2)], skew=0)
+        first = machine.calls[0]
+        machine.drop(i=0, ns="", gone={0}, compact=False)
+        machine.start_run(i=0)
+        machine.run(ns="", age=0, steps=steps, flush=True)
+        machine.archive(at_once=True, finish=True)
+        log = machine.world.state(THREAD, "").log
+        assert log.segments
+        assert log.garbage
+        machine.end_run()
+        machine.make(0, first)
+        machine.model.dropped[""].clear()
+    finally:
+        machine.teardown()

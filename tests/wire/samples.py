@@ -146,6 +146,7 @@ STEP = m.StepRequest(
     round=9,
     fence=True,
     stays=True,
+    life="life",
 )
 
 SAMPLES: dict[str, Any] = {

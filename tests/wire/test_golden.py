@@ -19,7 +19,7 @@ from langgraph_temporal_exec.protocol import messages, stored, wire
 from tests.wire.samples import SAMPLES
 
 HERE = Path(__file__).parent
-NEWEST = HERE / "golden_9.json"
+NEWEST = HERE / "golden_10.json"
 GOLDEN: dict[str, dict[str, str]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(HERE.glob("golden_*.json"))
 }

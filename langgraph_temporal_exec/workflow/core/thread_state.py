@@ -855,6 +855,11 @@ class ThreadState:
         """Whether the ops build on values that may be gone by a compaction since they were read."""
         return request.incarnation not in ("", self.log.incarnation)
 
+    def is_another(self, request: StepRequest) -> bool:
+        """Whether the ops of a step build on a log of which nothing is left: the namespace was
+        dropped since its sender has read it."""
+        return request.life not in ("", self.log.life)
+
     def _open(self, namespaces: tuple[str, ...], graphs: tuple[str, ...] = ()) -> list[Effect]:
         effects: list[Effect] = []
         for namespace, graph in zip_longest(namespaces, graphs[: len(namespaces)], fillvalue=""):
