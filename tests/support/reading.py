@@ -7,12 +7,15 @@ from collections import Counter
 from typing import Any
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client
+from temporalio.worker import Replayer
 
 from langgraph_temporal_exec import TemporalSaver
 from langgraph_temporal_exec.protocol.messages import ReadReply, ReadRequest
 from langgraph_temporal_exec.storage.history import HistoryReader
 from langgraph_temporal_exec.workflow.core.thread_state import ThreadState
 from langgraph_temporal_exec.workflow.details import current_details
+from langgraph_temporal_exec.workflow.thread import ThreadWorkflow
 
 TRIES = 40
 """Reads of a thread that something still happens to between the two readings."""
@@ -44,10 +47,18 @@ async def _same(saver: TemporalSaver, thread_id: str, ns: str) -> tuple[str, ...
         if told == asked or not left:
             break
         await asyncio.sleep(0.05)
+    await replayed(transport.client, workflow_id)
     different = {k: (v, asked[k]) for k, v in told.items() if v != asked[k]}
     assert not different, f"{workflow_id}: the history and the worker say: {different}"
     namespaces: tuple[str, ...] = asked["namespaces"]
     return namespaces
+
+
+async def replayed(client: Client, workflow_id: str) -> None:
+    """A worker that does not have a thread in its cache comes to the same commands."""
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    converter = client.data_converter
+    await Replayer(workflows=[ThreadWorkflow], data_converter=converter).replay_workflow(history)
 
 
 async def _asked(saver: TemporalSaver, thread_id: str, ns: str) -> dict[str, Any] | None:
