@@ -248,6 +248,9 @@ class Transport:
                 )
             return result
 
+        if request.attempt > 1:
+            # Results of the attempt before it count, for whoever replays the thread as well.
+            await self._set_apart(handle)
         # A deleted thread is closing: its successor takes the Update in a moment.
         update = send_update(self.client, send, patience_s=SERVER_AWAY_S, deleted_s=DELETED_S)
         workflow_id = self.thread_workflow_id(thread_id)
@@ -396,6 +399,7 @@ class Transport:
             life: str = await handle.execute_update(names.DELETE_UPDATE, result_type=str)
             return life
 
+        await self._set_apart(handle)
         try:
             await self._gone(
                 thread_id, await self._bounded(handle.id, send_update(self.client, send))
@@ -406,6 +410,19 @@ class Transport:
         except WorkflowUpdateFailedError as exc:
             if not has_type(exc, names.THREAD_DELETED):
                 raise
+
+    async def _set_apart(self, handle: WorkflowHandle[Any, Any]) -> None:
+        """Put an event between what a workflow has been told and an Update that depends on it.
+
+        A worker that does not have the workflow in its cache takes workflow tasks that led to no
+        command together with the one that it is given, and runs the Update of that before results
+        that came earlier. Whoever replays the history later runs it after them, and may come to
+        other commands (temporalio/sdk-python#1591): the workflow could not go on any more. A signal
+        keeps them apart; this one, without a task queue, moves nothing.
+        """
+        # Whether it is there, and the server too, the Update tells.
+        with contextlib.suppress(RPCError):
+            await handle.signal(names.MOVE_SIGNAL)
 
     async def free_from_cache(self, workflow_id: str) -> None:
         """Let any worker have the next task of a workflow, not first the one that had the last:

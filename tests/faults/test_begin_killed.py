@@ -125,3 +125,35 @@ async def test_the_run_of_a_caller_elsewhere_finishes(
             await check_without_worker(caller, thread_id)
     assert Ledger(tmp_path).ran() == {"turn-0": ONCE, "turn-1": ran, "turn-2": ONCE}
     caller.close()
+
+
+@pytest.mark.long
+async def test_a_result_that_led_to_nothing_comes_before_the_next_attempt(
+    client: Client,
+    temporal_server: TemporalServer,
+    task_queue: str,
+    thread_id: str,
+    tmp_path: Path,
+) -> None:
+    """Also for a worker that replays the thread later (temporalio/sdk-python#1591)."""
+    plan = second_turn.Plan(
+        address=temporal_server.address,
+        task_queue=task_queue,
+        thread_id=thread_id,
+        folder=tmp_path,
+        dies=True,
+    )
+    process = processes.Process(target=second_turn.main, args=(plan,))
+    process.start()
+    saver = TemporalSaver(client, task_queue=task_queue, **second_turn.OPTIONS)
+    graph = second_turn.build(tmp_path, beside=True).with_config(checkpointer=saver)
+    async with asyncio.timeout(CASE_S):
+        while process.exitcode is None:  # noqa: ASYNC110 # another process's event
+            await asyncio.sleep(0.05)
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "victim.log").read_text()
+        async with saver.worker(graph):
+            run_id = names.run_id_of(Points(folder=tmp_path).run())
+            result = await (await saver.aget_run(run_id)).aresult()
+            assert result["x"] == ["in", "."] * 2
+            await check_without_worker(saver, thread_id)
+    assert Ledger(tmp_path).ran() == {"turn-0": ONCE, "turn-1": ONCE}
