@@ -17,7 +17,7 @@ SERIES = {
         Series(
             name="sequential",
             shape="sequential",
-            rounds=4,
+            rounds=3,
             # A run of 30 gets by with what a default server allows at once, or just does not.
             parameters={"supersteps": 100},
             what="one node in a loop of 100 supersteps; CPU is of all of them",
