@@ -327,35 +327,41 @@ class Activities:
             home_timeout_s=request.home_timeout_s,
             priority=request.priority,
         )
-        presumes = self._may_presume(request, graph)
-        reply = await self._drive_run(request, run, graph, presumes=presumes)
+        reply = await self._drive_run(request, run, graph, self._presumable(request, graph))
         if reply is None:
             self._host.last_runs.shared(run.thread_id)
-            reply = await self._drive_run(request, run, graph, presumes=False)
+            reply = await self._drive_run(request, run, graph)
             assert reply is not None
         return reply
 
-    def _may_presume(self, request: DriveRequest, graph: Any) -> bool:
-        """Whether a run need not ask, if this process had the last one of its thread."""
+    def _presumable(self, request: DriveRequest, graph: Any) -> Call | None:
+        """The call of a run that need not ask, if this process had the last one of its thread."""
         first = request.attempt == 1 and not (request.absent or request.lost or request.cancelled)
         # Who joined would see what it begins with, and it has to wait if others run.
         alone = not request.listeners and self._host.run_slots.has_room
         if not (first and alone and self._host.last_runs.knows(request.thread_id)):
-            return False
+            return None
         if request.record_ref is not None:
-            return False
+            return None
         try:
             call = decode(hooks.reviving(graph, self._store.serde), request.record)
         except Exception:
             # It is looked at once more when the thread is granted.
-            return False
+            return None
         # One that nobody waits for has told the thread that it comes.
-        return bool(call.mailbox) and may_presume(self._store, call)
+        return call if call.mailbox and may_presume(self._store, call) else None
 
     async def _drive_run(
-        self, request: DriveRequest, run: RunIdentity, graph: Any, *, presumes: bool
+        self, request: DriveRequest, run: RunIdentity, graph: Any, call: Call | None = None
     ) -> DriveReply | None:
-        """Attach and drive; ``None`` if the thread was not as was presumed, and nothing is done."""
+        """Attach and drive; ``None`` if the thread was not as was presumed, and nothing is done.
+
+        Args:
+            request: What is to be driven.
+            run: The same run.
+            graph: Its graph.
+            call: Its call, if it need not ask.
+        """
         try:
             session = await attach(
                 self._host,
@@ -363,7 +369,7 @@ class Activities:
                 request.attempt,
                 absent=request.absent,
                 lost=request.lost,
-                presumes=presumes,
+                presumes=call is not None,
             )
         except TURNED_AWAY as exc:
             raise turned_away(exc) from None
@@ -384,23 +390,26 @@ class Activities:
         with self._host.run_slots.asked(request.priority) as slot:
             if outcome := await self._wait_for(slot, request, session):
                 return DriveReply(status=DriveStatus.ENDED, outcome=outcome)
-            return await self._drive_granted(request, run, graph, session)
+            # After attaching: a run that has ended has no record any more.
+            call = call or await self._call_of(request, graph, session)
+            return await self._drive_granted(request, run, graph, session, call)
 
-    async def _drive_granted(
-        self, request: DriveRequest, run: RunIdentity, graph: Any, session: Session
-    ) -> DriveReply | None:
-        # After attaching: a run that has ended has no record any more.
+    async def _call_of(self, request: DriveRequest, graph: Any, session: Session) -> Call:
         record = request.record
         if request.record_ref is not None:
             record = await self._store.blobs.fetch(request.thread_id, request.record_ref)
         try:
-            call = decode(hooks.reviving(graph, self._store.serde), record)
+            return decode(hooks.reviving(graph, self._store.serde), record)
         except Exception as exc:
             # Serializers are the user's, and raise what they like.
             error = self._unread(request, exc)
             error.__cause__ = exc
             session.fail(error)
             raise _not_read(session, error) from None
+
+    async def _drive_granted(
+        self, request: DriveRequest, run: RunIdentity, graph: Any, session: Session, call: Call
+    ) -> DriveReply | None:
         if request.stream is not None:
             call = call.streaming_to(request.stream, self._store.serde)
         caller = Listener(

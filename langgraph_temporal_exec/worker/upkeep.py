@@ -175,10 +175,10 @@ class Upkeep:
         if contents.raw:
             stored = await work.store(compress(contents.raw), ARCHIVE)
             segments.append(Segment(first=request.base, end=request.end, pack=stored))
-        segments = list(await self._merged(segments, work))
+        merged = await self._merged(segments, work)
         old = refs_of(contents.head, (HEAD,)) + pack_refs(contents.page.head)
         garbage = await work.garbage(old, head_refs)
-        return ArchiveReply(segments=tuple(segments), head=packed_head, garbage=garbage)
+        return ArchiveReply(segments=merged, head=packed_head, garbage=garbage)
 
     async def _compact(
         self, request: ArchiveRequest, contents: _Contents, work: Work
