@@ -8,9 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
 
-ALARM_EXACT_S = 0.01
-"""A timer is as exact as milliseconds."""
-
 
 class Alarm:
     """Calls ``ring`` at a time that may change; no timer runs while there is none.

@@ -71,7 +71,7 @@ with workflow.unsafe.imports_passed_through():
         ThreadStart,
     )
     from ..protocol.wire import WireError, pack, unpack, unpack_plain
-    from .alarm import ALARM_EXACT_S, Alarm
+    from .alarm import Alarm
     from .archiving import MAX_PAUSE_S, PAUSE_S, archive, close, discard, erase, reopen, retire
     from .children import Children
     from .core.effects import (
@@ -613,8 +613,7 @@ class ThreadWorkflow:
             self._rest.set(parks_at)
 
     async def _park_if_rested(self) -> None:
-        parks_at = self._state.parks_at
-        if parks_at is None or parks_at > workflow.now().timestamp() + ALARM_EXACT_S:
+        if not self._state.has_rested(workflow.now().timestamp()):
             self._watch_rest()
             return
         self._state.park()
@@ -730,7 +729,6 @@ class ThreadWorkflow:
             await self._perform(self._state.closed(request, reply))
         else:
             self._state.closing.given_up(request)
-        self._watch_rest()
         if reply is None or _left_out(request, reply):
             await self._pause_closing()
         else:

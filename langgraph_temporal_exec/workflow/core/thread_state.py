@@ -172,6 +172,9 @@ class Parking(Enum):
     """It has, and nothing has come since."""
 
 
+TIMER_EXACT_S = 0.01
+"""A timer is as exact as milliseconds."""
+
 LONGEST_S = 100 * 366 * 86_400.0
 """Of a rest: what a timer can hold, and more than options allow."""
 
@@ -537,8 +540,7 @@ class ThreadState:
         """The interrupts that answer themselves now; they will not do so again."""
         if self.waits_not():
             return ()
-        # A timer is as exact as milliseconds.
-        now_s += 0.01
+        now_s += TIMER_EXACT_S
         due = tuple(d for d in self.deadlines if d.at_s <= now_s)
         self.deadlines = tuple(d for d in self.deadlines if d.at_s > now_s)
         return due
@@ -1125,6 +1127,11 @@ class ThreadState:
         if not (self.root and self.park_s > 0 and self.parking == Parking.NO and self._is_idle()):
             return None
         return self.summary.updated_s + self.park_s
+
+    def has_rested(self, now_s: float) -> bool:
+        """Whether it is to be parked now."""
+        parks_at = self.parks_at
+        return parks_at is not None and parks_at <= now_s + TIMER_EXACT_S
 
     def _is_idle(self) -> bool:
         wanted = self.active or self.waiting or self.announced
