@@ -798,7 +798,7 @@ class ThreadWorkflow:
 
     async def _discard(self, effect: Discard) -> None:
         await discard(self._start.thread_id, effect.garbage, self._upkeep)
-        self._state.discarded(effect.garbage)
+        self._state.log.discarded(effect.garbage)
 
     async def _erase(self) -> None:
         """Remove what is outside this history; new calls of the thread wait until it is done."""

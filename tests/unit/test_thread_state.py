@@ -1023,13 +1023,28 @@ def test_an_archive_that_was_under_way_is_not_enough() -> None:
     assert state.leaves_history
 
 
+def test_an_archive_of_an_earlier_rest_is_not_enough() -> None:
+    state = resting()
+    state.park()
+    first = state.archive("", "w")
+    assert first is not None
+    state.touch(170.0)
+    state.attach(AttachRequest(run_id="r2", attempt=1, run_workflow_id="wf-r2", park_s=60.0))
+    state.step(step(state, 0, ops=(put("c2"),), outcome=pack(Outcome(status="done"))))
+    state.park()
+    state.archived(first, ArchiveReply(segments=(), head=Pack(data=b"head")))
+    assert not state.leaves_history
+    assert archived(state).park
+    assert state.leaves_history
+
+
 def test_it_is_not_parked_while_blobs_are_being_removed() -> None:
     state = resting()
     garbage = BlobRef(size=1, scope="head", pieces=(b"p",), piece=1)
     state.log.discards.append(garbage)
     state.park()
     assert not state.wants_archive()
-    state.discarded(garbage)
+    state.log.discarded(garbage)
     assert not state.leaves_history
     archived(state)
     assert state.leaves_history

@@ -65,7 +65,6 @@ class ThreadLog:
         compact: Whether one is asked for as soon as it is possible.
         uncompacted: Bytes appended since the last one; when they are an archive's, the next is due.
         archiving: What is being archived; ``None``: nothing is.
-        parking: Whether all of it is to go into archives, however small it is.
         discards: Blobs that are being removed, because nothing refers to them any more.
     """
 
@@ -82,7 +81,6 @@ class ThreadLog:
     compact: bool = False
     uncompacted: int = 0
     archiving: ArchiveRequest | None = None
-    parking: bool = False
     discards: list[BlobRef] = field(default_factory=list)
 
     @property
@@ -97,7 +95,13 @@ class ThreadLog:
         self.uncompacted += len(data)
 
     def archive(
-        self, *, thread_id: str, namespace: str, workflow_id: str, attached: bool
+        self,
+        *,
+        thread_id: str,
+        namespace: str,
+        workflow_id: str,
+        attached: bool,
+        parking: bool = False,
     ) -> ArchiveRequest | None:
         """What to move into archives now, if anything; one at a time.
 
@@ -107,8 +111,9 @@ class ThreadLog:
             workflow_id: The workflow that holds the log.
             attached: Whether an attempt may build on what the log holds: then nothing is compacted,
                 which rewrites all archives.
+            parking: Whether all of it is to go into archives, however small it is.
         """
-        if not self.wants_archive(attached=attached):
+        if not self.wants_archive(attached=attached, parking=parking):
             return None
         self.archiving = ArchiveRequest(
             thread_id=thread_id,
@@ -116,22 +121,22 @@ class ThreadLog:
             workflow_id=workflow_id,
             base=self.base,
             end=self.end,
-            compact=self._wants_compaction(attached=attached),
+            compact=self._wants_compaction(attached=attached, parking=parking),
             generation=self.generation,
-            park=self.parking,
+            park=parking,
         )
         return self.archiving
 
-    def wants_archive(self, *, attached: bool) -> bool:
+    def wants_archive(self, *, attached: bool, parking: bool = False) -> bool:
         """Whether ``archive`` has something to do."""
         # While blobs are being removed none may be written that could be one of them.
         if self.archiving is not None or self.discards:
             return False
-        due = self.size >= self.archive_bytes or self.parking
-        return due or self._wants_compaction(attached=attached)
+        due = self.size >= self.archive_bytes or parking
+        return due or self._wants_compaction(attached=attached, parking=parking)
 
-    def _wants_compaction(self, *, attached: bool) -> bool:
-        due = self.compact or self.uncompacted >= self.archive_bytes or self.parking
+    def _wants_compaction(self, *, attached: bool, parking: bool) -> bool:
+        due = self.compact or self.uncompacted >= self.archive_bytes or parking
         return self.garbage and due and not attached
 
     @property
@@ -144,7 +149,6 @@ class ThreadLog:
         if self.archiving != request or request.base != self.base:
             return []
         self.archiving = None
-        self.parking = self.parking and not request.park
         del self.entries[: request.end - self.base]
         self.size = sum(map(len, self.entries))
         self.base = request.end

@@ -115,7 +115,7 @@ from ...protocol.names import (
     STOP_SIGNAL,
 )
 from ...protocol.standing import Standing, is_result
-from ...protocol.stored import BlobRef, Op, OpKind
+from ...protocol.stored import Op, OpKind
 from ...protocol.wire import WireError, pack, pack_plain, unpack
 from .closing import OPEN_NAMESPACES, Closing, task_of
 from .effects import (
@@ -167,7 +167,8 @@ class Parking(Enum):
     ARCHIVING = "archiving"
     """Its log is to go into archives."""
     LEAVING = "leaving"
-    """It has. The workflow is to continue as new, to leave its history behind."""
+    """It has. When blobs are removed that it replaced, the workflow continues as new, to leave its
+    history behind."""
     DONE = "done"
     """It has, and nothing has come since."""
 
@@ -287,7 +288,7 @@ class ThreadState:
     def touch(self, now_s: float) -> None:
         """Something is about to be written."""
         self.summary = replace(self.summary, updated_s=now_s)
-        self._unpark()
+        self.parking = Parking.NO
 
     @property
     def attached(self) -> bool:
@@ -296,7 +297,9 @@ class ThreadState:
 
     def wants_archive(self) -> bool:
         """Whether ``archive`` has something to do."""
-        return not self.deleted and self.log.wants_archive(attached=self.attached)
+        return not self.deleted and self.log.wants_archive(
+            attached=self.attached, parking=self.parking == Parking.ARCHIVING
+        )
 
     def archive(self, namespace: str, workflow_id: str) -> ArchiveRequest | None:
         """What of the log to move into archives now, if anything.
@@ -312,6 +315,7 @@ class ThreadState:
             namespace=namespace,
             workflow_id=workflow_id,
             attached=self.attached,
+            parking=self.parking == Parking.ARCHIVING,
         )
 
     # -- runs ---------------------------------------------------------------------------------
@@ -1141,35 +1145,21 @@ class ThreadState:
     def park(self) -> None:
         """Begin to leave next to nothing in the workflow, if nobody uses it now."""
         if self._is_idle():
-            self.log.parking = self.log.end > 0
-            self.parking = Parking.ARCHIVING
-            self._note_packed()
-
-    def _unpark(self) -> None:
-        self.parking = Parking.NO
-        self.log.parking = False
-
-    def _note_packed(self) -> None:
-        log = self.log
-        packed = not (log.parking or log.archiving or log.discards)
-        if self.parking == Parking.ARCHIVING and packed:
-            self.parking = Parking.LEAVING
+            self.parking = Parking.ARCHIVING if self.log.end else Parking.LEAVING
 
     def archived(self, request: ArchiveRequest, reply: ArchiveReply) -> list[Effect]:
         """What was to go into archives is there."""
         effects = self.log.archived(request, reply)
-        self._note_packed()
+        # It may have been asked for before the thread was used, and rested, once more.
+        if self.parking == Parking.ARCHIVING and request.park and not self.log.entries:
+            self.parking = Parking.LEAVING
         return effects
-
-    def discarded(self, garbage: BlobRef) -> None:
-        """Blobs that nothing referred to are gone."""
-        self.log.discarded(garbage)
-        self._note_packed()
 
     @property
     def leaves_history(self) -> bool:
         """Whether to continue as new only to leave the history behind."""
-        return self.parking == Parking.LEAVING and self._is_idle()
+        at_work = self.log.archiving or self.log.discards
+        return self.parking == Parking.LEAVING and not at_work and self._is_idle()
 
     # -- life ---------------------------------------------------------------------------------
 
