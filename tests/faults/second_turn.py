@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
-import types
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -29,49 +29,49 @@ OPTIONS: dict[str, Any] = {"heartbeat_timeout": timedelta(seconds=2), "affinity"
 """Nobody waits for a home that is dead."""
 
 
-def _idle(seconds: float, state: Any) -> Any:
+_DIES = threading.Event()
+"""Set where the process is to die when the second turn's results are in history, and have led to
+nothing."""
+
+
+def _counted(before: int, seen: int) -> int:
+    if _DIES.is_set() and seen == 3:
+        # The workflow has taken the results in by then, or there is nothing to be seen.
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return seen
+
+
+class Turns(State, total=False):
+    seen: Annotated[int, _counted]
+
+
+def _idle(seconds: float, state: Turns) -> Turns:
     time.sleep(seconds)
     return {"x": []}
 
 
-def build(root: Path, *, dies: bool = False, beside: bool = False) -> Any:
+def build(root: Path, *, wide: bool = False) -> Any:
     """One node, which notes that it runs.
 
     Args:
         root: Folder of the notes.
-        dies: Whether the process dies when the second turn's result is in history, and has led to
-            nothing.
-        beside: Whether to build the graph of a process that dies so, to go on with.
+        wide: Whether two others run beside it, and end later: then its result, and that of one of
+            them, lead to nothing. All are sync.
     """
 
-    def counted(before: int, seen: int) -> int:
-        if dies and seen == 3:
-            # The workflow has taken the result in by then, or there is nothing to be seen.
-            time.sleep(2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return seen
-
-    async def node(state: Any) -> Any:
+    async def node(state: Turns) -> Turns:
         await Ledger(root).execute(f"turn-{len(state['x']) // 2}")
-        return {"x": ["."], "seen": len(state["x"])}
+        return {"x": ["."]}
 
-    def sync_node(state: Any) -> Any:
+    def sync_node(state: Turns) -> Turns:
         Ledger(root).execute_blocking(f"turn-{len(state['x']) // 2}")
         return {"x": ["."], "seen": len(state["x"])}
 
-    # A class would look its reducer up among the names of this module.
-    turns: Any = types.new_class(
-        "Turns",
-        (State,),
-        {"total": False},
-        lambda ns: ns.update(__annotations__={"seen": Annotated[int, counted]}),
-    )
-    builder = StateGraph(turns).add_node("node", sync_node if dies else node)
-    if dies or beside:
-        # Of the results at least two lead to nothing, one after the other.
-        for number in (1, 2):
-            name = f"beside-{number}"
-            builder.add_node(name, partial(_idle, number / 2)).add_edge(START, name)
+    builder = StateGraph(Turns).add_node("node", sync_node if wide else node)
+    for number in (1, 2) if wide else ():
+        name = f"beside-{number}"
+        builder.add_node(name, partial(_idle, number / 2)).add_edge(START, name)
     return builder.add_edge(START, "node").compile(name="turns")
 
 
@@ -84,7 +84,7 @@ class Plan:
     thread_id: str
     folder: Path
     kill: str = ""
-    dies: bool = False  # see ``build``
+    dies: bool = False  # see ``_DIES``; the graph is wide
     serves: bool = False  # only, for calls from elsewhere
 
 
@@ -100,7 +100,7 @@ async def _main(plan: Plan) -> None:
     points = Points(folder=plan.folder, kill=plan.kill)
     client = await Client.connect(plan.address, interceptors=[Interceptor(points)])
     saver = TemporalSaver(client, task_queue=plan.task_queue, **OPTIONS)
-    graph = build(plan.folder, dies=plan.dies).with_config(checkpointer=saver)
+    graph = build(plan.folder, wide=plan.dies).with_config(checkpointer=saver)
     async with saver.worker(graph):
         if plan.serves:
             (plan.folder / SERVING).touch()
@@ -108,6 +108,7 @@ async def _main(plan: Plan) -> None:
         await graph.ainvoke({"x": ["in"]}, config(plan.thread_id))
         points.arm()
         if plan.dies:
+            _DIES.set()
             # Its writes are on their way while it dies.
             await asyncio.to_thread(graph.invoke, {"x": ["in"]}, config(plan.thread_id))
         await graph.ainvoke({"x": ["in"]}, config(plan.thread_id))
