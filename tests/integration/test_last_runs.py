@@ -60,21 +60,28 @@ def bound(client: Client, queue: str, graph: Any, **options: Any) -> tuple[Any, 
     return graph.with_config(checkpointer=saver), saver
 
 
+def one_node(*, sync: bool) -> Any:
+    """A graph of one node."""
+    if not sync:
+        return Counted().graph()
+    builder = StateGraph(State).add_node("node", lambda state: {"x": ["."]})
+    return builder.add_edge(START, "node").compile(name="counted")
+
+
+async def three_turns(graph: Any, *, sync: bool) -> None:
+    for n in range(1, 4):
+        if sync:
+            got = await asyncio.to_thread(graph.invoke, {"x": ["in"]}, config("t"))
+        else:
+            got = await graph.ainvoke({"x": ["in"]}, config("t"))
+        assert got["x"] == ["in", "."] * n
+
+
 @pytest.mark.parametrize("sync", [False, True])
 async def test_a_later_run_is_one_update(client: Client, task_queue: str, sync: bool) -> None:
-    counted = Counted()
-    if sync:
-        builder = StateGraph(State).add_node("node", lambda state: {"x": ["."]})
-        graph, saver = bound(client, task_queue, builder.add_edge(START, "node").compile())
-    else:
-        graph, saver = bound(client, task_queue, counted.graph())
+    graph, saver = bound(client, task_queue, one_node(sync=sync))
     async with saver.worker(graph):
-        for n in range(1, 4):
-            if sync:
-                got = await asyncio.to_thread(graph.invoke, {"x": ["in"]}, config("t"))
-            else:
-                got = await graph.ainvoke({"x": ["in"]}, config("t"))
-            assert got["x"] == ["in", "."] * n
+        await three_turns(graph, sync=sync)
         await check_without_worker(saver, "t")
         steps = [m["step"] async for m in metadata(graph)]
     assert steps == list(range(7, -2, -1))
@@ -86,22 +93,12 @@ async def test_a_later_run_is_one_update(client: Client, task_queue: str, sync: 
 
 @pytest.mark.parametrize("sync", [False, True])
 async def test_so_it_is_for_a_caller_elsewhere(client: Client, task_queue: str, sync: bool) -> None:
-    counted = Counted()
-    if sync:
-        builder = StateGraph(State).add_node("node", lambda state: {"x": ["."]})
-        served = builder.add_edge(START, "node").compile(name="counted")
-    else:
-        served = counted.graph()
+    served = one_node(sync=sync)
     _, saver = bound(client, task_queue, served)
     other = await Client.connect(client.service_client.config.target_host)
     graph, caller = bound(other, task_queue, served)
     async with saver.worker(served):
-        for n in range(1, 4):
-            if sync:
-                got = await asyncio.to_thread(graph.invoke, {"x": ["in"]}, config("t"))
-            else:
-                got = await graph.ainvoke({"x": ["in"]}, config("t"))
-            assert got["x"] == ["in", "."] * n
+        await three_turns(graph, sync=sync)
         # What is seen of the beginning, and a run that nobody waits for, asks.
         chunks = [c async for c in graph.astream({"x": ["in"]}, config("t"), stream_mode="values")]
         assert [len(c["x"]) for c in chunks] == [7, 8]

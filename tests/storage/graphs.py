@@ -148,6 +148,12 @@ class Study(TypedDict, total=False):
     found: Annotated[list[str], operator.add]
 
 
+def _sub_agent(look: Any, tell: Any) -> Any:
+    """Two nodes, one after the other."""
+    builder = StateGraph(Study).add_node("look", look).add_node("tell", tell)
+    return builder.add_edge(START, "look").add_edge("look", "tell").compile()
+
+
 def agents(
     asking: tuple[int, ...] = (), hold: Callable[[int], Awaitable[None]] | None = None
 ) -> Any:
@@ -163,14 +169,7 @@ def agents(
             await hold(topic)
         return {"found": [f"{topic}: {len(state['notes'])}{said}"]}
 
-    study = (
-        StateGraph(Study)
-        .add_node("look", look)
-        .add_node("tell", tell)
-        .add_edge(START, "look")
-        .add_edge("look", "tell")
-        .compile()
-    )
+    study = _sub_agent(look, tell)
 
     def topics(state: Found) -> list[Send]:
         numbers = range(state["start"], state["start"] + state["count"])
@@ -196,14 +195,7 @@ def caller(before: Callable[[], Awaitable[None]]) -> Any:
         said = f" {interrupt(state['topic'])}" if state["topic"] % 2 == 0 else ""
         return {"found": [f"{state['topic']}: {len(state['notes'])}{said}"]}
 
-    sub_agent = (
-        StateGraph(Study)
-        .add_node("look", look)
-        .add_node("tell", tell)
-        .add_edge(START, "look")
-        .add_edge("look", "tell")
-        .compile()
-    )
+    sub_agent = _sub_agent(look, tell)
 
     async def study(state: Found) -> Found:
         await before()

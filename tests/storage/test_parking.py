@@ -133,6 +133,24 @@ async def test_a_question_answers_itself_although_its_thread_is_parked(
         assert found[2:] == ["last"]
 
 
+async def test_the_next_worker_parks_what_has_rested_without_one(make_saver: MakeSaver) -> None:
+    saver = make_saver(park_after=timedelta(seconds=2))
+    workflow_id = names.thread_workflow_id(saver.options.id_prefix, "t")
+    async with saver.worker(chat()):
+        await converse(chat().with_config(checkpointer=saver), range(1))
+    handle = saver.client.get_workflow_handle(workflow_id)
+
+    async def rang() -> bool:
+        events = (await handle.fetch_history()).events
+        return any(e.event_type == EventType.EVENT_TYPE_TIMER_FIRED for e in events)
+
+    await until(rang)
+    assert not await is_parked(saver.client, workflow_id)
+    later = make_saver()
+    async with later.worker(chat()):
+        assert await parked(later) < PARKED_BYTES
+
+
 async def test_many_namespaces_are_told(
     make_saver: MakeSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
