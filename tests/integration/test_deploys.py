@@ -446,3 +446,30 @@ async def test_worker_deployment_versions(
             assert result["x"][-2:] == ["again", "a"]
     finally:
         caller.close()
+
+
+async def test_a_thread_that_is_parked_moves_to_the_current_version(
+    temporal_server: Any, task_queue: str
+) -> None:
+    """One that is pinned, and that nobody uses."""
+    one, two = [await Client.connect(temporal_server.address) for _ in range(2)]
+    options: Any = {"task_queue": task_queue, "id_prefix": task_queue}
+    old = TemporalSaver(one, park_after=timedelta(seconds=2), **options)
+    new = TemporalSaver(two, **options)
+    graph = _line("a", "ask?", "b")
+    pinned = VersioningBehavior.PINNED
+    async with (
+        asyncio.timeout(100),
+        new.worker(graph, deployment=_version(task_queue, "2", pinned)),
+        old.worker(graph, deployment=_version(task_queue, "1", pinned)),
+    ):
+        await _set_current(one, task_queue, "1")
+        await graph.with_config(checkpointer=old).ainvoke({"x": []}, config("t"))
+        thread = f"{task_queue}/thread/t"
+        assert await _build_of(one, thread) == "1"
+        await _set_current(one, task_queue, "2")
+        while await _build_of(one, thread) != "2":  # noqa: ASYNC110 # it continues as new
+            await asyncio.sleep(0.1)
+        events = (await one.get_workflow_handle(thread).fetch_history()).events
+        updates = [e.workflow_execution_update_accepted_event_attributes for e in events]
+        assert not any(u.protocol_instance_id for u in updates)

@@ -1023,6 +1023,13 @@ def test_an_archive_that_was_under_way_is_not_enough() -> None:
     assert state.leaves_history
 
 
+def test_the_last_attempt_says_whether_it_is_parked() -> None:
+    state = resting()
+    attach(state, "r2")
+    state.step(step(state, 0, outcome=pack(Outcome(status="done"))))
+    assert state.parks_at is None
+
+
 def test_an_archive_of_an_earlier_rest_is_not_enough() -> None:
     state = resting()
     state.park()
